@@ -1,0 +1,1 @@
+"""Experiments that compare SGD with momentum on real images."""
