@@ -1,0 +1,140 @@
+"""Momentum as one linear recurrence; every convention is a choice of coefficients."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from optax_momentum._checks import (
+    check_params,
+    check_switch,
+    is_absent,
+    pair_leaves,
+    wrong_state,
+)
+from optax_momentum._placement import stored_as, zero_beside, zeros_like
+from optax_momentum._scalars import common_dtype, is_concrete, select
+
+
+class Coefficients(NamedTuple):
+    """One step: m ← beta·m + gain·g, then u = from_buffer·m + from_gradient·g."""
+
+    beta: ArrayLike  # every field: shape (), a Python number or a traced scalar
+    gain: ArrayLike
+    from_buffer: ArrayLike = 1.0
+    from_gradient: ArrayLike = 0.0
+
+
+class MomentumState(NamedTuple):
+    """What a linear momentum method keeps between steps."""
+
+    step: jax.Array  # shape (), int32: calls of update so far
+    buffer: optax.Updates  # m: the structure, shapes and dtypes of params, from init on
+    weight: jax.Array  # shape (), float32: the same recurrence fed with gradient 1
+
+
+def linear_momentum(
+    coefficients: Callable[[jax.Array], Coefficients],
+    *,
+    debias: ArrayLike = False,
+) -> optax.GradientTransformation:
+    """The recurrence itself: whatever its coefficients make of it, unchecked.
+
+        m₀ = 0,   mₜ = βₜ·mₜ₋₁ + aₜ·gₜ,   uₜ = bₜ·mₜ + cₜ·gₜ
+
+    with (β, a, b, c) = `coefficients(step)`, read anew at step 0, 1, … Any value is
+    taken: β = 1 is an integrator, β < 0 the negative momentum of games (Gidel et al.).
+
+    Sums run in float32 or wider, whatever the gradients' dtype; m is stored in the
+    parameter's dtype; uₜ comes back in the gradient's. A leaf whose gradient is `None`
+    or `optax.MaskedNode` is passed on as it is and keeps its m.
+
+    Units: m is in gradients times a; a constant g settles at u = (a·b/(1 − β) + c)·g.
+
+    Args:
+      coefficients: maps the step, an int32 scalar, to `Coefficients` of scalars.
+      debias: divides b by the state's `weight`, which is the m of a constant gradient
+        of 1: the average then weighs the gradients by weights that sum to 1, at every
+        step and under any schedule of β. A bool, or a traced scalar.
+
+    Returns:
+      A transformation with a `MomentumState`. It emits uₜ, not negated: chain it with
+      `optax.scale_by_learning_rate`, unless the coefficients hold the sign and rate.
+
+    Raises:
+      TypeError: at init, for a leaf that is not floating-point or complex; at update,
+        for such a gradient, or one that is complex where its parameter is real.
+      ValueError: at update, for a tree or a shape that init did not see.
+
+    Differs from `optax.trace` and `optax.ema`: the state's dtypes never change, shapes
+    are never broadcast, absent leaves keep their m, debiasing knows schedules, and the
+    update never shares memory with the state.
+
+    >>> import jax.numpy as jnp
+    >>> tx = linear_momentum(lambda step: Coefficients(beta=-0.5, gain=1.0))
+    >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))
+    >>> tx.update(jnp.ones(2), state)[0]  # −0.5·1 + 1
+    Array([0.5, 0.5], dtype=float32)
+
+    References:
+      Gidel et al. 2018, arXiv:1807.04740, negative momentum.
+    """
+
+    check_switch("linear_momentum: debias", debias)
+
+    def init(params: optax.Params) -> MomentumState:
+        check_params(params)
+        buffer = jax.tree.map(zeros_like, params)
+        step, weight = (zero_beside(params, d) for d in (jnp.int32, jnp.float32))
+        return MomentumState(step, buffer, weight)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, MomentumState]:
+        del params  # a linear method never looks at the parameters
+        if not isinstance(state, MomentumState):
+            raise wrong_state(state, MomentumState)
+        now = coefficients(state.step)
+        one = jnp.ones((), jnp.float32)
+        weight = _scale(now.beta, state.weight) + _scale(now.gain, one)
+        if not is_concrete(debias) or debias:
+            debiased = _scale(now.from_buffer, one) / weight
+            now = now._replace(from_buffer=select(debias, debiased, now.from_buffer))
+        pairs, tree = pair_leaves(updates, state.buffer)
+        stepped = [
+            pair if is_absent(pair[0]) else _step_leaf(now, *map(jnp.asarray, pair))
+            for pair in pairs
+        ]
+        emitted = tree.unflatten([gradient for gradient, _ in stepped])
+        buffer = tree.unflatten([buffer for _, buffer in stepped])
+        step = jnp.asarray(optax.safe_increment(state.step))
+        return emitted, MomentumState(step, buffer, weight)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _step_leaf(
+    now: Coefficients, gradient: jax.Array, buffer: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One step of one leaf, in the widest of both dtypes and float32."""
+    dtype = common_dtype(gradient.dtype, buffer.dtype, jnp.float32)
+    g, m = gradient.astype(dtype), buffer.astype(dtype)
+    m = _scale(now.beta, m) + _scale(now.gain, g)
+    # Also b = 1 is multiplied: u must not be the array that the state keeps.
+    u = _scale(now.from_buffer, m)
+    if not (isinstance(now.from_gradient, int | float) and now.from_gradient == 0):
+        u += _scale(now.from_gradient, g)  # 0·g would make NaN of an infinite g
+    return u.astype(gradient.dtype), stored_as(buffer, m)
+
+
+def _scale(factor: ArrayLike, x: jax.Array) -> jax.Array:
+    """factor·x in the dtype of x, with a real factor also where x is complex."""
+    factor = jnp.asarray(factor, jnp.finfo(x.dtype).dtype)
+    if jnp.iscomplexobj(x):
+        return jax.lax.complex(factor * x.real, factor * x.imag)
+    return factor * x
