@@ -10,6 +10,8 @@ import optax
 
 from optax_momentum._scalars import is_concrete
 
+_NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and tracers
+
 
 def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
     """True for a leaf that takes no part in a step: `None` or `optax.MaskedNode`."""
@@ -18,8 +20,8 @@ def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
 
 def check_beta(call: str, beta: Any) -> None:
     """Raises unless 0 ≤ beta < 1; a traced beta is trusted."""
-    _check_scalar(f"{call}: beta", beta)
-    if is_concrete(beta) and not 0 <= beta < 1:
+    known = _known(f"{call}: beta", beta)
+    if known is not None and not 0 <= known < 1:
         raise ValueError(
             f"{call}: beta must lie in [0, 1), got {beta!s}. It is the share of the "
             "buffer that a step keeps; `linear_momentum` takes coefficients unchecked."
@@ -28,13 +30,13 @@ def check_beta(call: str, beta: Any) -> None:
 
 def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
     """Raises unless 0 ≤ dampening ≤ 1, and 0 where nesterov is on."""
-    _check_scalar(f"{call}: dampening", dampening)
-    if is_concrete(dampening) and not 0 <= dampening <= 1:
+    known = _known(f"{call}: dampening", dampening)
+    if known is not None and not 0 <= known <= 1:
         raise ValueError(
             f"{call}: dampening must lie in [0, 1], got {dampening!s}. It is the share "
             "of each gradient that is kept out of the buffer; 0 lets all of it in."
         )
-    if is_concrete(dampening) and is_concrete(nesterov) and nesterov and dampening:
+    if known and _known(f"{call}: nesterov", nesterov):
         raise ValueError(
             f"{call}: nesterov=True needs dampening=0, got {dampening!s}; PyTorch "
             "defines no dampened look-ahead. Drop one of the two."
@@ -43,15 +45,14 @@ def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
 
 def check_switch(name: str, switch: Any) -> None:
     """Raises unless it is on or off; 0.0 and 1.0 are too, as injection makes them."""
-    _check_scalar(name, switch)
-    if is_concrete(switch) and switch not in (0, 1):
+    if _known(name, switch) not in (None, 0, 1):
         raise ValueError(f"{name} must be True or False, got {switch!s}.")
 
 
 def check_learning_rate(call: str, learning_rate: Any) -> None:
     """Raises unless 0 ≤ learning_rate < ∞; a traced rate is trusted."""
-    _check_scalar(f"{call}: learning_rate", learning_rate)
-    if is_concrete(learning_rate) and not 0 <= learning_rate < math.inf:
+    known = _known(f"{call}: learning_rate", learning_rate)
+    if known is not None and not 0 <= known < math.inf:
         raise ValueError(
             f"{call}: learning_rate must lie in [0, inf), got {learning_rate!s}. To "
             "climb instead of descend, negate the gradients before this call."
@@ -101,10 +102,9 @@ def pair_leaves(
     return [(g, m) for (_, g), m in zip(gradients, buffers, strict=True)], tree
 
 
-def _check_scalar(name: str, value: Any) -> None:
-    if not isinstance(
-        value, int | float | complex | np.generic | np.ndarray | jax.Array
-    ):
+def _known(name: str, value: Any) -> float | None:
+    """A real scalar's value, or None where a tracer hides it; raises for all else."""
+    if not isinstance(value, _NUMBERS):
         raise TypeError(
             f"{name} must be a number or a traced scalar, got {value!r} of type "
             f"{type(value).__name__}."
@@ -117,6 +117,7 @@ def _check_scalar(name: str, value: Any) -> None:
         )
     if jnp.iscomplexobj(value):
         raise TypeError(f"{name} must be real, got {value!s}.")
+    return np.asarray(value, np.float64).item() if is_concrete(value) else None
 
 
 def _check_gradient(path: tuple[Any, ...], gradient: Any, buffer: Any) -> None:
@@ -145,10 +146,16 @@ def _tree_difference(updates: optax.Updates, buffer: optax.Updates) -> str:
     """Says how the tree of `updates` is not the tree that `init` saw."""
     got, expected = _paths(updates), _paths(buffer)
     absent = tuple(path for path, leaf in got.items() if is_absent(leaf))
-    lines = [f"  only in updates: {path}" for path in got if path not in expected]
+    held = [path for path, leaf in expected.items() if not is_absent(leaf)]
+    lines = [
+        f"  only in updates: {path}"
+        for path in got
+        if path not in held
+        and not (path in absent and any(known.startswith(path) for known in expected))
+    ]
     lines += [
         f"  only in the state: {path}"
-        for path in expected
+        for path in held
         if path not in got and not path.startswith(absent)
     ]
     if not lines:  # the same paths, in containers of other types
