@@ -1,0 +1,148 @@
+"""The problem that the golden trajectories were recorded on, and their file format.
+
+Imports NumPy alone: the recorders run where the library under test is not installed.
+"""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+STEPS = 200
+SHAPES = {"vector": (3,), "matrix": (2, 3), "scalar": ()}
+KINDS = ("parameters", "buffers")  # what is recorded after every step
+FOLDER = Path(__file__).parent
+
+
+class Setting(NamedTuple):
+    """One recorded run."""
+
+    options: dict[str, Any]  # the library's own arguments, the learning rate excepted
+    feedback: bool = False  # the gradient depends on the parameters
+    missing: bool = False  # "vector" has no gradient on some of the steps
+    constant: bool = False  # the learning rate stays at its largest value
+    varying_beta: bool = False  # `betas` takes the place of the option `momentum`
+
+
+def make_problem() -> dict[str, Any]:
+    """The arrays that every run shares: a nested dict, float64, from one fixed seed.
+
+    `start`, `curvature`, `cubic`: leaf -> array; `noise`: leaf -> [step, *shape];
+    `learning_rates`: [step], from zero up, then a drop in the middle of a cosine;
+    `betas`: [step], between 0.45 and 0.95;
+    `missing`: bool [step], False at first, where the libraries make their buffers.
+    """
+    random = np.random.default_rng(20)
+
+    def draw(*leading: int) -> dict[str, np.ndarray]:
+        # A draw of shape () comes as a number, not as an array.
+        return {
+            leaf: np.asarray(random.standard_normal((*leading, *shape)))
+            for leaf, shape in SHAPES.items()
+        }
+
+    step = np.arange(STEPS)
+    warm_up, drop = np.minimum(step / 30, 1), np.where(step < 110, 1, 0.1)
+    cosine = (1 + np.cos(np.pi * step / STEPS)) / 2
+    missing = random.random(STEPS) < 0.3
+    missing[0] = False
+    return {
+        "start": draw(),
+        "noise": draw(STEPS),
+        # Between 0.01 and 10: ill-conditioned.
+        "curvature": {leaf: 10.0 ** np.clip(x, -2, 1) for leaf, x in draw().items()},
+        "cubic": {leaf: np.abs(x) for leaf, x in draw().items()},
+        "learning_rates": 0.1 * warm_up * drop * cosine,
+        "betas": 0.7 + 0.25 * np.sin(step / 15),
+        "missing": missing,
+    }
+
+
+def learning_rates(problem: dict[str, Any], setting: Setting) -> np.ndarray:
+    """The learning rate of every step of a run: float64 [step]."""
+    rates = problem["learning_rates"]
+    return np.full_like(rates, rates.max()) if setting.constant else rates
+
+
+def gradient(
+    problem: dict[str, Any], setting: Setting, step: int, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """The gradient of one step: noise, plus curvature·θ + cubic·θ³ with feedback.
+
+    Arrays of NumPy or of JAX; a leaf whose gradient is missing is None.
+    """
+    result = {}
+    for leaf, noise in problem["noise"].items():
+        theta = parameters[leaf]
+        slope = problem["curvature"][leaf] * theta + problem["cubic"][leaf] * theta**3
+        result[leaf] = noise[step] + slope if setting.feedback else noise[step]
+    if setting.missing and problem["missing"][step]:
+        result["vector"] = None
+    return result
+
+
+def save(
+    library: str,
+    problem: dict[str, Any],
+    settings: dict[str, Setting],
+    runs: dict[str, Any],
+    versions: dict[str, str],
+) -> None:
+    """Writes LIBRARY.npz: nested dicts become keys such as `runs/NAME/buffers/LEAF`.
+
+    Args:
+      library: Names the file.
+      problem: What `make_problem` returned.
+      settings: By the name of the run.
+      runs: By the same names: `parameters` and `buffers` after every step, each
+        leaf -> [step, *shape].
+      versions: Of the libraries that ran.
+    """
+    record = {
+        "settings": {name: setting._asdict() for name, setting in settings.items()},
+        "versions": {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **versions,
+        },
+        "command": f"python tests/golden/record_{library}.py",
+    }
+    tree = {"record": np.asarray(json.dumps(record)), "problem": problem, "runs": runs}
+    np.savez(FOLDER / f"{library}.npz", **_flatten(tree))
+
+
+class Golden(NamedTuple):
+    """A golden file."""
+
+    record: dict[str, Any]  # versions, command
+    settings: dict[str, Setting]
+    problem: dict[str, Any]
+    runs: dict[str, Any]
+
+
+def load(library: str) -> Golden:
+    """Reads what `save` wrote."""
+    tree: dict[str, Any] = {}
+    with np.load(FOLDER / f"{library}.npz", allow_pickle=False) as file:
+        for key in file:
+            *path, leaf = key.split("/")
+            node = tree
+            for part in path:
+                node = node.setdefault(part, {})
+            node[leaf] = file[key]
+    record = json.loads(str(tree["record"]))
+    settings = {name: Setting(**s) for name, s in record.pop("settings").items()}
+    return Golden(record, settings, tree["problem"], tree["runs"])
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": x}} becomes {"a/b": x}."""
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}/")
+        else:
+            flat[prefix + key] = value
+    return flat
