@@ -1,0 +1,203 @@
+"""The report of a comparison: `summary.json`, `curves.png` and `report.html`."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from experiments import plots
+from experiments.runs import Run, plan, to_json, write_atomically
+from experiments.statistics import Comparison, comparisons
+
+METRICS = (
+    "test_accuracy",
+    "test_loss",
+    "validation_accuracy",
+    "validation_loss",
+    "seconds",
+    "seconds_with_compilation",
+    "images_per_second",
+)
+
+
+class Setting(NamedTuple):
+    """What the report tells besides the runs; the order of the arms is `titles`'s."""
+
+    titles: Mapping[str, str]  # by arm
+    equations: Mapping[str, str]  # by arm
+    train_images: int
+    validation_images: int
+    test_images: int
+    command: str  # that repeats the comparison
+
+
+def write(output: Path, runs: Sequence[Run], setting: Setting) -> Path:
+    """Writes the three files, each atomically, and returns the path of the page.
+
+    Args:
+      output: an existing directory.
+      runs: of one plan, at least one, in any order.
+      setting: what the report tells besides them.
+
+    Raises:
+      UsageError: a file can't be written.
+    """
+    path = output / "report.html"
+    summarized = to_json(summary(runs, setting.titles), indent=2)
+    write_atomically(output / "summary.json", f"{summarized}\n".encode())
+    write_atomically(output / "curves.png", plots.curves_png(runs, setting.titles))
+    # A file name that isn't text in UTF-8 holds surrogates, which it can't encode.
+    write_atomically(path, page(runs, setting).encode(errors="backslashreplace"))
+    return path
+
+
+def summary(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
+    """The figures of the report, for programs: all values by arm, and the comparisons.
+
+    Every list of values is in the order of the arm's `seeds` and `config_hashes`.
+
+    Args:
+      runs: of one plan, at least one, in any order.
+      titles: the title of each arm, by key.
+    """
+    arms = {}
+    for arm, own in _by_arm(runs, titles).items():
+        arms[arm] = {
+            "title": titles[arm],
+            "seeds": [run.config.seed for run in own],
+            "config_hashes": [run.config_hash for run in own],
+        }
+        for metric in METRICS:
+            values = [_metric(run, metric) for run in own]
+            arms[arm][metric] = {"mean": fmean(values), "values": values}
+    shared = plan(runs[0].config)
+    settings = asdict(shared)
+    del settings["arm"], settings["seed"]
+    return {
+        "dataset": shared.dataset,
+        "plan": {"hash": shared.digest(), **settings},
+        "arms": arms,
+        "comparisons": [each._asdict() for each in _comparisons(runs)],
+    }
+
+
+def page(runs: Sequence[Run], setting: Setting) -> str:
+    """The report as one HTML page that needs nothing else; arguments as for `write`."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent="{:.2%}".format, points=_points, value=_value, verdict=_verdict
+    )
+    arms = _by_arm(runs, setting.titles)
+    compared = _comparisons(runs)
+    return environment.get_template("report.html.jinja").render(
+        setting=setting,
+        plan=plan(runs[0].config),
+        factor=1 / (1 - runs[0].config.beta),
+        arms=arms,
+        seeds=sorted({run.config.seed for run in runs}),
+        strokes=plots.strokes(setting.titles),
+        # Our own drawing, with every name in it escaped: the only text let through.
+        curves=[Markup(svg) for svg in plots.curves_svg(runs, setting.titles)],
+        comparisons=compared,
+        accuracy_axis=_axis(run.test_accuracy for run in runs),
+        difference_axis=_difference_axis(compared),
+        provenance=_provenance(runs),
+        mean=fmean,
+        deviation=stdev,
+    )
+
+
+def _by_arm(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, list[Run]]:
+    """The runs of each arm that has any, in the order of their seeds."""
+    ordered = sorted(runs, key=lambda run: run.config.seed)
+    arms = {arm: [run for run in ordered if run.config.arm == arm] for arm in titles}
+    return {arm: own for arm, own in arms.items() if own}
+
+
+def _comparisons(runs: Sequence[Run]) -> tuple[Comparison, ...]:
+    accuracies: dict[str, dict[int, float]] = {}
+    for run in runs:
+        accuracies.setdefault(run.config.arm, {})[run.config.seed] = run.test_accuracy
+    return comparisons(accuracies)
+
+
+def _metric(run: Run, metric: str) -> float:
+    if metric.startswith("validation"):
+        return getattr(run.epochs[-1], metric)
+    return getattr(run, metric)
+
+
+def _provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What the runs ran on; an item with two entries marks a mixed comparison."""
+    facts = [
+        {
+            "device": run.device,
+            "commit": run.git_commit or "not run from a git checkout",
+            **run.versions,
+        }
+        for run in runs
+    ]
+    names = dict.fromkeys(name for fact in facts for name in fact)
+    return {
+        name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
+    }
+
+
+class _Axis(NamedTuple):
+    """A horizontal axis of a drawing: `low` is at 3% of its width, `high` at 97%."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        """Where the value lies, as SVG writes it; what lies beyond is at the edge."""
+        span = self.high - self.low or 1.0
+        return f"{min(max(3 + 94 * (value - self.low) / span, 0), 100):.2f}%"
+
+
+def _axis(values: Iterable[float]) -> _Axis:
+    known = [value for value in values if math.isfinite(value)] or [0.0]
+    return _Axis(min(known), max(known))
+
+
+def _difference_axis(compared: Sequence[Comparison]) -> _Axis:
+    """Holds 0, all differences, and as much of the intervals as leaves those apart."""
+    low, high = _axis([0.0, *(d for each in compared for d in each.differences)])
+    span = high - low
+    bounds = (x for each in compared for x in (each.low, each.high) if x is not None)
+    lowest, highest = _axis([low, high, *bounds])
+    return _Axis(max(lowest, low - span), min(highest, high + span))
+
+
+def _points(difference: float) -> str:
+    """A difference of accuracies in percentage points, always with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def _value(values: Sequence[float]) -> str:
+    """The mean in words for a table: how many runs diverged, if any did."""
+    diverged = sum(math.isnan(value) for value in values)
+    if diverged:
+        return f"diverged in {diverged} of {len(values)}"
+    return f"{fmean(values):.3f}"
+
+
+def _verdict(comparison: Comparison, titles: Mapping[str, str]) -> str:
+    if comparison.low is None:
+        return "one seed: no interval, no winner"
+    if math.isnan(comparison.mean):
+        return "no winner: a run has no result"
+    if comparison.winner is None:
+        return "no winner: the interval contains 0"
+    return f"winner: {titles[comparison.winner]}"

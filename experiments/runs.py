@@ -1,0 +1,229 @@
+"""Finished runs: records in `runs.jsonl` that are written whole or not at all."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
+
+from experiments.config import Config, UsageError
+
+FILE_NAME = "runs.jsonl"
+
+
+class Epoch(NamedTuple):
+    """Means over all images of a split, after one pass over the training images.
+
+    The training figures are those of the mini-batches, each before its own step.
+    """
+
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its settings, what came out, and what it ran on."""
+
+    config: Config
+    config_hash: str
+    epochs: tuple[Epoch, ...]
+    test_loss: float
+    test_accuracy: float
+    seconds: float  # training, validation and test; compilation excluded
+    seconds_with_compilation: float
+    images_per_second: float  # of the training epochs alone
+    versions: dict[str, str]
+    device: str
+    git_commit: str | None
+
+
+@contextmanager
+def hold(output: Path, config: Config) -> Iterator[tuple[Run, ...]]:
+    """Reserves `output` for one comparison and yields its finished runs.
+
+    The directory is created with its parents. A plan is a config without its arm and
+    seed: the runs in one directory differ in nothing else.
+
+    Args:
+      output: the directory of the results.
+      config: any run of the plan.
+
+    Raises:
+      UsageError: `output` is a file, can't be written, is in use by another process,
+        or holds runs of another plan or lines that aren't records.
+    """
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is a file; name a directory.")
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(output / "runs.lock", timeout=0))
+        except Timeout:
+            raise UsageError(
+                f"--output {output} is in use by another process; "
+                "wait for its end or choose another --output."
+            ) from None
+        except OSError as error:
+            raise UsageError(
+                f"--output {output} can't be written: {error.strerror}; "
+                "choose another --output."
+            ) from None
+        finished = read(output)
+        _check_same_plan(output, finished, config)
+        yield finished
+
+
+def record(output: Path, run: Run) -> None:
+    """Adds a run to the records in `output`, atomically; within `hold` only."""
+    path = output / FILE_NAME
+    epochs = [epoch._asdict() for epoch in run.epochs]
+    line = to_json({**asdict(run), "epochs": epochs})
+    recorded = path.read_bytes() if path.exists() else b""
+    write_atomically(path, recorded + f"{line}\n".encode())
+
+
+def read(output: Path) -> tuple[Run, ...]:
+    """All runs recorded in `output`, oldest first; none if there is no record yet.
+
+    Raises:
+      UsageError: the file can't be read, or a line isn't a whole record of this
+        program, or repeats another one; with the file and the line's number.
+    """
+    path = output / FILE_NAME
+    try:
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from None
+    runs: dict[str, Run] = {}
+    # After the last record's newline nothing follows; anything there is half a line.
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
+        try:
+            run = _from_json(line)
+            if run.config_hash in runs:
+                raise ValueError(f"it repeats run {run.config_hash}")
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{path}, line {number}, is not a whole record of this program: "
+                f"{error}. Repair or remove the line, or choose another --output."
+            ) from None
+        runs[run.config_hash] = run
+    return tuple(runs.values())
+
+
+def plan(config: Config) -> Config:
+    """The config with arm and seed blanked: equal for all runs of one comparison."""
+    return replace(config, arm="", seed=0)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON, one line unless indented; NaN and the infinities become null."""
+    return json.dumps(_finite(value), allow_nan=False, indent=indent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole: a reader, or a crash, sees the old or the new one.
+
+    Raises:
+      UsageError: it can't be written; the old file is then as it was.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "optax_momentum")
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this source checkout, "-dirty" behind it if files were changed.
+
+    None outside git. Only the checkout's own repository counts, not one around it.
+    """
+    root = Path(__file__).parents[1]
+    command = "git --no-optional-locks --git-dir .git describe --always --dirty"
+    try:
+        described = subprocess.run(
+            [*command.split(), "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def _check_same_plan(output: Path, finished: tuple[Run, ...], config: Config) -> None:
+    ours = plan(config)
+    for theirs in (plan(run.config) for run in finished):
+        if theirs == ours:
+            continue
+        here, there = asdict(ours), asdict(theirs)
+        differing = [name for name in here if here[name] != there[name]]
+        raise UsageError(
+            f"--output {output} holds runs of another plan: {theirs.digest()} with "
+            f"{', '.join(f'{name} {there[name]!r}' for name in differing)}; this one "
+            f"is {ours.digest()} with "
+            f"{', '.join(f'{name} {here[name]!r}' for name in differing)}. "
+            "Choose another --output."
+        )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _from_json(line: bytes) -> Run:
+    """The inverse of `record`'s line, but for the infinities, which come back as NaN.
+
+    Raises:
+      ValueError, TypeError, AttributeError: it isn't one.
+    """
+    values = json.loads(line)
+    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(Run)}:
+        raise ValueError("its fields are not those of a run")
+    config = Config(**values["config"])
+    if config.digest() != values["config_hash"]:
+        raise ValueError(f"its config hashes to {config.digest()}")
+    for field in fields(Run):
+        if field.type is float:
+            values[field.name] = _number(values[field.name])
+    epochs = [
+        Epoch(**{name: _number(value) for name, value in epoch.items()})
+        for epoch in values["epochs"]
+    ]
+    return Run(**{**values, "config": config, "epochs": tuple(epochs)})
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
