@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 
 
@@ -26,3 +27,22 @@ class Config:
         """Sixteen hex digits that differ when any setting differs."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_at_least_one(option: str, value: int, what: str) -> None:
+    """Raises `UsageError` for a count below 1."""
+    if value < 1:
+        raise UsageError(f"{option} must be at least 1, got {value}: {what}.")
+
+
+def check_step(learning_rate: float, beta: float) -> None:
+    """Raises `UsageError` for a learning rate or beta that no arm can train with."""
+    if not 0 < learning_rate < math.inf:
+        raise UsageError(
+            f"--learning-rate must be above 0 and finite, got {learning_rate}; "
+            "0.01 is the tutorial's."
+        )
+    if not 0 <= beta < 1:
+        raise UsageError(
+            f"--beta must lie in [0, 1), got {beta}; 0.9 is the tutorial's."
+        )

@@ -82,7 +82,7 @@ def summary(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
         "dataset": shared.dataset,
         "plan": {"hash": shared.digest(), **settings},
         "arms": arms,
-        "comparisons": [each._asdict() for each in _comparisons(runs)],
+        "comparisons": [each._asdict() for each in compared(runs)],
     }
 
 
@@ -96,10 +96,10 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent="{:.2%}".format, points=_points, value=_value, verdict=_verdict
+        percent="{:.2%}".format, points=points, value=value, verdict=verdict
     )
     arms = _by_arm(runs, setting.titles)
-    compared = _comparisons(runs)
+    pairs = compared(runs)
     return environment.get_template("report.html.jinja").render(
         setting=setting,
         plan=plan(runs[0].config),
@@ -109,9 +109,9 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         strokes=plots.strokes(setting.titles),
         # Our own drawing, with every name in it escaped: the only text let through.
         curves=[Markup(svg) for svg in plots.curves_svg(runs, setting.titles)],
-        comparisons=compared,
+        comparisons=pairs,
         accuracy_axis=_axis(run.test_accuracy for run in runs),
-        difference_axis=_difference_axis(compared),
+        difference_axis=_difference_axis(pairs),
         provenance=_provenance(runs),
         mean=fmean,
         deviation=stdev,
@@ -125,7 +125,8 @@ def _by_arm(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, list[Ru
     return {arm: own for arm, own in arms.items() if own}
 
 
-def _comparisons(runs: Sequence[Run]) -> tuple[Comparison, ...]:
+def compared(runs: Sequence[Run]) -> tuple[Comparison, ...]:
+    """The comparisons of the arms' test accuracies, seed by seed."""
     accuracies: dict[str, dict[int, float]] = {}
     for run in runs:
         accuracies.setdefault(run.config.arm, {})[run.config.seed] = run.test_accuracy
@@ -180,12 +181,12 @@ def _difference_axis(compared: Sequence[Comparison]) -> _Axis:
     return _Axis(max(lowest, low - span), min(highest, high + span))
 
 
-def _points(difference: float) -> str:
+def points(difference: float) -> str:
     """A difference of accuracies in percentage points, always with its sign."""
     return f"{100 * difference:+.2f}".replace("-", "−")
 
 
-def _value(values: Sequence[float]) -> str:
+def value(values: Sequence[float]) -> str:
     """The mean in words for a table: how many runs diverged, if any did."""
     diverged = sum(math.isnan(value) for value in values)
     if diverged:
@@ -193,7 +194,8 @@ def _value(values: Sequence[float]) -> str:
     return f"{fmean(values):.3f}"
 
 
-def _verdict(comparison: Comparison, titles: Mapping[str, str]) -> str:
+def verdict(comparison: Comparison, titles: Mapping[str, str]) -> str:
+    """Who won, or why nobody did."""
     if comparison.low is None:
         return "one seed: no interval, no winner"
     if math.isnan(comparison.mean):

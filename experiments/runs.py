@@ -63,11 +63,9 @@ def hold(output: Path, config: Config) -> Iterator[tuple[Run, ...]]:
       UsageError: `output` is a file, can't be written, is in use by another process,
         or holds runs of another plan or lines that aren't records.
     """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file; name a directory.")
+    make_directory(output)
     with ExitStack() as stack:
         try:
-            output.mkdir(parents=True, exist_ok=True)
             stack.enter_context(FileLock(output / "runs.lock", timeout=0))
         except Timeout:
             raise UsageError(
@@ -75,13 +73,24 @@ def hold(output: Path, config: Config) -> Iterator[tuple[Run, ...]]:
                 "wait for its end or choose another --output."
             ) from None
         except OSError as error:
-            raise UsageError(
-                f"--output {output} can't be written: {error.strerror}; "
-                "choose another --output."
-            ) from None
+            raise _unwritable(output, error) from None
         finished = read(output)
         _check_same_plan(output, finished, config)
         yield finished
+
+
+def make_directory(output: Path) -> None:
+    """Creates the directory of the results, with its parents, if it isn't there.
+
+    Raises:
+      UsageError: it is a file or can't be created.
+    """
+    if output.exists() and not output.is_dir():
+        raise UsageError(f"--output {output} is a file; name a directory.")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(output, error) from None
 
 
 def record(output: Path, run: Run) -> None:
@@ -175,6 +184,13 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip() or None
+
+
+def _unwritable(output: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"--output {output} can't be written: {error.strerror}; "
+        "choose another --output."
+    )
 
 
 def _check_same_plan(output: Path, finished: tuple[Run, ...], config: Config) -> None:

@@ -1,0 +1,185 @@
+"""SGD against momentum: the same seeds through every arm, then a report."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from experiments import data, report, runs, terminal
+from experiments.arms import ARMS
+from experiments.config import Config, UsageError, check_at_least_one, check_step
+from experiments.train import Examples, Program, Splits, compile_program, fit
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train a small CNN with SGD and with momentum, and report the difference.
+
+    Four arms (SGD, momentum as the tutorial's equation has it, SGD with larger steps,
+    momentum as the tutorial's Keras code has it), each with the same seeds. A run that
+    OUTPUT already holds is not repeated.
+    """
+
+    dataset: str = "digits"
+    """What to train on: digits (1,797 handwritten digits,
+    built in); the name of an image-classification data
+    set of tensorflow-datasets, such as cifar10; or a path
+    that ends in .npz."""
+
+    data_dir: Path | None = None
+    """Directory where tensorflow-datasets has prepared its
+    data sets; without it, TFDS_DATA_DIR or else
+    ~/tensorflow_datasets."""
+
+    learning_rate: float = 0.01
+    """Step size of the arms sgd, ema and keras, in
+    parameters per gradient; the arm sgd_large_step takes
+    LEARNING_RATE / (1 - BETA)."""
+
+    beta: float = 0.9
+    """Share of the momentum buffer that a step keeps, in [0,
+    1)."""
+
+    batch_size: int = 64
+    """Images a step."""
+
+    epochs: int = 10
+    """Passes over the training images, the last 20% of which
+    are held out to validate."""
+
+    seeds: int = 3
+    """Runs of each arm, with seeds 0, 1, ...; two are the
+    least for an interval."""
+
+    output: Path | None = None
+    """Directory of the results, made if it isn't there;
+    without it, one under runs/ that is named after the
+    settings."""
+
+    def check(self) -> None:
+        """Raises `UsageError` for what is impossible whatever the data are."""
+        check_step(self.learning_rate, self.beta)
+        check_at_least_one("--batch-size", self.batch_size, "the images of a step")
+        check_at_least_one("--epochs", self.epochs, "the passes over the data")
+        check_at_least_one("--seeds", self.seeds, "the runs of each arm")
+
+
+def compare(options: Compare, console: Console) -> Path:
+    """Does all that is missing of a comparison; returns the path of its report.
+
+    Raises:
+      UsageError: an option is impossible, by itself or for these data.
+    """
+    options.check()
+    if options.output is not None:
+        runs.make_directory(options.output)  # or refuse it, before anything takes long
+    console.print(f"Reading {options.dataset} …", markup=False, highlight=False)
+    dataset = data.load(options.dataset, options.data_dir)
+    splits = split(dataset)
+    if options.batch_size > len(splits.train.labels):
+        raise UsageError(
+            f"--batch-size {options.batch_size} is larger than the "
+            f"{len(splits.train.labels)} training images of {dataset.name}; "
+            "choose a smaller one."
+        )
+    plan = Config(
+        dataset=dataset.name,
+        data_digest=data.digest(dataset),
+        arm="",
+        learning_rate=options.learning_rate,
+        beta=options.beta,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        seed=0,
+    )
+    name = f"compare-{Path(dataset.name).stem}-{plan.digest()}"
+    output = options.output or Path("runs") / name
+    with runs.hold(output, plan) as finished:
+        wanted = [
+            replace(plan, arm=arm, seed=seed)
+            for arm in ARMS
+            for seed in range(options.seeds)
+        ]
+        done = {run.config: run for run in finished if run.config in wanted}
+        missing = [config for config in wanted if config not in done]
+        terminal.announce(console, len(done), missing, splits.train.images.shape)
+        for run in _run_all(missing, splits, console):
+            runs.record(output, run)
+            done[run.config] = run
+        setting = report.Setting(
+            titles={key: arm.title for key, arm in ARMS.items()},
+            equations={key: arm.equation for key, arm in ARMS.items()},
+            train_images=len(splits.train.labels),
+            validation_images=len(splits.validation.labels),
+            test_images=len(splits.test.labels),
+            command=_command(options),
+        )
+        ordered = [done[config] for config in wanted]
+        page = report.write(output, ordered, setting)
+    terminal.print_results(console, ordered, setting.titles)
+    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
+    return page
+
+
+def split(dataset: data.Dataset) -> Splits:
+    """The three splits on the device, as bytes: they are scaled batch by batch."""
+    *train, validation_images, validation_labels = data.hold_out(dataset)
+
+    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
+        return Examples(jax.device_put(images), jax.device_put(labels))
+
+    return Splits(
+        train=examples(*train),
+        validation=examples(validation_images, validation_labels),
+        test=examples(dataset.test_images, dataset.test_labels),
+        classes=dataset.classes,
+    )
+
+
+def _run_all(
+    configs: list[Config], splits: Splits, console: Console
+) -> Iterator[runs.Run]:
+    """Each run as soon as it is finished; an arm is compiled once for all its seeds."""
+    versions, commit = runs.environment(), runs.git_commit()
+    device = jax.devices()[0]
+    programs: dict[str, Program] = {}
+    with terminal.progress(console) as progress:
+        task = progress.add_task("", total=sum(config.epochs for config in configs))
+        for config in configs:
+            progress.update(task, description=f"{config.arm} · seed {config.seed}")
+            if config.arm not in programs:
+                arm = ARMS[config.arm].transformation
+                transformation = arm(config.learning_rate, config.beta)
+                programs = {
+                    config.arm: compile_program(
+                        transformation, splits, config.batch_size
+                    )
+                }
+            program = programs[config.arm]
+            outcome = fit(program, splits, config, lambda: progress.advance(task))
+            yield runs.Run(
+                config=config,
+                config_hash=config.digest(),
+                epochs=outcome.epochs,
+                test_loss=float(outcome.test.loss),
+                test_accuracy=float(outcome.test.accuracy),
+                seconds=outcome.seconds,
+                seconds_with_compilation=outcome.seconds + program.compile_seconds,
+                images_per_second=outcome.images_per_second,
+                versions=versions,
+                device=f"{device.platform}: {device.device_kind}",
+                git_commit=commit,
+            )
+
+
+def _command(options: Compare) -> str:
+    """The command line that repeats the comparison."""
+    words = ["python", "-m", "experiments", "compare"]
+    for name, value in vars(options).items():
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

@@ -1,0 +1,50 @@
+"""Keras's side of `bench train`: one epoch for every line read, its seconds printed.
+
+Run by `python -m experiments bench train --peers PYTHON`, in PYTHON's environment.
+"""
+
+import os
+import sys
+import time
+
+os.environ["KERAS_BACKEND"] = "tensorflow"  # its fastest on a CPU
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import keras
+import numpy as np
+import tensorflow
+from keras import layers
+
+BATCH_SIZE = 64
+
+
+def main(images: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((images, 32, 32, 3), dtype=np.float32)
+    y = rng.integers(0, 10, images)
+    model = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(learning_rate=0.01, momentum=0.9)
+    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+
+    versions = f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
+    print(versions, flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        model.fit(x, y, batch_size=BATCH_SIZE, epochs=1, verbose=0)
+        print(time.perf_counter() - start, flush=True)
+
+
+if __name__ == "__main__":
+    main(images=int(sys.argv[1]))

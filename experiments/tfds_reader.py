@@ -1,0 +1,152 @@
+"""The arrays of a data set that tensorflow-datasets prepared, without TensorFlow.
+
+A prepared directory describes itself, so none of the code that downloads or prepares a
+data set runs to read one: its metadata name the features, the splits and the files.
+"""
+
+import hashlib
+import logging
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from platformdirs import user_cache_dir
+
+from experiments.config import UsageError
+from experiments.tfds_directory import (
+    check_known,
+    data_directory,
+    prepare_command,
+    prepared_folder,
+)
+
+
+class Decoded(NamedTuple):
+    """Both splits: images uint8 [n, height, width, channels], labels int64 [n]."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    classes: np.ndarray  # shape (), int64: how many the metadata name
+
+
+def read(dataset: str, data_dir: Path | None) -> Decoded:
+    """Reads the newest prepared version of a data set.
+
+    Decoding is slow, so the arrays are kept in the user's cache directory, under a name
+    that changes whenever a byte of the data set does.
+
+    Args:
+      dataset: name, such as "cifar10", or name/configuration: "emnist/letters".
+      data_dir: where tensorflow-datasets keeps its data sets; None for its default.
+
+    Raises:
+      UsageError: it isn't prepared there, or broken, or no set of labelled images.
+    """
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        check_known(dataset)
+        raise UsageError(
+            f"{dataset} is not prepared in {data_directory(data_dir)}, which has no "
+            f"{dataset}/VERSION/dataset_info.json. Download and prepare it by "
+            f"`{prepare_command(dataset, data_dir)}`."
+        )
+    name = f"{dataset.replace('/', '-')}-{folder.name}-{_content_digest(folder)}.npz"
+    path = Path(user_cache_dir("optax_momentum")) / name
+    # Whatever is wrong with a cached file, the data set itself can be decoded again.
+    broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+    with suppress(*broken), path.open("rb") as file:
+        arrays = np.load(file, allow_pickle=False)
+        return Decoded(*(arrays[field] for field in Decoded._fields))
+    decoded = _decode(folder)
+    with suppress(OSError):  # without a cache the next run is slower, no more
+        _store(path, decoded)
+    return decoded
+
+
+def _content_digest(folder: Path) -> str:
+    """Of names, sizes and bytes: array_record pads files, so sizes alone say little."""
+    sha256 = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        sha256.update(f"{path.name}:{path.stat().st_size}:".encode())
+        with path.open("rb") as file:
+            sha256.update(hashlib.file_digest(file, "sha256").digest())
+    return sha256.hexdigest()[:16]
+
+
+def _store(path: Path, decoded: Decoded) -> None:
+    """Writes beside the file and renames, so that no reader sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        np.savez(temporary, allow_pickle=False, **decoded._asdict())
+        temporary.replace(path)
+
+
+def _decode(folder: Path) -> Decoded:
+    import tensorflow_datasets as tfds  # slow to import
+
+    # It warns, whatever one does with it, that OpenCV would decode faster than Pillow.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        # Any: its methods are decorated in a way that hides their arguments.
+        builder: Any = tfds.builder_from_directory(folder)
+    except Exception as error:  # of many types, from the parsers of three formats
+        raise UsageError(
+            f"{folder}: the metadata can't be read ({error}). Remove the folder and "
+            "prepare the data set again."
+        ) from error
+    described = builder.info.features
+    is_dict = isinstance(described, tfds.features.FeaturesDict)
+    features = dict(described.items()) if is_dict else {}
+    image, label = features.get("image"), features.get("label")
+    if not (
+        isinstance(image, tfds.features.Image)
+        and isinstance(label, tfds.features.ClassLabel)
+    ):
+        found = ", ".join(sorted(features))
+        raise UsageError(
+            f"{folder} is no set of labelled images: it needs an image feature named "
+            f"image and a class label named label, and has {found}."
+        )
+    infos = builder.info.splits
+    splits = sorted(split for split in infos if infos[split].num_examples)
+    if not {"train", "test"} <= set(splits):
+        raise UsageError(
+            f"{folder} needs the splits train and test, and has {', '.join(splits)}. "
+            "Save its images and labels with numpy.savez: an .npz file is split here."
+        )
+    return Decoded(
+        *_decode_split(f"{folder}: train", builder.as_data_source("train")),
+        *_decode_split(f"{folder}: test", builder.as_data_source("test")),
+        np.asarray(label.num_classes),
+    )
+
+
+def _decode_split(where: str, examples: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """One by one: threads made this slower, as little of it is free of Python."""
+    images, labels = [], []
+    for index in range(len(examples)):
+        try:
+            example = examples[index]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise UsageError(
+                f"{where} example {index} can't be read ({error}). Remove the folder "
+                "and prepare the data set again."
+            ) from error
+        images.append(example["image"])
+        labels.append(example["label"])
+        if images[-1].shape != images[0].shape or images[-1].dtype != np.uint8:
+            raise UsageError(
+                f"{where} example {index} is {images[-1].dtype} of shape "
+                f"{images[-1].shape} where uint8 of shape {images[0].shape} is needed: "
+                "all images must have one size. Save them so with numpy.savez, and "
+                "give that .npz file."
+            )
+    return np.stack(images), np.asarray(labels)

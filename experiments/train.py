@@ -1,0 +1,206 @@
+"""One training run: a step, an epoch of steps as one compiled scan, and `fit`."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from experiments import model
+from experiments.config import Config
+from experiments.runs import Epoch
+
+_EVALUATION_BATCH = 500  # images scored at once: a matter of memory, not of results
+
+
+class Examples(NamedTuple):
+    """One split, on the device."""
+
+    images: Array  # [examples, height, width, channels]: uint8, or float32 in [0, 1]
+    labels: Array  # int32 [examples]
+
+
+class Splits(NamedTuple):
+    """All that a run reads; `test` is read once, after the last epoch."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: int
+
+
+class Score(NamedTuple):
+    """Means over all examples of a split."""
+
+    loss: Array  # float32: softmax cross-entropy, in nats
+    accuracy: Array  # float32 in [0, 1]
+
+
+TrainEpoch = Callable[..., tuple[model.Params, optax.OptState, Score]]
+
+
+class Program(NamedTuple):
+    """One arm's training, compiled once and run with every seed."""
+
+    transformation: optax.GradientTransformation
+    train_epoch: TrainEpoch
+    compile_seconds: float
+
+
+class Outcome(NamedTuple):
+    """What `fit` measured."""
+
+    epochs: tuple[Epoch, ...]
+    test: Score
+    seconds: float  # training, validation and test; compilation excluded
+    images_per_second: float  # of the training epochs alone
+
+
+def compile_program(
+    transformation: optax.GradientTransformation, splits: Splits, batch_size: int
+) -> Program:
+    """Compiles an arm's epoch, and the scoring that all arms share, ahead of time."""
+    start = time.perf_counter()
+    epoch = compile_epoch(transformation, splits.train, splits.classes, batch_size)
+    params = initial_params(splits.train, splits.classes, seed=0)
+    for split in (splits.validation, splits.test):
+        jax.block_until_ready(score(params, split))
+    return Program(transformation, epoch, time.perf_counter() - start)
+
+
+def compile_epoch(
+    transformation: optax.GradientTransformation,
+    train: Examples,
+    classes: int,
+    batch_size: int,
+) -> TrainEpoch:
+    """One pass over `train` as one program, of (params, state, key, train).
+
+    It returns the next params and state, whose memory it takes over from the arguments,
+    and the mean `Score` of the batches, each before its own step.
+    """
+    epoch = jax.jit(_train_epoch, static_argnums=(0, 1), donate_argnums=(2, 3))
+    params = initial_params(train, classes, seed=0)
+    state = transformation.init(params)
+    arguments = (params, state, order_key(0, 0), train)
+    return epoch.lower(transformation, batch_size, *arguments).compile()
+
+
+def fit(
+    program: Program,
+    splits: Splits,
+    config: Config,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Trains for all epochs, validates after each, and reads the test split once.
+
+    The initial parameters and the order of the data are functions of the seed alone,
+    so that arms with equal seeds are paired.
+    """
+    start = time.perf_counter()
+    params = initial_params(splits.train, splits.classes, config.seed)
+    state = program.transformation.init(params)
+    epochs, training_seconds = [], 0.0
+    for epoch in range(config.epochs):
+        key = order_key(config.seed, epoch)
+        epoch_start = time.perf_counter()
+        params, state, train = jax.block_until_ready(
+            program.train_epoch(params, state, key, splits.train)
+        )
+        training_seconds += time.perf_counter() - epoch_start
+        validation = score(params, splits.validation)
+        epochs.append(Epoch(*map(float, (*train, *validation))))
+        on_epoch()
+    test = jax.block_until_ready(score(params, splits.test))
+    seconds = time.perf_counter() - start
+    images = config.epochs * len(splits.train.labels)
+    return Outcome(tuple(epochs), test, seconds, images / training_seconds)
+
+
+def initial_params(train: Examples, classes: int, seed: int) -> model.Params:
+    """Parameters for the images of a split: a function of the seed alone."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    _, height, width, channels = train.images.shape
+    return model.init(key, (height, width, channels), classes)
+
+
+def order_key(seed: int, epoch: int) -> Array:
+    """The key of an epoch's order of the data."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+
+
+@jax.jit
+def score(params: model.Params, split: Examples) -> Score:
+    """Loss and accuracy over all examples of a split, none of them dropped."""
+    examples = len(split.labels)
+    batch = min(_EVALUATION_BATCH, examples)
+    indices, weights = _in_batches(jnp.arange(examples), batch)
+
+    def add_batch(sums: Score, rows: tuple[Array, Array]) -> tuple[Score, None]:
+        loss, correct = _weighted_sums(params, split, *rows)
+        return Score(sums.loss + loss, sums.accuracy + correct), None
+
+    zero = jnp.zeros(())
+    sums, _ = jax.lax.scan(add_batch, Score(zero, zero), (indices, weights))
+    return Score(sums.loss / examples, sums.accuracy / examples)
+
+
+def _train_epoch(
+    transformation: optax.GradientTransformation,
+    batch_size: int,
+    params: model.Params,
+    state: optax.OptState,
+    key: Array,
+    train: Examples,
+) -> tuple[model.Params, optax.OptState, Score]:
+    """Every example once, in an order that is a pure function of the key."""
+    examples = len(train.labels)
+
+    def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Score]:
+        params, state = carry
+        count = jnp.sum(rows[1])
+
+        def mean_loss(params: model.Params) -> tuple[Array, Array]:
+            loss, correct = _weighted_sums(params, train, *rows)
+            return loss / count, correct
+
+        grad = jax.value_and_grad(mean_loss, has_aux=True)
+        (loss, correct), gradients = grad(params)
+        updates, state = transformation.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), Score(loss * count, correct)
+
+    order = jax.random.permutation(key, examples)
+    rows = _in_batches(order, batch_size)
+    (params, state), sums = jax.lax.scan(step, (params, state), rows)
+    return params, state, Score(*(jnp.sum(each) / examples for each in sums))
+
+
+def _weighted_sums(
+    params: model.Params, split: Examples, indices: Array, weights: Array
+) -> tuple[Array, Array]:
+    """Sums over a batch of loss and of hits; filling has weight 0."""
+    images = split.images[indices]
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 255
+    labels = split.labels[indices]
+    logits = model.apply(params, images)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    return jnp.sum(weights * losses), jnp.sum(weights * hits)
+
+
+def _in_batches(order: Array, batch_size: int) -> tuple[Array, Array]:
+    """Indices and weights [steps, batch_size]; the last batch is filled, not dropped.
+
+    The filling repeats example 0 with weight 0.
+    """
+    examples = len(order)
+    steps = -(-examples // batch_size)
+    filling = (0, steps * batch_size - examples)
+    weights = jnp.pad(jnp.ones(examples), filling)
+    shape = (steps, batch_size)
+    return jnp.pad(order, filling).reshape(shape), weights.reshape(shape)
