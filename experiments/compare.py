@@ -144,6 +144,8 @@ def _run_all(
     configs: list[Config], splits: Splits, console: Console
 ) -> Iterator[runs.Run]:
     """Each run as soon as it is finished; an arm is compiled once for all its seeds."""
+    if not configs:
+        return
     versions, commit = runs.environment(), runs.git_commit()
     device = jax.devices()[0]
     programs: dict[str, Program] = {}

@@ -1,12 +1,36 @@
 """Strict mode for every test: two CPU devices, no silent promotion or broadcasting."""
 
+import math
 import os
 
 # Set before JAX starts: tests never depend on an accelerator that happens to be there.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
+import jax.numpy as jnp
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """One dense layer in place of the CNN, for tests of all that is around it.
+
+    Compiling the CNN takes longer than the rest of such a test.
+    """
+    from experiments import model
+
+    def init(key, image_shape, classes):
+        kernel = jax.random.normal(key, (math.prod(image_shape), classes)) / 20
+        return {"dense": {"kernel": kernel, "bias": jnp.zeros(classes)}}
+
+    def apply(params, images):
+        flat = images.reshape(len(images), -1)
+        return flat @ params["dense"]["kernel"] + params["dense"]["bias"][None]
+
+    monkeypatch.setattr(model, "init", init)
+    monkeypatch.setattr(model, "apply", apply)
+    jax.clear_caches()  # the jitted functions may have been compiled for the CNN

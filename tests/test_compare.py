@@ -1,0 +1,174 @@
+"""The command `compare`: what it writes, keeps and refuses."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import compare as compare_module
+from experiments.__main__ import main
+from experiments.arms import ARMS
+from experiments.compare import Compare
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+# "data.npz" in these is replaced by the path of a small data set.
+SMALL = ["--dataset", "data.npz", "--epochs", "2", "--batch-size", "16"]
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Runs a command; returns its exit status, standard output and error."""
+    rng = np.random.default_rng(1)
+    labels = rng.permutation(90) % 3
+    images = (labels[:, None, None] * 80 + rng.integers(0, 60, (90, 6, 5))) % 256
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+
+    def run(*words):
+        replaced = [str(tmp_path / "data.npz") if w == "data.npz" else w for w in words]
+        status = main(["compare", *map(str, replaced)])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_compare_writes_runs_summary_page_and_curves(run, tmp_path):
+    output = tmp_path / "new" / "folder"
+    status, out, err = run(*SMALL, "--seeds", 2, "--output", output)
+    assert (status, err) == (0, "")
+    assert "8 runs of 2 epochs on 57 images: about" in out
+    assert f"Report: {output / 'report.html'}" in out
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["dataset"] == "data.npz"
+    assert list(summary["arms"]) == ["sgd", "ema", "sgd_large_step", "keras"]
+    records = [json.loads(s) for s in (output / "runs.jsonl").read_text().splitlines()]
+    assert len(records) == 8
+    for arm, figures in summary["arms"].items():
+        own = [r["test_accuracy"] for r in records if r["config"]["arm"] == arm]
+        assert figures["test_accuracy"]["values"] == own
+        assert figures["test_accuracy"]["mean"] == pytest.approx(np.mean(own))
+    record = records[0]
+    assert len(record["epochs"]) == 2
+    assert record["seconds_with_compilation"] > record["seconds"] > 0
+    assert record["images_per_second"] > 0
+    assert record["versions"]["jax"] == jax.__version__
+    assert record["device"].startswith("cpu")
+    assert "<svg" in (output / "report.html").read_text()
+    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, tmp_path):
+    output = tmp_path / "runs"
+    run(*SMALL, "--seeds", 1, "--output", output)
+    records = (output / "runs.jsonl").read_bytes()
+    status, out, _ = run(*SMALL, "--seeds", 1, "--output", output)
+    assert status == 0 and "4 finished runs of this plan are kept." in out
+    assert (output / "runs.jsonl").read_bytes() == records
+    _, out, _ = run(*SMALL, "--seeds", 2, "--output", output)
+    assert "4 finished runs of this plan are kept." in out
+    assert (output / "runs.jsonl").read_bytes().startswith(records)
+    assert len((output / "runs.jsonl").read_bytes().splitlines()) == 8
+
+
+def test_a_run_that_is_finished_survives_what_stops_the_next(
+    run, tmp_path, monkeypatch
+):
+    output, fit, finished = tmp_path / "runs", compare_module.fit, []
+
+    def stopping(*arguments):
+        if len(finished) == 3:
+            raise KeyboardInterrupt
+        finished.append(fit(*arguments))
+        return finished[-1]
+
+    monkeypatch.setattr(compare_module, "fit", stopping)
+    status, _, err = run(*SMALL, "--seeds", 1, "--output", output)
+    assert (status, err) == (130, "stopped; finished runs are kept.\n")
+    assert len((output / "runs.jsonl").read_bytes().splitlines()) == 3
+    monkeypatch.setattr(compare_module, "fit", fit)
+    status, out, _ = run(*SMALL, "--seeds", 1, "--output", output)
+    assert status == 0 and "3 finished runs of this plan are kept." in out
+    assert len((output / "runs.jsonl").read_bytes().splitlines()) == 4
+
+
+def test_a_directory_with_runs_of_another_plan_is_refused(run, tmp_path):
+    output = tmp_path / "runs"
+    run(*SMALL, "--seeds", 1, "--output", output)
+    status, _, err = run(*SMALL, "--seeds", 1, "--output", output, "--beta", 0.8)
+    assert status == 2
+    assert "holds runs of another plan" in err
+    assert "beta 0.9" in err and "beta 0.8" in err and err.count("\n") == 1
+
+
+def test_the_directory_is_named_after_the_plan(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(*SMALL, "--seeds", 1)
+    run(*SMALL, "--seeds", 1, "--beta", 0.8)
+    names = [path.name for path in (tmp_path / "runs").iterdir()]
+    assert len(set(names)) == 2
+    assert all(name.startswith("compare-data-") for name in names)
+
+
+def test_arms_of_one_seed_start_alike(run, tmp_path):
+    output = tmp_path / "runs"
+    run(*SMALL, "--seeds", 1, "--beta", 0, "--output", output)
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    # Without momentum all arms are the same SGD: paired, they follow one path.
+    for one in runs[1:]:
+        assert one["epochs"][-1]["train_loss"] == pytest.approx(
+            runs[0]["epochs"][-1]["train_loss"], rel=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--epoch", "3"], "compare has no option --epoch; did you mean --epochs?"),
+        (["--frobnicate"], "compare has no option --frobnicate. `python -m "),
+        (["--epochs", "0"], "--epochs must be at least 1, got 0"),
+        (["--epochs", "ten"], "Error parsing --epochs: "),
+        (["--seeds", "-1"], "--seeds must be at least 1, got -1"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        ([*SMALL, "--batch-size", "58"], "--batch-size 58 is larger than the 57"),
+        (["--learning-rate", "0"], "--learning-rate must be above 0 and finite, got 0"),
+        (["--learning-rate", "nan"], "--learning-rate must be above 0 and finite, got"),
+        (["--beta", "1"], "--beta must lie in [0, 1), got 1.0"),
+        (["--beta", "nan"], "--beta must lie in [0, 1), got nan"),
+        (["--dataset", "nothing.npz"], "--dataset nothing.npz: there is no such file."),
+        (["--dataset", "mnits"], "Did you mean mnist"),
+        (
+            ["--dataset", "mnist", "--data-dir", "nowhere"],
+            "`uv run --extra prepare python -m experiments prepare mnist --data-dir ",
+        ),
+        ([*SMALL, "--output", __file__], "is a file; name a directory."),
+    ],
+)
+def test_what_is_impossible_is_told_in_one_line(run, words, message):
+    status, _, err = run(*words)
+    assert status == 2
+    assert err.startswith("error: ") and message in err
+    assert err.count("\n") == 1
+
+
+def test_every_option_is_explained_with_its_default(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["compare", "--help"])
+    assert not stop.value.code
+    text = " ".join(capsys.readouterr().out.split())
+    for name, default in vars(Compare()).items():
+        assert f"--{name.replace('_', '-')} " in text
+        assert f"(default: {default})" in text
+    assert text.count("(default: ") == len(vars(Compare()))
+
+
+@pytest.mark.parametrize("command", [[], ["frobnicate"]])
+def test_the_commands_are_named_to_who_names_none(command, capsys):
+    assert main(command) == 2
+    err = capsys.readouterr().err
+    assert "{compare, prepare, bench}" in err and err.count("\n") == 1
+
+
+def test_arms_have_the_keys_of_the_summary():
+    assert list(ARMS) == ["sgd", "ema", "sgd_large_step", "keras"]

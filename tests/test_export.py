@@ -1,0 +1,29 @@
+"""The compiled epoch leaves this machine: one export serves CPU, CUDA and TPU."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import train
+from experiments.arms import ARMS
+from experiments.train import Examples
+
+
+def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
+    rng = np.random.default_rng(2)
+    images = jnp.asarray(rng.integers(0, 256, (11, 18, 18, 1), dtype=np.uint8))
+    split = Examples(images, jnp.arange(11, dtype=jnp.int32) % 3)
+    transformation = ARMS["keras"].transformation(0.05, 0.8)
+
+    def epoch(params, state, key, split):
+        return train._train_epoch(transformation, 4, params, state, key, split)
+
+    params = train.initial_params(split, 3, seed=0)
+    arguments = (params, transformation.init(params), train.order_key(0, 0), split)
+    platforms = ["cpu", "cuda", "tpu"]
+    exported = jax.export.export(jax.jit(epoch), platforms=platforms)(*arguments)
+    assert set(exported.platforms) == set(platforms)
+    got, want = exported.call(*arguments), jax.jit(epoch)(*arguments)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(a, b, 1e-5, 1e-6)
