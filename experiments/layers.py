@@ -1,0 +1,190 @@
+"""Convolution and max pooling, the two layers that XLA compiles poorly for CPU.
+
+In the body of a `lax.scan`, XLA:CPU computes the gradients of a convolution by a naive
+loop (jax-ml/jax#12868), and anywhere that of max pooling by a serial scatter. Here, on
+CPU, both are slices, sums and matrix products, and so are their gradients. They share
+one picture: a tile of 4×4 pixels yields a window of 2×2 outputs. Where pooling follows
+a convolution, XLA sees `_windows(_images(x))` and never lays out the image between.
+Other platforms have good kernels for the ordinary operations and use those.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+# With fewer channels, Winograd's matrices are too thin to pay for its transforms.
+_WINOGRAD_CHANNELS = 16
+
+_Grid = Sequence[Sequence[jax.Array]]
+
+
+def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolves with a 3×3 kernel, stride 1, valid padding, as neural networks do.
+
+    Args:
+      images: [batch, height, width, channels], floating point; at least 3×3 pixels.
+      kernel: [3, 3, channels, features], dtype of images.
+
+    Returns:
+      [batch, height − 2, width − 2, features], equal to `lax.conv_general_dilated` but
+      for rounding.
+    """
+    return lax.platform_dependent(
+        images, kernel, cpu=_tiled_convolution, default=_ordinary_convolution
+    )
+
+
+def max_pool(images: jax.Array) -> jax.Array:
+    """Keeps the maximum of each 2×2 window; an odd last row or column is dropped.
+
+    Args:
+      images: [batch, height, width, channels], floating point; at least 2×2 pixels.
+
+    Returns:
+      [batch, height // 2, width // 2, channels], equal to `lax.reduce_window`. So is
+      the gradient: the first of equal maxima receives all of it.
+    """
+    return lax.platform_dependent(
+        images, cpu=_tiled_max_pool, default=_ordinary_max_pool
+    )
+
+
+def _ordinary_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    layout = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        images, kernel, (1, 1), "VALID", dimension_numbers=layout
+    )
+
+
+def _ordinary_max_pool(images: jax.Array) -> jax.Array:
+    window = (1, 2, 2, 1)
+    return lax.reduce_window(images, -jnp.inf, lax.max, window, window, "VALID")
+
+
+def _tiled_convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    _, height, width, channels = images.shape
+    even = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    method = _direct if channels < _WINOGRAD_CHANNELS else _winograd
+    return _images(method(even, kernel))[:, : height - 2, : width - 2]
+
+
+def _tiled_max_pool(images: jax.Array) -> jax.Array:
+    height, width = images.shape[1:3]
+    return _window_max(_windows(images[:, : height // 2 * 2, : width // 2 * 2]))
+
+
+def _windows(images: jax.Array) -> jax.Array:
+    """Images of even sizes as windows [batch, height/2, width/2, 2, 2, channels]."""
+    batch, height, width, channels = images.shape
+    windows = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    return windows.transpose(0, 1, 3, 2, 4, 5)
+
+
+def _images(windows: jax.Array) -> jax.Array:
+    """The inverse of `_windows`."""
+    batch, rows, columns, _, _, channels = windows.shape
+    images = windows.transpose(0, 1, 3, 2, 4, 5)
+    return images.reshape(batch, 2 * rows, 2 * columns, channels)
+
+
+@jax.custom_vjp
+def _window_max(windows: jax.Array) -> jax.Array:
+    return _window_max_forward(windows)[0]
+
+
+def _window_max_forward(windows):
+    (a, b), (c, d) = _grid(windows, axis=3)
+    largest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
+    return largest, (windows, largest)
+
+
+def _window_max_backward(residuals, cotangent):
+    windows, largest = residuals
+    found = jnp.zeros(largest.shape, bool)
+    routed = []
+    for corner in itertools.chain(*_grid(windows, axis=3)):
+        routed.append(jnp.where((corner == largest) & ~found, cotangent, 0))
+        found |= corner == largest
+    return (jnp.stack(routed, axis=3).reshape(windows.shape),)
+
+
+_window_max.defvjp(_window_max_forward, _window_max_backward)
+
+
+def _direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Each tile, as a row of 16·channels numbers, times a matrix of shifted kernels."""
+    batch, height, width, channels = images.shape
+    rows, columns = height // 2 - 1, width // 2 - 1
+    pairs = images.reshape(batch, height, width // 2, 2 * channels)
+    tiles = [
+        pairs[:, i : i + 2 * rows : 2, j : j + columns] for i in range(4) for j in (0, 1)
+    ]
+    shifted = [
+        jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)))
+        for i in (0, 1)
+        for j in (0, 1)
+    ]
+    left = jnp.concatenate(tiles, axis=3).reshape(-1, 16 * channels)
+    right = jnp.concatenate(shifted, axis=3).reshape(16 * channels, -1)
+    return (left @ right).reshape(batch, rows, columns, 2, 2, -1)
+
+
+def _winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Winograd's F(2×2, 3×3): 16 products a tile where the definition takes 36.
+
+    See Lavin and Gray 2015, arxiv.org/abs/1509.09308, section 4.1.
+    """
+    batch, height, width, channels = images.shape
+    rows, columns = height // 2 - 1, width // 2 - 1
+    corners = _grid(_windows(images), axis=3)
+    pixels = [
+        [
+            corners[i % 2][j % 2][:, i // 2 : i // 2 + rows, j // 2 : j // 2 + columns]
+            for j in range(4)
+        ]
+        for i in range(4)
+    ]
+    left = _stack(_twice(_tile_sums, pixels), axis=0).reshape(16, -1, channels)
+    right = _stack(_twice(_kernel_sums, _grid(kernel, axis=0)), axis=0)
+    products = left @ right.reshape(16, channels, -1)
+    products = products.reshape(4, 4, batch, rows, columns, -1)
+    return _stack(_twice(_window_sums, _grid(products, axis=0)), axis=3)
+
+
+def _tile_sums(a, b, c, d):
+    return a - c, b + c, c - b, b - d
+
+
+def _kernel_sums(a, b, c):
+    return a, (a + b + c) / 2, (a - b + c) / 2, c
+
+
+def _window_sums(a, b, c, d):
+    return a + b + c, b - c - d
+
+
+def _twice(sums: Callable, grid: _Grid) -> _Grid:
+    """Transforms the columns of a grid, then its rows."""
+    columns = [sums(*column) for column in zip(*grid, strict=True)]
+    return [sums(*row) for row in zip(*columns, strict=True)]
+
+
+def _grid(x: jax.Array, *, axis: int) -> _Grid:
+    """The slices of x along two axes, `axis` and the next.
+
+    The gradient of `lax.split` is a concatenation; that of indexing would be a sum of
+    padded arrays, as many as slices.
+    """
+
+    def split(x):
+        return [y.squeeze(axis) for y in lax.split(x, [1] * x.shape[axis], axis)]
+
+    return [split(row) for row in split(x)]
+
+
+def _stack(grid: _Grid, *, axis: int) -> jax.Array:
+    """The inverse of `_grid`."""
+    return jnp.stack([jnp.stack(row, axis) for row in grid], axis)
