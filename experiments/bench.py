@@ -23,6 +23,7 @@ from experiments.config import UsageError
 IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
 EPOCHS = 3  # measured, after one that warms up
+PEERS = Path(__file__).parent / "peers"
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ def bench(options: Bench) -> None:
       UsageError: the peers' interpreter is missing or lacks their libraries.
     """
     with ExitStack() as stack:
-        epochs = {f"optax_momentum on JAX {jax.__version__}": _our_epoch()}
-        if options.peers is not None:
+        peers = {}
+        if options.peers is not None:  # first, as they may be refused
             for program in ("train_keras.py", "train_pytorch.py"):
                 name, epoch = stack.enter_context(_peer(options.peers, program))
-                epochs[name] = epoch
+                peers[name] = epoch
+        epochs = {f"optax_momentum on JAX {jax.__version__}": _our_epoch(), **peers}
         seconds: dict[str, list[float]] = {name: [] for name in epochs}
         for turn in range(1 + EPOCHS):
             for name, epoch in epochs.items():
@@ -106,10 +108,9 @@ def _our_epoch() -> Callable[[], float]:
 @contextmanager
 def _peer(python: Path, program: str) -> Iterator[tuple[str, Callable[[], float]]]:
     """A peer's process, idle but for the epochs that it is asked for."""
-    path = Path(__file__).parent / "peers" / program
     try:
         process = subprocess.Popen(
-            [python, path, str(IMAGES)],
+            [python, PEERS / program, str(IMAGES)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

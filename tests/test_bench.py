@@ -1,0 +1,64 @@
+"""The command `bench`: ours first, peers in turn, and what it refuses."""
+
+import json
+import sys
+
+import pytest
+
+from experiments import bench
+from experiments.__main__ import main
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+PEER = """
+import sys
+print({name!r}, flush=True)
+for _ in sys.stdin:
+    with open({log!r}, "a") as log:
+        log.write({name!r} + chr(10))
+    print(0.5, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    monkeypatch.setattr(bench, "IMAGES", 96)
+
+
+def test_bench_train_prints_one_object_a_line_and_a_table_beside(capsys):
+    assert main(["bench", "train"]) == 0
+    out, err = capsys.readouterr()
+    (record,) = map(json.loads, out.splitlines())
+    assert record["program"].startswith("optax_momentum on JAX ")
+    assert record["slowest"] <= record["images_per_second"] <= record["fastest"]
+    assert record["ours_over_this"] == 1
+    assert "images per second" in err and "optax_momentum" in err
+
+
+def test_peers_are_measured_in_turn_after_ours(capsys, monkeypatch, tmp_path):
+    log = tmp_path / "log"
+    monkeypatch.setattr(bench, "PEERS", tmp_path)
+    for name in ("train_keras.py", "train_pytorch.py"):
+        (tmp_path / name).write_text(PEER.format(log=str(log), name=name))
+    assert main(["bench", "train", "--peers", sys.executable]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[0]["program"].startswith("optax_momentum")
+    assert [r["program"] for r in records[1:]] == ["train_keras.py", "train_pytorch.py"]
+    assert records[1]["images_per_second"] == 96 / 0.5
+    ratio = records[0]["images_per_second"] / records[1]["images_per_second"]
+    assert records[1]["ours_over_this"] == pytest.approx(ratio, rel=1e-2)
+    # A warm-up and three epochs each, one after the other.
+    assert log.read_text().split() == ["train_keras.py", "train_pytorch.py"] * 4
+
+
+@pytest.mark.parametrize(
+    ("python", "message"),
+    [
+        ("no-such-python", "--peers no-such-python is no Python interpreter: No such"),
+        (sys.executable, "can't run train_keras.py: ModuleNotFoundError: No module"),
+    ],
+)
+def test_peers_that_cannot_run_are_told_in_one_line(python, message, capsys):
+    assert main(["bench", "train", "--peers", python]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
