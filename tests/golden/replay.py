@@ -1,5 +1,6 @@
 """Runs an Optax transformation on the problem of a golden file, and compares."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,16 @@ import optax
 from golden.problem import STEPS, Golden, gradient
 
 
+def the_buffer(state: optax.OptState) -> Any:
+    """The one buffer that a state has."""
+    return optax.tree.get(state, "buffer")
+
+
 def replay(
-    optimizer: optax.GradientTransformation, golden: Golden, name: str
+    optimizer: optax.GradientTransformation,
+    golden: Golden,
+    name: str,
+    buffers: Callable[[optax.OptState], Any] = the_buffer,
 ) -> dict[str, Any]:
     """The run called `name` as `optimizer` computes it, in one jitted scan.
 
@@ -25,7 +34,7 @@ def replay(
         params, state = carry
         updates, state = optimizer.update(slope(step, params), state, params)
         params = optax.apply_updates(params, updates)
-        kept = {"parameters": params, "buffers": optax.tree.get(state, "buffer")}
+        kept = {"parameters": params, "buffers": buffers(state)}
         return (params, state), kept
 
     def run(start):

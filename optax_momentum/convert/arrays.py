@@ -1,0 +1,229 @@
+"""Arrays of another library into a tree of ours, and back, bit for bit."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from optax_momentum._placement import stored_as, zeros_like
+from optax_momentum.convert.layouts import SAME, Layout
+
+Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")
+Names = Mapping[Any, Path | None]  # from the other library's names or indices
+Layouts = Mapping[Any, Layout]  # by Path
+
+
+def from_arrays(
+    arrays: Mapping[Any, Any], like: Any, names: Names, layout: Layouts | None
+) -> Any:
+    """Arrays of another library as a tree: weights, or a buffer of any kind.
+
+    Args:
+      arrays: by the other library's names or indices: whatever NumPy can read. In the
+        place of an array, None keeps the leaf of `like`.
+      like: the tree to fill, of arrays or `jax.ShapeDtypeStruct`s: its structure,
+        shapes, dtypes and shardings are the result's.
+      names: maps every key of `arrays` to the path of its leaf in `like`, a string
+        such as "conv/kernel" or a tuple of its parts; to None what is to be left out.
+      layout: maps the path of every leaf of two axes or more to the `Layout` in which
+        the other library stores it; None if it stores all as JAX does, as Keras.
+
+    Returns:
+      A tree with the structure of `like`, of JAX arrays.
+
+    Raises:
+      ValueError: a leaf that is not named or named twice, a key or path that does not
+        exist, a leaf of two axes without layout, a shape that differs after the
+        layout, or a value that the leaf's dtype would round.
+      TypeError: an array that NumPy cannot read, such as PyTorch's bfloat16.
+
+    >>> import jax.numpy as jnp
+    >>> from optax_momentum.convert import LINEAR
+    >>> like = {"dense": {"kernel": jnp.zeros((2, 1))}}
+    >>> names, layout = {"fc.weight": "dense/kernel"}, {"dense/kernel": LINEAR}
+    >>> from_arrays({"fc.weight": [[0.25, 0.5]]}, like, names, layout)
+    {'dense': {'kernel': Array([[0.25],
+           [0.5 ]], dtype=float32)}}
+    """
+    leaves = _by_path(like)
+    check_keys(names, arrays)
+    keys = _key_of_each_leaf(names, leaves)
+    layouts = _layout_of_each_leaf(layout, leaves)
+    filled = [
+        leaf
+        if arrays[keys[path]] is None
+        else _ours(arrays[keys[path]], leaf, layouts[path], _where(keys[path], path))
+        for path, leaf in leaves.items()
+    ]
+    return jax.tree.unflatten(jax.tree.structure(like), filled)
+
+
+def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]:
+    """The inverse of `from_arrays`: NumPy arrays by the other library's names.
+
+    Args:
+      tree: of arrays.
+      names: as for `from_arrays`; what it maps to None is left out.
+      layout: as for `from_arrays`.
+
+    Returns:
+      A new, writable, contiguous array for each name, in the leaf's dtype; bfloat16,
+      which other libraries do not read from NumPy, as float32, which holds its values.
+
+    Raises:
+      ValueError: as `from_arrays` does.
+    """
+    leaves = _by_path(tree)
+    keys = _key_of_each_leaf(names, leaves)
+    layouts = _layout_of_each_leaf(layout, leaves)
+    return {
+        key: _theirs(leaves[path], layouts[path], _where(key, path))
+        for path, key in keys.items()
+    }
+
+
+def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
+    """Raises unless `names` has the keys of `arrays`, each and no other."""
+    for key in names:
+        if key not in arrays:
+            raise ValueError(
+                f"names[{key!r}]: there is no {key!r} among {_some(arrays)}."
+            )
+    for key in arrays:
+        if key not in names:
+            raise ValueError(
+                f"names says nothing of {key!r}. Give the path of its leaf, or None to "
+                "leave it out."
+            )
+
+
+def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
+    """The array in our layout, typed and placed as the leaf."""
+    read = _read(array, where)
+    shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
+    moved = _moved(read, layout.ours, where)
+    if moved.shape != shape:
+        raise ValueError(
+            f"{where} has shape {read.shape}, its layout makes that {moved.shape}, and "
+            f"the leaf has {shape}. Correct its layout, or its name."
+        )
+    within = moved if jnp.issubdtype(dtype, jnp.complexfloating) else np.real(moved)
+    with np.errstate(over="ignore"):
+        cast = within.astype(dtype)
+    if not np.array_equal(cast.astype(moved.dtype), moved, equal_nan=True):
+        raise ValueError(
+            f"{where} is {moved.dtype} and its leaf {dtype}, which cannot hold its "
+            "values. To accept the rounding, cast the array yourself."
+        )
+    # The leaf may be a mere shape: zeros are where it would be.
+    return stored_as(zeros_like(leaf), jnp.asarray(cast))
+
+
+def _theirs(leaf: Any, layout: Layout, where: str) -> np.ndarray:
+    """The leaf in the other library's layout, in memory of its own."""
+    array = np.asarray(leaf)
+    if array.dtype == jnp.bfloat16:
+        array = array.astype(np.float32)
+    return np.array(_moved(array, layout.theirs, where), order="C")
+
+
+def _moved(
+    array: np.ndarray, move: Callable[[np.ndarray], np.ndarray], where: str
+) -> np.ndarray:
+    try:
+        return move(array)
+    except ValueError as error:
+        raise ValueError(
+            f"{where} has shape {array.shape}, which its layout does not fit: {error}."
+        ) from None
+
+
+def _read(array: Any, where: str) -> np.ndarray:
+    if str(getattr(array, "dtype", None)) == "torch.bfloat16":
+        raise TypeError(
+            f"{where} is a bfloat16 tensor, which NumPy cannot read. Pass "
+            "`tensor.float()`: float32 holds every value of bfloat16."
+        )
+    try:
+        read = np.asarray(array)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"{where} cannot be read by NumPy: {error} Pass `tensor.detach().cpu()`."
+        ) from error
+    if not jnp.issubdtype(read.dtype, jnp.number):
+        raise TypeError(f"{where} is {type(array).__name__}, not an array of numbers.")
+    return read
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths, joined by slashes."""
+    leaves = {}
+    for keys, leaf in jax.tree.leaves_with_path(tree):
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        if path in leaves:
+            raise ValueError(f"the tree has two leaves of the path {path!r}.")
+        leaves[path] = leaf
+    return leaves
+
+
+def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashable]:
+    """The key of each path, in the order of names; raises unless they pair up."""
+    keys: dict[str, Hashable] = {}
+    for key, path in names.items():
+        if path is None:
+            continue
+        path = _joined(path)
+        if path not in leaves:
+            raise ValueError(
+                f"names[{key!r}] is {path!r}, which is none of the leaves "
+                f"{_some(leaves)}."
+            )
+        if path in keys:
+            raise ValueError(
+                f"names gives the leaf {path!r} to both {keys[path]!r} and {key!r}."
+            )
+        keys[path] = key
+    for path in leaves:
+        if path not in keys:
+            raise ValueError(
+                f"names has nothing for the leaf {path!r}. Name what fills it, or pass "
+                "a tree without it."
+            )
+    return keys
+
+
+def _layout_of_each_leaf(
+    layout: Layouts | None, leaves: dict[str, Any]
+) -> dict[str, Layout]:
+    """Raises where an axis order is left open: a square matrix would fit either way."""
+    if layout is None:
+        return dict.fromkeys(leaves, SAME)
+    given = {_joined(path): how for path, how in layout.items()}
+    for path in given:
+        if path not in leaves:
+            raise ValueError(
+                f"layout[{path!r}]: there is no such leaf among {_some(leaves)}."
+            )
+    for path, leaf in leaves.items():
+        if path not in given and len(jnp.shape(leaf)) > 1:
+            raise ValueError(
+                f"layout says nothing of the leaf {path!r} of shape {jnp.shape(leaf)}. "
+                "Give LINEAR, CONVOLUTION, flattened(...), or SAME if stored alike."
+            )
+    return {path: given.get(path, SAME) for path in leaves}
+
+
+def _where(key: Hashable, path: str) -> str:
+    return f"{key!r} (the leaf {path!r})"
+
+
+def _joined(path: Path) -> str:
+    return path if isinstance(path, str) else "/".join(map(str, path))
+
+
+def _some(keys: Mapping[Any, Any]) -> str:
+    """The first few keys, for a message."""
+    shown = ", ".join(repr(key) for key in list(keys)[:6])
+    return f"{shown}, … ({len(keys)} in all)" if len(keys) > 6 else shown
