@@ -8,17 +8,12 @@ a convolution, XLA sees `_windows(_images(x))` and never lays out the image betw
 Other platforms have good kernels for the ordinary operations and use those.
 """
 
-import itertools
-from collections.abc import Callable, Sequence
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 # With fewer channels, Winograd's matrices are too thin to pay for its transforms.
 _WINOGRAD_CHANNELS = 16
-
-_Grid = Sequence[Sequence[jax.Array]]
 
 
 def convolution(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -96,7 +91,7 @@ def _window_max(windows: jax.Array) -> jax.Array:
 
 
 def _window_max_forward(windows):
-    (a, b), (c, d) = _grid(windows, axis=3)
+    a, b, c, d = _corners(windows)
     largest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
     return largest, (windows, largest)
 
@@ -105,7 +100,7 @@ def _window_max_backward(residuals, cotangent):
     windows, largest = residuals
     found = jnp.zeros(largest.shape, bool)
     routed = []
-    for corner in itertools.chain(*_grid(windows, axis=3)):
+    for corner in _corners(windows):
         routed.append(jnp.where((corner == largest) & ~found, cotangent, 0))
         found |= corner == largest
     return (jnp.stack(routed, axis=3).reshape(windows.shape),)
@@ -114,13 +109,20 @@ def _window_max_backward(residuals, cotangent):
 _window_max.defvjp(_window_max_forward, _window_max_backward)
 
 
+def _corners(windows: jax.Array) -> list[jax.Array]:
+    """The four elements of each window, from left to right, then down."""
+    return [corner for row in _split(windows, 3) for corner in _split(row, 3)]
+
+
 def _direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Each tile, as a row of 16·channels numbers, times a matrix of shifted kernels."""
     batch, height, width, channels = images.shape
     rows, columns = height // 2 - 1, width // 2 - 1
     pairs = images.reshape(batch, height, width // 2, 2 * channels)
     tiles = [
-        pairs[:, i : i + 2 * rows : 2, j : j + columns] for i in range(4) for j in (0, 1)
+        pairs[:, i : i + 2 * rows : 2, j : j + columns]
+        for i in range(4)
+        for j in (0, 1)
     ]
     shifted = [
         jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)))
@@ -135,56 +137,43 @@ def _direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
 def _winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
     """Winograd's F(2×2, 3×3): 16 products a tile where the definition takes 36.
 
-    See Lavin and Gray 2015, arxiv.org/abs/1509.09308, section 4.1.
+    Each transform acts along rows, then along columns. See Lavin and Gray 2015,
+    arxiv.org/abs/1509.09308, section 4.1.
     """
     batch, height, width, channels = images.shape
     rows, columns = height // 2 - 1, width // 2 - 1
-    corners = _grid(_windows(images), axis=3)
-    pixels = [
-        [
-            corners[i % 2][j % 2][:, i // 2 : i // 2 + rows, j // 2 : j // 2 + columns]
-            for j in range(4)
-        ]
-        for i in range(4)
-    ]
-    left = _stack(_twice(_tile_sums, pixels), axis=0).reshape(16, -1, channels)
-    right = _stack(_twice(_kernel_sums, _grid(kernel, axis=0)), axis=0)
-    products = left @ right.reshape(16, channels, -1)
-    products = products.reshape(4, 4, batch, rows, columns, -1)
-    return _stack(_twice(_window_sums, _grid(products, axis=0)), axis=3)
+    x = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    x = jnp.stack(_tile_sums(*_split(x, 2), axis=1))
+    x = jnp.stack(_tile_sums(*_split(x, 4), axis=3))
+    k = jnp.stack(_kernel_sums(*_split(kernel, 0)))
+    k = jnp.stack(_kernel_sums(*_split(k, 1)))
+    y = x.reshape(16, -1, channels) @ k.reshape(16, channels, -1)
+    y = y.reshape(4, 4, batch, rows, columns, -1)
+    y = jnp.stack(_window_sums(*_split(y, 0)), axis=4)
+    return jnp.stack(_window_sums(*_split(y, 0)), axis=3)
 
 
-def _tile_sums(a, b, c, d):
-    return a - c, b + c, c - b, b - d
+def _tile_sums(even: jax.Array, odd: jax.Array, *, axis: int) -> list[jax.Array]:
+    """Four sums of the pixels a, b, c, d of each tile along one axis."""
+    tiles = even.shape[axis] - 1
+    a, c = (lax.slice_in_dim(even, i, i + tiles, axis=axis) for i in (0, 1))
+    b, d = (lax.slice_in_dim(odd, i, i + tiles, axis=axis) for i in (0, 1))
+    return [a - c, b + c, c - b, b - d]
 
 
-def _kernel_sums(a, b, c):
-    return a, (a + b + c) / 2, (a - b + c) / 2, c
+def _kernel_sums(a: jax.Array, b: jax.Array, c: jax.Array) -> list[jax.Array]:
+    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
 
 
-def _window_sums(a, b, c, d):
-    return a + b + c, b - c - d
+def _window_sums(
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
+) -> list[jax.Array]:
+    return [a + b + c, b - c - d]
 
 
-def _twice(sums: Callable, grid: _Grid) -> _Grid:
-    """Transforms the columns of a grid, then its rows."""
-    columns = [sums(*column) for column in zip(*grid, strict=True)]
-    return [sums(*row) for row in zip(*columns, strict=True)]
+def _split(x: jax.Array, axis: int) -> list[jax.Array]:
+    """The slices along an axis, whose gradient is one concatenation.
 
-
-def _grid(x: jax.Array, *, axis: int) -> _Grid:
-    """The slices of x along two axes, `axis` and the next.
-
-    The gradient of `lax.split` is a concatenation; that of indexing would be a sum of
-    padded arrays, as many as slices.
+    The gradient of indexing would be a sum of padded arrays, as many as slices.
     """
-
-    def split(x):
-        return [y.squeeze(axis) for y in lax.split(x, [1] * x.shape[axis], axis)]
-
-    return [split(row) for row in split(x)]
-
-
-def _stack(grid: _Grid, *, axis: int) -> jax.Array:
-    """The inverse of `_grid`."""
-    return jnp.stack([jnp.stack(row, axis) for row in grid], axis)
+    return [y.squeeze(axis) for y in lax.split(x, [1] * x.shape[axis], axis)]
