@@ -1,6 +1,7 @@
 """Refusals in one voice: the call, the value, the bound and the remedy."""
 
 import math
+from collections.abc import Callable
 from typing import Any, TypeGuard
 
 import jax
@@ -57,6 +58,39 @@ def check_learning_rate(call: str, learning_rate: Any) -> None:
             f"{call}: learning_rate must lie in [0, inf), got {learning_rate!s}. To "
             "climb instead of descend, negate the gradients before this call."
         )
+
+
+def check_correction(call: str, correction: Any, learning_rate: Any) -> None:
+    """Raises where the correction is on and α is a scalar that can change unseen."""
+    check_switch(f"{call}: momentum_correction", correction)
+    foreseen = callable(learning_rate) or isinstance(learning_rate, int | float)
+    if not foreseen and _known(f"{call}: momentum_correction", correction):
+        raise ValueError(
+            f"{call}: momentum_correction=True needs learning_rate as a schedule, got "
+            f"{learning_rate!s}: what the rate was a step ago can't be known. Pass a "
+            "schedule, or keep the rate outside: `heavy_ball` and then "
+            "`optax.scale_by_learning_rate`."
+        )
+
+
+def check_scalar(
+    name: str, value: Any, holds: Callable[[float], bool], bound: str, remedy: str
+) -> None:
+    """Raises unless `holds(value)`; a traced value is trusted."""
+    known = _known(name, value)
+    if known is not None and not holds(known):
+        raise ValueError(f"{name} must {bound}, got {value!s}. {remedy}")
+
+
+def check_every_k(call: str, every_k: Any) -> None:
+    """Raises unless every_k is a whole number ≥ 1; a traced one is trusted."""
+    check_scalar(
+        f"{call}: every_k",
+        every_k,
+        lambda known: known >= 1 and known % 1 == 0,
+        "be a whole number of at least 1",
+        "It is the number of calls of update that make one step.",
+    )
 
 
 def check_params(params: optax.Params) -> None:

@@ -1,5 +1,6 @@
 """Hyper-parameters that may be numbers, arrays, tracers or schedules of the step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +19,21 @@ def at_step(scalar_or_schedule: Any, step: ArrayLike) -> Any:
     return (
         scalar_or_schedule(step) if callable(scalar_or_schedule) else scalar_or_schedule
     )
+
+
+def checked(
+    check: Callable[[Any], None], scalar_or_schedule: Any
+) -> Callable[[ArrayLike], Any]:
+    """Reads a hyper-parameter: a scalar is checked now, a schedule's values as read."""
+    if not callable(scalar_or_schedule):
+        check(scalar_or_schedule)
+
+    def read(step: ArrayLike) -> Any:
+        value = at_step(scalar_or_schedule, step)
+        check(value)
+        return widen(value)
+
+    return read
 
 
 def widen(x: Any) -> Any:

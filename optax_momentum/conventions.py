@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._checks import (
     check_beta,
+    check_correction,
     check_dampening,
     check_learning_rate,
     check_switch,
 )
-from optax_momentum._scalars import select, widen
+from optax_momentum._scalars import checked, common_dtype, is_concrete, select, widen
 from optax_momentum.momentum import Coefficients, linear_momentum
 
 
@@ -64,7 +65,7 @@ def ema_coefficients(
     beta: optax.ScalarOrSchedule,
 ) -> Callable[[jax.Array], Coefficients]:
     """The coefficients of `ema` at a step: β, gain 1 − β, u = m."""
-    beta_at = _checked(partial(check_beta, "ema"), beta)
+    beta_at = checked(partial(check_beta, "ema"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta = beta_at(step)
@@ -135,7 +136,7 @@ def heavy_ball_coefficients(
     """The coefficients of `heavy_ball`: β, gain 1 and then 1 − τ, u = m or g + β·m."""
     check_switch("heavy_ball: nesterov", nesterov)
     check_dampening("heavy_ball", dampening, nesterov)
-    beta_at = _checked(partial(check_beta, "heavy_ball"), beta)
+    beta_at = checked(partial(check_beta, "heavy_ball"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta = beta_at(step)
@@ -154,21 +155,27 @@ def keras(
     beta: optax.ScalarOrSchedule,
     *,
     nesterov: ArrayLike = False,
+    momentum_correction: ArrayLike = False,
 ) -> optax.GradientTransformation:
     """Momentum with the learning rate inside, as `keras.optimizers.SGD` computes it.
 
-        v₀ = 0,   vₜ = β·vₜ₋₁ − αₜ·gₜ
+        v₀ = 0,   vₜ = β·vₜ₋₁ − αₜ·gₜ,   or corrected  vₜ = (αₜ/αₜ₋₁)·β·vₜ₋₁ − αₜ·gₜ
         Δθₜ = vₜ,   or with nesterov  Δθₜ = β·vₜ − αₜ·gₜ          α = learning_rate
 
     Units: v and Δθ are parameters: the update is ready for `optax.apply_updates` as it
     is. A constant g and α settle at Δθ = −α·g/(1 − β), with nesterov too. When α
-    changes, the steps that v holds keep the size they were made with.
+    changes, the steps that v holds keep the size they were made with, if they are not
+    corrected to the new one: then this is `heavy_ball` with α outside, for every α > 0.
 
     Args:
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the share of v that a step keeps: likewise.
       nesterov: read out one step ahead. A bool or a traced scalar.
+      momentum_correction: rescale v when α changes. A bool or a traced scalar. α must
+        then be a schedule, or a number, which never changes: a scalar that is set at
+        run time does not tell what it was a step ago, and counts as constant where
+        this is traced too. After α = 0, which leaves no v to rescale, v starts anew.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is Keras's velocity, sign
@@ -176,7 +183,7 @@ def keras(
 
     Raises:
       ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
-        either not a scalar.
+        either not a scalar, or momentum_correction of a learning_rate that is an array.
       TypeError: an argument that is not a real number.
 
     Differs from `heavy_ball` before `optax.scale_by_learning_rate`: equal while α is
@@ -191,8 +198,12 @@ def keras(
     References:
       Keras `keras/src/optimizers/sgd.py`, `SGD.update_step`.
       Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html, equation 1.
+      Goyal et al. 2017, arXiv:1706.02677, section 3, momentum correction.
     """
-    return linear_momentum(keras_coefficients(learning_rate, beta, nesterov=nesterov))
+    coefficients = keras_coefficients(
+        learning_rate, beta, nesterov=nesterov, momentum_correction=momentum_correction
+    )
+    return linear_momentum(coefficients)
 
 
 def keras_coefficients(
@@ -200,16 +211,23 @@ def keras_coefficients(
     beta: optax.ScalarOrSchedule,
     *,
     nesterov: ArrayLike = False,
+    momentum_correction: ArrayLike = False,
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `keras`: β, gain −α, Δθ = m or β·m − α·g."""
+    """The coefficients of `keras`: β or corrected, gain −α, Δθ = m or β·m − α·g."""
     check_switch("keras: nesterov", nesterov)
-    rate_at = _checked(partial(check_learning_rate, "keras"), learning_rate)
-    beta_at = _checked(partial(check_beta, "keras"), beta)
+    check_correction("keras", momentum_correction, learning_rate)
+    schedule, correct = learning_rate, momentum_correction
+    rate_at = checked(partial(check_learning_rate, "keras"), schedule)
+    beta_at = checked(partial(check_beta, "keras"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         learning_rate, beta = rate_at(step), beta_at(step)
+        kept = beta
+        if callable(schedule) and (not is_concrete(correct) or correct):
+            last = rate_at(jnp.maximum(step - 1, 0))
+            kept = select(correct, _corrected(beta, learning_rate, last), beta)
         return Coefficients(
-            beta,
+            kept,
             gain=-learning_rate,
             from_buffer=select(nesterov, beta, 1.0),
             from_gradient=select(nesterov, -learning_rate, 0.0),
@@ -218,17 +236,9 @@ def keras_coefficients(
     return coefficients
 
 
-def _checked(
-    check: Callable[[Any], None], scalar_or_schedule: optax.ScalarOrSchedule
-) -> Callable[[jax.Array], Any]:
-    """Reads a hyper-parameter: a scalar is checked now, a schedule's values as read."""
-    if not callable(scalar_or_schedule):
-        check(scalar_or_schedule)
-
-    def read(step: jax.Array) -> Any:
-        schedule = scalar_or_schedule
-        value = schedule(step) if callable(schedule) else schedule
-        check(value)
-        return widen(value)
-
-    return read
+def _corrected(beta: ArrayLike, learning_rate: ArrayLike, last: ArrayLike) -> jax.Array:
+    """β·αₜ/αₜ₋₁, and 0 after αₜ₋₁ = 0."""
+    dtype = common_dtype(*map(jnp.result_type, (beta, learning_rate, last)))
+    beta, now, last = (jnp.asarray(x, dtype) for x in (beta, learning_rate, last))
+    moving = last > 0
+    return jnp.where(moving, beta * now / jnp.where(moving, last, 1.0), 0.0)

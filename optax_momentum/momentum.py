@@ -118,6 +118,12 @@ def linear_momentum(
     return optax.GradientTransformation(init, update)
 
 
+def momenta(state: optax.OptState) -> list[MomentumState]:
+    """Every `MomentumState` in the state of a chain or a wrapper, in order."""
+    leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, MomentumState))
+    return [leaf for leaf in leaves if isinstance(leaf, MomentumState)]
+
+
 def _step_leaf(
     now: Coefficients, gradient: jax.Array, buffer: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -128,7 +134,7 @@ def _step_leaf(
     # Also b = 1 is multiplied: u must not be the array that the state keeps.
     u = _scale(now.from_buffer, m)
     if not (isinstance(now.from_gradient, int | float) and now.from_gradient == 0):
-        u += _scale(now.from_gradient, g)  # 0·g would make NaN of an infinite g
+        u += _rounded(_scale(now.from_gradient, g))  # 0·g makes NaN of an infinite g
     return u.astype(gradient.dtype), stored_as(buffer, m)
 
 
@@ -138,3 +144,16 @@ def _scale(factor: ArrayLike, x: jax.Array) -> jax.Array:
     if jnp.iscomplexobj(x):
         return jax.lax.complex(factor * x.real, factor * x.imag)
     return factor * x
+
+
+def _rounded(product: jax.Array) -> jax.Array:
+    """The product, for a sum with another: so that a compiler fuses the other one.
+
+    Of two products it fuses either with their sum, not the same one inside a scan as
+    outside: an ulp apart. It can't fuse what is clamped, here to what it is anyway. An
+    infinite one comes back large, next to a buffer that is infinite already.
+    """
+    if jnp.iscomplexobj(product):
+        return jax.lax.complex(_rounded(product.real), _rounded(product.imag))
+    most = jnp.finfo(product.dtype).max
+    return jax.lax.clamp(-most, product, most)

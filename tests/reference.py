@@ -61,21 +61,130 @@ def keras(
     beta: ArrayLike,
     *,
     nesterov: bool = False,
+    momentum_correction: bool = False,
 ) -> Trajectories:
-    """vₜ = β·vₜ₋₁ − αₜ·gₜ; emits what is added to θ: vₜ, with Nesterov β·vₜ − αₜ·gₜ."""
+    """vₜ = β·vₜ₋₁ − αₜ·gₜ; emits what is added to θ: vₜ, with Nesterov β·vₜ − αₜ·gₜ.
+
+    Corrected, vₜ₋₁ is first brought to the present rate: αₜ/αₜ₋₁ times as large.
+    """
     gradients = np.asarray(gradients)
     v = np.zeros(gradients.shape[1:])
     updates, buffers = [], []
-    for g, alpha, b in zip(
-        gradients,
-        _per_step(learning_rates, gradients),
-        _per_step(beta, gradients),
-        strict=True,
-    ):
+    rates = _per_step(learning_rates, gradients)
+    for t, (g, b) in enumerate(zip(gradients, _per_step(beta, gradients), strict=True)):
+        alpha = rates[t]
+        if momentum_correction and t > 0:
+            v = v * alpha / rates[t - 1]
         v = b * v - alpha * g
         updates.append(b * v - alpha * g if nesterov else v)
         buffers.append(v)
     return np.stack(updates), np.stack(buffers)
+
+
+def qhm(gradients: ArrayLike, beta: ArrayLike, nu: ArrayLike) -> Trajectories:
+    """vₜ = β·vₜ₋₁ + (1 − β)·gₜ; emits (1 − ν)·gₜ + ν·vₜ."""
+    gradients = np.asarray(gradients)
+    v = np.zeros(gradients.shape[1:])
+    updates, buffers = [], []
+    betas, nus = _per_step(beta, gradients), _per_step(nu, gradients)
+    for g, b, share in zip(gradients, betas, nus, strict=True):
+        v = b * v + (1 - b) * g
+        updates.append((1 - share) * g + share * v)
+        buffers.append(v)
+    return np.stack(updates), np.stack(buffers)
+
+
+def aggmo(gradients: ArrayLike, betas: list[ArrayLike]) -> Trajectories:
+    """bₜ = β·bₜ₋₁ + gₜ for every β; emits their mean. Buffers are [step, beta, ...]."""
+    gradients = np.asarray(gradients)
+    sums = np.zeros((len(betas), *gradients.shape[1:]))
+    updates, buffers = [], []
+    each = np.stack([_per_step(beta, gradients) for beta in betas], axis=1)
+    for g, b in zip(gradients, each, strict=True):
+        sums = np.stack([b[i] * sums[i] + g for i in range(len(betas))])
+        updates.append(np.mean(sums, axis=0))
+        buffers.append(sums)
+    return np.stack(updates), np.stack(buffers)
+
+
+def nesterov(
+    gradients: ArrayLike, learning_rates: ArrayLike, beta: ArrayLike
+) -> Trajectories:
+    """vₜ = βₜ·vₜ₋₁ − αₜ·gₜ; emits βₜ₊₁·vₜ − αₜ·gₜ. The last β is also the next one."""
+    gradients = np.asarray(gradients)
+    v = np.zeros(gradients.shape[1:])
+    updates, buffers = [], []
+    betas, rates = _per_step(beta, gradients), _per_step(learning_rates, gradients)
+    ahead = np.append(betas[1:], betas[-1])
+    for g, alpha, b, after in zip(gradients, rates, betas, ahead, strict=True):
+        v = b * v - alpha * g
+        updates.append(after * v - alpha * g)
+        buffers.append(v)
+    return np.stack(updates), np.stack(buffers)
+
+
+def sgd_with_decay(
+    start: ArrayLike,
+    gradients: ArrayLike,
+    learning_rates: ArrayLike,
+    beta: float | None,
+    weight_decay: ArrayLike,
+    decay: str,
+    *,
+    nesterov: bool = False,
+    dampening: float = 0.0,
+    maximize: bool = False,
+) -> np.ndarray:
+    """The parameters after every step of SGD, its weight decay at one of three places.
+
+    "coupled": g ← g + λ·θ; "decoupled": θ ← θ − α·λ·θ; "independent": θ ← θ − λ·θ.
+    """
+    gradients = np.asarray(gradients)
+    theta = np.asarray(start)
+    m, parameters = np.zeros_like(theta), []
+    rates, decays = (_per_step(v, gradients) for v in (learning_rates, weight_decay))
+    for t, (g, alpha, lam) in enumerate(zip(gradients, rates, decays, strict=True)):
+        if maximize:
+            g = -g
+        if decay == "coupled":
+            g = g + lam * theta
+        shrink = {"coupled": 0.0, "decoupled": alpha * lam, "independent": lam}[decay]
+        if beta is None:
+            u = g
+        else:
+            m = g if t == 0 else beta * m + (1 - dampening) * g
+            u = g + beta * m if nesterov else m
+        theta = theta - alpha * u - shrink * theta
+        parameters.append(theta)
+    return np.stack(parameters)
+
+
+def outer_loop(
+    start: ArrayLike,
+    updates: ArrayLike,
+    every_k: int,
+    learning_rate: float,
+    beta: float,
+    *,
+    nesterov: bool = False,
+) -> Trajectories:
+    """Parameters and slow weights after every step of an inner method's `updates`.
+
+    Every k steps s = w − θ, b = β·b + s, and both go to w − α·b, or with Nesterov to
+    w − α·(β·b + s).
+    """
+    theta = slow = np.asarray(start)
+    b = np.zeros_like(theta)
+    fast, slows = [], []
+    for t, update in enumerate(np.asarray(updates), start=1):
+        theta = theta + update
+        if t % every_k == 0:
+            s = slow - theta
+            b = beta * b + s
+            theta = slow = slow - learning_rate * (beta * b + s if nesterov else b)
+        fast.append(theta)
+        slows.append(slow)
+    return np.stack(fast), np.stack(slows)
 
 
 def _per_step(value: ArrayLike, gradients: np.ndarray) -> np.ndarray:

@@ -8,7 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from optax_momentum import ema, heavy_ball, keras, linear_momentum
+from optax_momentum import (
+    adaptive_restart,
+    aggmo,
+    as_qhm,
+    ema,
+    heavy_ball,
+    keras,
+    linear_momentum,
+    nesterov,
+    qhm,
+    schedules,
+    srsgd,
+)
 
 NAN, INF = float("nan"), float("inf")
 BETA = "share of the buffer that a step keeps; `linear_momentum` takes coefficients"
@@ -81,6 +93,22 @@ def test_value_out_of_range_is_refused_at_construction(case):
         (lambda v: keras(0.1, v), "keras: beta"),
         (lambda v: keras(0.1, 0.9, nesterov=v), "keras: nesterov"),
         (lambda v: linear_momentum(lambda _: v, debias=v), "linear_momentum: debias"),
+        (
+            lambda v: keras(0.1, 0.9, momentum_correction=v),
+            "keras: momentum_correction",
+        ),
+        (lambda v: qhm(v, 0.7), "qhm: beta"),
+        (lambda v: qhm(0.9, v), "qhm: nu"),
+        (lambda v: aggmo([0.5, v]), "aggmo: betas[1]: beta"),
+        (lambda v: nesterov(v, 0.9), "nesterov: learning_rate"),
+        (lambda v: nesterov(0.1, v), "nesterov: beta"),
+        (lambda v: srsgd(0.1, v), "srsgd: restart_every"),
+        (
+            lambda v: adaptive_restart(ema(0.9), min_steps=v),
+            "adaptive_restart: min_steps",
+        ),
+        (lambda v: schedules.demon(v, 9), "demon: beta"),
+        (lambda v: as_qhm.accsgd(0.1, kappa=v), "accsgd: kappa"),
     ],
 )
 def test_what_is_no_real_scalar_is_refused_by_name(build, name):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARY = sorted((ROOT / "optax_momentum").glob("*.py"))
+LIBRARY = sorted((ROOT / "optax_momentum").rglob("*.py"))
 JAX_FREE = ["config", "plots", "report", "runs", "statistics"]
 
 

@@ -1,0 +1,97 @@
+"""Momentum correction: the rate inside, as if it were outside."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from test_nesterov import NOISE, RATES, STEPS, beta_at, train
+
+from optax_momentum import heavy_ball, keras
+
+
+def corrected(rates, **options):
+    with jax.enable_x64(True):
+        return _corrected(rates, **options)
+
+
+def _corrected(rates, correction: Any = True, nesterov=False):
+    def schedule(step):
+        return jnp.asarray(np.array(rates))[step]
+
+    return train(
+        keras(schedule, beta_at, nesterov=nesterov, momentum_correction=correction)
+    )[0]
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_momentum_correction_makes_the_rate_inside_the_rate_outside(nesterov):
+    # Any change of the rate, a hundredfold drop and a warm-up among them.
+    rates = RATES * np.where(np.arange(STEPS) < 20, 1.0, 0.01)
+    rates[:5] *= np.arange(1, 6) / 5
+    outside = optax.chain(
+        heavy_ball(beta_at, nesterov=nesterov),
+        optax.scale_by_schedule(lambda step: -jnp.asarray(np.array(rates))[step]),
+    )
+    want, _ = train(outside)
+    np.testing.assert_allclose(corrected(rates, nesterov=nesterov), want, 1e-12, 1e-12)
+    uncorrected = corrected(rates, correction=False, nesterov=nesterov)
+    assert np.abs(uncorrected - want).max() > 1e-2
+
+
+def test_momentum_correction_after_a_rate_of_zero_starts_anew():
+    rates = np.array([0.0, 0.1, 0.2, 0.0, 0.3, 0.1])
+    tx: Any = keras(
+        lambda step: jnp.asarray(rates, jnp.float32)[step],
+        0.9,
+        momentum_correction=True,
+    )
+    state, emitted = tx.init(jnp.zeros(())), []
+    for g in NOISE[:6, 0]:
+        updates, state = tx.update(jnp.asarray(g, jnp.float32), state)
+        emitted.append(float(updates))
+    g = NOISE[:6, 0]
+    want = [
+        0.0,
+        -0.1 * g[1],
+        -0.2 * (0.9 * g[1] + g[2]),
+        0.0,
+        -0.3 * g[4],
+        -0.1 * (0.9 * g[4] + g[5]),
+    ]
+    np.testing.assert_allclose(emitted, want, 1e-5, 1e-7)
+
+
+def test_momentum_correction_may_be_traced():
+    def last(correction):
+        tx: Any = keras(
+            lambda step: jnp.asarray([0.1, 0.05])[step],
+            0.8,
+            momentum_correction=correction,
+        )
+        state = tx.init(jnp.zeros(()))
+        _, state = tx.update(jnp.ones(()), state)
+        return tx.update(jnp.ones(()), state)[0]
+
+    for switch, want in [(1.0, -0.05 * 1.8), (0.0, -0.08 - 0.05)]:
+        assert jax.jit(last)(switch) == pytest.approx(want)
+        assert last(bool(switch)) == pytest.approx(want)
+
+
+def test_momentum_correction_of_a_constant_rate_is_the_identity():
+    plain = train(keras(0.1, 0.8))[0]
+    same = train(keras(0.1, 0.8, momentum_correction=True))[0]
+    np.testing.assert_array_equal(plain, same)
+
+
+def test_momentum_correction_of_a_rate_set_at_run_time_is_refused():
+    message = "keras: momentum_correction=True needs learning_rate as a schedule, got "
+    rates: Any = (jnp.asarray(0.1), np.float32(0.1))
+    for rate in rates:
+        with pytest.raises(ValueError, match=message) as raised:
+            keras(rate, 0.9, momentum_correction=True)
+        assert "Pass a schedule, or keep the rate outside" in str(raised.value)
+    with pytest.raises(ValueError, match="momentum_correction must be True or False"):
+        keras(0.1, 0.9, momentum_correction=0.5)

@@ -1,0 +1,173 @@
+"""Schedules of beta: their papers' formulas, their types, what they do to a step."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from optax_momentum import delayed, ema, heavy_ball, sawtooth, schedules
+
+NAN, INF = float("nan"), float("inf")
+
+
+def demon(t):
+    left = 1 - min(t / 30, 1)
+    return 0.9 * left / (1 - 0.9 + 0.9 * left)
+
+
+def sutskever(t):
+    return min(1 - 2 ** (-1 - np.log2(t // 7 + 1)), 0.88)
+
+
+def one_cycle(t):
+    return np.interp(t, [0, 15, 30], [0.93, 0.81, 0.93])
+
+
+def cosine(t):
+    return 0.5 + 0.4 * (1 - np.cos(np.pi * min(t / 20, 1))) / 2
+
+
+SCHEDULES = {
+    "demon": (schedules.demon(0.9, 30), demon),
+    "sutskever": (schedules.sutskever(0.88, every=7), sutskever),
+    "fista": (schedules.fista(), lambda t: t / (t + 3)),
+    "one_cycle": (schedules.one_cycle(30, 0.93, 0.81), one_cycle),
+    "linear": (
+        schedules.linear(0.5, 0.9, 20),
+        lambda t: np.interp(t, [0, 20], [0.5, 0.9]),
+    ),
+    "cosine": (schedules.cosine(0.5, 0.9, 20), cosine),
+    "delayed": (
+        delayed(schedules.linear(0.5, 0.9, 20), 6),
+        lambda t: np.interp(t, [6, 26], [0.5, 0.9]),
+    ),
+    "sawtooth": (sawtooth(schedules.fista(), 8), lambda t: (t % 8) / (t % 8 + 3)),
+    "sawtooth of a schedule": (
+        sawtooth(schedules.fista(), lambda t: jnp.where(jnp.less(t, 16), 8, 12)),
+        lambda t: t % 8 / (t % 8 + 3) if t < 16 else t % 12 / (t % 12 + 3),
+    ),
+}
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+@every_schedule
+def test_schedule_is_the_formula_at_python_and_traced_steps(name):
+    schedule, formula = SCHEDULES[name]
+    want = [formula(t) for t in range(40)]
+    np.testing.assert_allclose([schedule(t) for t in range(40)], want, 1e-5, 1e-6)
+    traced = jax.jit(jax.vmap(schedule))(jnp.arange(40, dtype=jnp.int32))
+    np.testing.assert_allclose(traced, want, 1e-5, 1e-6)
+    assert traced.dtype == jnp.float32 and not traced.weak_type
+
+
+@every_schedule
+def test_schedule_is_in_float64_where_that_is_enabled(name):
+    schedule, formula = SCHEDULES[name]
+    with jax.enable_x64(True):
+        value = schedule(jnp.asarray(13, jnp.int32))
+        assert value.dtype == jnp.float64
+        assert float(value) == pytest.approx(formula(13), rel=1e-14)
+
+
+@every_schedule
+def test_schedule_stays_a_beta_until_the_last_step(name):
+    schedule, _ = SCHEDULES[name]
+    for step in (0, 1, 10**6, 2**31 - 1):
+        assert 0 <= schedule(step) <= 1
+        assert 0 <= schedule(jnp.asarray(step, jnp.int32)) <= 1
+
+
+def test_defaults_are_the_papers():
+    assert schedules.sutskever()(249) == 0.5
+    assert schedules.sutskever()(250) == 0.75
+    assert schedules.sutskever()(10**6) == pytest.approx(0.99)
+    at = [float(schedules.one_cycle(100)(t)) for t in (0, 25, 50, 100, 200)]
+    assert at == pytest.approx([0.95, 0.9, 0.85, 0.95, 0.95])
+
+
+def test_arguments_may_be_traced():
+    at_three = [
+        (lambda a, n: schedules.demon(a, n)(3), 0.9),
+        (lambda a, n: schedules.sutskever(a, n)(3), 0.6),
+        (lambda a, n: schedules.one_cycle(n, a, 0.5)(3), 0.9),
+        (lambda a, n: schedules.linear(a, 0.5, n)(3), 0.9),
+        (lambda a, n: schedules.cosine(a, 0.5, n)(3), 0.9),
+        (lambda a, n: sawtooth(schedules.fista(), n)(3) + a, 0.9),
+        (lambda a, n: delayed(schedules.fista(), n)(8) + a, 0.9),
+    ]
+    for build, beta in at_three:
+        assert jax.jit(build)(beta, 5) == pytest.approx(float(build(beta, 5)))
+
+
+def last_of(transformation, steps):
+    updates, state = None, transformation.init(jnp.zeros(()))
+    for _ in range(steps):
+        updates, state = transformation.update(jnp.ones(()), state)
+    return updates
+
+
+def test_ema_keeps_its_gain_under_a_schedule_and_heavy_ball_follows_it():
+    falling = schedules.linear(0.9, 0.5, 200)
+    assert last_of(ema(falling), 260) == pytest.approx(1.0, rel=1e-5)
+    assert last_of(heavy_ball(falling), 260) == pytest.approx(2.0, rel=1e-5)
+    assert last_of(heavy_ball(0.9), 260) == pytest.approx(10.0, rel=1e-5)
+
+
+def test_demon_decays_the_gain_of_the_past_linearly():
+    schedule = schedules.demon(0.9, 8)
+    pasts = [float(schedule(t) / (1 - schedule(t))) for t in range(9)]
+    np.testing.assert_allclose(pasts, 9.0 * (1 - np.arange(9) / 8), 1e-5, 1e-6)
+
+
+BETA = "It is the share of the buffer that a step keeps."
+STEPS = "It is a number of calls of update."
+BAD = [
+    (lambda v: schedules.demon(v, 10), "demon: beta", "[0, 1)", BETA),
+    (lambda v: schedules.sutskever(v), "sutskever: beta_max", "[0, 1)", BETA),
+    (lambda v: schedules.one_cycle(10, v), "one_cycle: high", "[0, 1)", BETA),
+    (lambda v: schedules.one_cycle(10, 0.9, v), "one_cycle: low", "[0, 1)", BETA),
+    (lambda v: schedules.linear(v, 0.5, 10), "linear: start", "[0, 1)", BETA),
+    (lambda v: schedules.linear(0.5, v, 10), "linear: end", "[0, 1)", BETA),
+    (lambda v: schedules.cosine(v, 0.5, 10), "cosine: start", "[0, 1)", BETA),
+    (lambda v: schedules.cosine(0.5, v, 10), "cosine: end", "[0, 1)", BETA),
+    (lambda v: schedules.demon(0.9, v - 1), "demon: steps", "(0, inf)", STEPS),
+    (
+        lambda v: schedules.sutskever(0.9, every=v - 1),
+        "sutskever: every",
+        "(0, inf)",
+        STEPS,
+    ),
+    (lambda v: schedules.one_cycle(v - 1), "one_cycle: steps", "(0, inf)", STEPS),
+    (lambda v: schedules.linear(0.5, 0.9, v - 1), "linear: steps", "(0, inf)", STEPS),
+    (lambda v: schedules.cosine(0.5, 0.9, v - 1), "cosine: steps", "(0, inf)", STEPS),
+    (
+        lambda v: sawtooth(schedules.fista(), v - 0.5),
+        "sawtooth: every",
+        "[1, inf)",
+        "after which the schedule begins anew.",
+    ),
+    (
+        lambda v: delayed(schedules.fista(), v - 1.5),
+        "delayed: steps",
+        "[0, inf)",
+        "how many steps the schedule waits at its beginning.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("build", "name", "bound", "remedy"), BAD)
+def test_bad_argument_is_refused(build, name, bound, remedy):
+    for value in (1.0, NAN, INF):
+        message = f"{name} must lie in {bound}, got "
+        with pytest.raises(ValueError, match=re.escape(message)) as raised:
+            build(value)
+        assert remedy in str(raised.value)
+    with pytest.raises(ValueError, match=f"{name} must be a scalar"):
+        build(np.ones(2))
+
+
+def test_a_period_that_is_scheduled_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"sawtooth: every must lie in \[1, inf\)"):
+        sawtooth(schedules.fista(), lambda step: 0)(3)
