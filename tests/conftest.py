@@ -14,6 +14,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Not a module with doctests; and docs/ has one of that name too.
+collect_ignore = ["conftest.py"]
+
 
 @pytest.fixture
 def small_network(monkeypatch):
