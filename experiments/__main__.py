@@ -1,10 +1,10 @@
-"""The commands: `python -m experiments compare`, `prepare` and `bench`."""
+"""The commands: `python -m experiments compare`, `prepare`, `bench`, `conformance`."""
 
 import contextlib
 import difflib
 import io
 import sys
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Annotated
 
 import tyro
@@ -13,12 +13,14 @@ from rich.console import Console
 from experiments.bench import Bench, bench
 from experiments.compare import Compare, compare
 from experiments.config import UsageError
+from experiments.conformance import Conformance, conformance
 from experiments.prepare import Prepare, prepare
 
 Command = (
     Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
     | Annotated[Bench, tyro.conf.subcommand("bench")]
+    | Annotated[Conformance, tyro.conf.subcommand("conformance")]
 )
 
 
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
                 prepare(command.name, command.data_dir)
             case Bench():
                 bench(command)
+            case Conformance():
+                conformance(command, console)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -60,9 +64,9 @@ def _parse(arguments: list[str] | None) -> tuple[Command, list[str]]:
     except SystemExit as stop:
         if not stop.code:
             raise  # after --help
-        # A box: a heading, the message, a rule, more help.
-        lines = [line.strip("│ ") for line in stderr.getvalue().splitlines()[1:]]
-        message = takewhile(lambda line: not line.startswith(("─", "╰")), lines)
+        # A box: a heading, the message, a rule, more help; in ASCII where it must be.
+        lines = [line.strip("│╭╮╰╯─- ") for line in stderr.getvalue().splitlines()]
+        message = takewhile(bool, dropwhile(lambda line: not line, lines[1:]))
         raise UsageError(f"{' '.join(message)} Add --help for all options.") from None
 
 

@@ -36,7 +36,8 @@ def main(images: int) -> None:
         ]
     )
     optimizer = keras.optimizers.SGD(learning_rate=0.01, momentum=0.9)
-    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    model.compile(optimizer, loss, metrics=["accuracy"])
 
     versions = f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
     print(versions, flush=True)

@@ -1,0 +1,218 @@
+"""One computation, whatever it runs under: jit, scan, vmap, sharding, another tree.
+
+Each function takes a transformation and the parameters to try it on, and raises where
+the results differ. Those of `OF_LINEAR` hold for what treats every element alike and
+by itself, as linear momentum does, and not for clipping by a global norm, say.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from optax_momentum.testing import trees
+from optax_momentum.testing.verdicts import DoesNotApply, expect, expect_same_bits
+
+
+def scan_is_the_jitted_loop(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """P4: bit for bit."""
+    gradients = trees.gradients_like(params)
+    want = _jitted(transformation, gradients, params)
+
+    def body(state, gradients):
+        updates, state = transformation.update(gradients, state, params)
+        return state, updates
+
+    scan = jax.jit(lambda state: jax.lax.scan(body, state, gradients))
+    state, updates = scan(transformation.init(params))
+    expect_same_bits("under scan", (updates, state), want)
+
+
+def vmap_is_the_jitted_loop(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """P4: bit for bit, in every lane; also beside a lane that holds NaN."""
+    gradients = trees.gradients_like(params)
+    want, _ = _jitted(transformation, gradients, params)
+    poisoned = jax.tree.map(lambda g: g.at[1].set(jnp.nan), gradients)
+    three = jax.tree.map(lambda *g: jnp.stack(g, 1), gradients, poisoned, gradients)
+    states = jax.vmap(lambda _: transformation.init(params))(jnp.arange(3))
+    update = jax.jit(jax.vmap(transformation.update, in_axes=(0, 0, None)))
+    updates, _ = trees.run(update, states, three, params)
+    for lane in (0, 2):
+        own = jax.tree.map(lambda u, lane=lane: u[:, lane], updates)
+        expect_same_bits(f"under vmap, in lane {lane} of 3", own, want)
+
+
+def eager_is_jitted_but_for_the_last_digit(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """P4: one step from one state, to the rounding of the terms that it adds.
+
+    Compiled code may fuse a multiplication with an addition, which rounds once less.
+    """
+    gradients = trees.gradients_like(params)
+    _, state = _jitted(transformation, gradients, params)
+    now = trees.at(gradients, 0)
+    eager, _ = transformation.update(now, state, params)
+    jitted, _ = jax.jit(transformation.update)(now, state, params)
+    for (path, a), b, g in zip(
+        jax.tree.leaves_with_path(eager),
+        *map(jax.tree.leaves, (jitted, now)),
+        strict=True,
+    ):
+        kept = (np.abs(leaf) for leaf in trees.beside(state, path, g.shape))
+        terms = sum(kept, np.abs(np.asarray(g)))
+        error = np.abs(np.asarray(a) - np.asarray(b)) / np.spacing(2 * terms)
+        where = f"updates{jax.tree_util.keystr(path)}"
+        worst = np.max(error, initial=0.0)
+        expect(worst <= 2, f"{where} differs by {worst:.0f} units in the last place")
+
+
+def sharding_changes_no_bit_and_stays_as_it_was(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """P2, P4: on two devices and both types of mesh, gradients sharded or replicated.
+
+    What the state holds beside a parameter is placed as that, from init on; and each
+    placement is compiled once. Tried on the largest leaf.
+    """
+    _, params = trees.first_leaf(params)
+    gradients = trees.gradients_like(params, steps=3)
+    want, _ = _jitted(transformation, gradients, params)
+    for kind in (AxisType.Auto, AxisType.Explicit):
+        held = _sharded(params, kind)
+        for split, name in ((True, "sharded"), (False, "replicated")):
+            case, traces = f"{name} gradients, {kind}", []
+
+            @jax.jit
+            def update(gradients, state, params, traces=traces):
+                traces.append(None)
+                return transformation.update(gradients, state, params)
+
+            state = transformation.init(held)
+            _check_placed(state, held, f"the first state, {kind}")
+            for step in range(3):
+                given = _sharded(trees.at(gradients, step), kind, split=split)
+                updates, state = update(given, state, held)
+                expect_same_bits(case, updates, trees.at(want, step))
+                _check_placed(state, held, case)
+            expect(len(traces) == 1, f"{case}: {len(traces)} compilations in 3 steps")
+        whole = _sharded(trees.at(gradients, 0), kind, split=False)
+        _, state = transformation.update(whole, transformation.init(held), held)
+        _check_placed(state, held, f"eagerly, replicated gradients, {kind}")
+
+
+def the_shape_of_the_tree_changes_no_bit(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """A12: flat or shaped, in one leaf or in many, in whatever order."""
+    gradients = trees.gradients_like(params)
+    want, _ = _jitted(transformation, gradients, params)
+
+    def flat(tree: Any) -> Any:
+        return jnp.concatenate(
+            [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)[::-1]]
+        )
+
+    got, _ = _jitted(transformation, jax.vmap(flat)(gradients), flat(params))
+    expect_same_bits("in one vector", got, jax.vmap(flat)(want))
+
+
+def complex_numbers_are_pairs_of_real_ones(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """A complex gradient gives what its real and imaginary parts give, bit for bit."""
+    del params
+    pairs = jnp.asarray(np.random.default_rng(13).normal(size=(8, 2, 5)), jnp.float32)
+    want, _ = _jitted(transformation, pairs, jnp.zeros((2, 5)))
+    gradients = jax.lax.complex(pairs[:, 0], pairs[:, 1])
+    got, _ = _jitted(transformation, gradients, jnp.zeros(5, jnp.complex64))
+    expect_same_bits("in parts", jnp.stack([got.real, got.imag], axis=1), want)
+
+
+def zero_gradients_move_only_what_is_in_motion(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """A12: a fresh state emits exact zeros for zeros, a filled one coasts."""
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    gradients = trees.gradients_like(params, steps=3)
+    update, fresh = jax.jit(transformation.update), transformation.init(params)
+    still, _ = update(zeros, fresh, params)
+    moved = any((u != 0).any() for u in jax.tree.leaves(still))
+    expect(not moved, "zero gradients moved a fresh state")
+    _, state = trees.run(update, fresh, gradients, params)
+    coasting, _ = update(zeros, state, params)
+    stopped = any((u == 0).any() for u in jax.tree.leaves(coasting))
+    expect(not stopped, "a zero gradient stopped what was in motion")
+
+
+def a_poisoned_element_poisons_no_other(
+    transformation: optax.GradientTransformation, params: Any
+) -> None:
+    """NaN and infinity stay in the elements that they came in."""
+    gradients = trees.gradients_like(params)
+    want, _ = _jitted(transformation, gradients, params)
+    for poison in (jnp.nan, jnp.inf):
+        sick = jax.tree.map(lambda g, p=poison: _rows(g).at[:, :1].set(p), gradients)
+        sick = jax.tree.map(lambda s, g: s.reshape(g.shape), sick, gradients)
+        got, _ = _jitted(transformation, sick, params)
+        healthy = (jax.tree.map(lambda u: _rows(u)[:, 1:], u) for u in (got, want))
+        expect_same_bits(f"beside {poison}", *healthy)
+
+
+OF_ANY = (
+    scan_is_the_jitted_loop,
+    vmap_is_the_jitted_loop,
+    eager_is_jitted_but_for_the_last_digit,
+    sharding_changes_no_bit_and_stays_as_it_was,
+)
+OF_LINEAR = (
+    the_shape_of_the_tree_changes_no_bit,
+    complex_numbers_are_pairs_of_real_ones,
+    zero_gradients_move_only_what_is_in_motion,
+    a_poisoned_element_poisons_no_other,
+)
+
+
+def _jitted(
+    transformation: optax.GradientTransformation, gradients: Any, params: Any
+) -> tuple[Any, Any]:
+    """Updates and last state of the loop that the others are compared with."""
+    update: Callable[..., tuple[Any, Any]] = jax.jit(transformation.update)
+    return trees.run(update, transformation.init(params), gradients, params)
+
+
+def _rows(leaf: jax.Array) -> jax.Array:
+    """[step, element]."""
+    return leaf.reshape(len(leaf), -1)
+
+
+def _sharded(tree: Any, kind: AxisType, *, split: bool = True) -> Any:
+    """The tree on two devices: leaves with an even first axis are split along it."""
+    if len(jax.devices()) < 2:
+        raise DoesNotApply("it needs two devices: set `jax_num_cpu_devices` to 2")
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
+
+    def place(leaf: Any) -> Any:
+        even = split and leaf.ndim > 0 and leaf.shape[0] % 2 == 0
+        spec = PartitionSpec("x") if even else PartitionSpec()
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(place, tree)
+
+
+def _check_placed(state: Any, params: Any, case: str) -> None:
+    """Raises unless what the state holds beside a parameter is placed as that is."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        for kept in trees.beside(state, path, leaf.shape):
+            same = kept.sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
+            where = jax.tree_util.keystr(path)
+            message = f"{case}: the state beside params{where} is placed otherwise"
+            expect(same, message)

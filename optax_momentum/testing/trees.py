@@ -1,0 +1,93 @@
+"""Parameters, gradients and states for the promises: seeded, of any tree."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+STEPS = 8
+
+
+def default_params() -> Any:
+    """A matrix, a vector and a number, of three different shapes, in float32."""
+    random = np.random.default_rng(11)
+    return {
+        "kernel": jnp.asarray(random.normal(size=(4, 6)), jnp.float32),
+        "bias": [
+            jnp.asarray(random.normal(size=5), jnp.float32),
+            jnp.asarray(0.3, jnp.float32),
+        ],
+    }
+
+
+def gradients_like(params: Any, steps: int = STEPS) -> Any:
+    """Standard normal gradients of every step: the leaves are [step, *shape]."""
+    random = np.random.default_rng(12)
+    return jax.tree.map(
+        lambda p: jnp.asarray(random.normal(size=(steps, *p.shape)), p.dtype), params
+    )
+
+
+def at(gradients: Any, step: int) -> Any:
+    """The gradients of one step."""
+    return jax.tree.map(lambda g: g[step], gradients)
+
+
+def run(
+    update: Callable[..., tuple[Any, Any]], state: Any, gradients: Any, params: Any
+) -> tuple[Any, Any]:
+    """The updates of every step, stacked as the gradients are, and the last state."""
+    emitted = []
+    for step in range(len(jax.tree.leaves(gradients)[0])):
+        updates, state = update(at(gradients, step), state, params)
+        emitted.append(updates)
+    return jax.tree.map(lambda *u: jnp.stack(u), *emitted), state
+
+
+def described(tree: Any) -> Any:
+    """Shape, dtype and weak type of every leaf."""
+    return jax.eval_shape(lambda tree: tree, tree)
+
+
+def difference(after: Any, before: Any) -> str:
+    """How the second of two described trees became the first; "" if it did not."""
+    if jax.tree.structure(after) != jax.tree.structure(before):
+        return "the state's tree changed"
+    for (path, new), old in zip(
+        jax.tree.leaves_with_path(after), jax.tree.leaves(before), strict=True
+    ):
+        types = _type(new), _type(old)
+        if types[0] != types[1]:
+            where = f"the state's {jax.tree_util.keystr(path)}"
+            return f"{where} became {types[0]} from {types[1]}"
+    return ""
+
+
+def _type(leaf: jax.ShapeDtypeStruct) -> str:
+    weak = "weakly typed " if leaf.weak_type else ""
+    return f"{weak}{leaf.dtype}{list(leaf.shape)}"
+
+
+def beside(state: Any, path: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
+    """The leaves of a state that belong to the parameter at `path`, of this shape."""
+    return [
+        leaf
+        for where, leaf in jax.tree.leaves_with_path(state)
+        if where[len(where) - len(path) :] == path and jnp.shape(leaf) == shape
+    ]
+
+
+def first_leaf(params: Any) -> tuple[tuple[Any, ...], Any]:
+    """The path and the value of the leaf with the most elements."""
+    leaves = jax.tree.leaves_with_path(params)
+    return max(leaves, key=lambda pair: math.prod(pair[1].shape))
+
+
+def replaced(tree: Any, path: tuple[Any, ...], leaf: Any) -> Any:
+    """The tree with another leaf at `path`."""
+    return jax.tree.map_with_path(
+        lambda where, old: leaf if where == path else old, tree
+    )

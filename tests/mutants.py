@@ -1,0 +1,158 @@
+"""A suite that can fail: breaks the library in twelve ways, each of which must be seen.
+
+    python tests/mutants.py
+
+Every mutant is an edit of a copy of `optax_momentum`, put first on the path of the
+tests below. An edit that no longer finds its text is an error, so that no mutant
+becomes the library itself.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+TESTS = ["tests/test_testing.py", "-k", "our_methods"]
+TEST_FAILED = 1  # pytest's exit status; 2 and above: the tests could not be run
+
+
+class Edit(NamedTuple):
+    """`old`, which is there once, becomes `new`."""
+
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = {
+    "the buffer is zeroed at every step": [
+        Edit("momentum.py", "stored_as(buffer, m)", "stored_as(buffer, 0 * m)")
+    ],
+    "beta is ignored": [
+        Edit("momentum.py", "m = _scale(now.beta, m)", "m = _scale(0.9, m)")
+    ],
+    "Nesterov reads the old buffer": [
+        Edit(
+            "momentum.py",
+            "u = _scale(now.from_buffer, m)",
+            "old = buffer.astype(dtype)\n    plain = now.from_gradient == 0\n"
+            "    u = _scale(now.from_buffer, m if plain else old)",
+        )
+    ],
+    "Nesterov is applied twice": [
+        Edit(
+            "conventions.py",
+            "from_buffer=select(nesterov, beta, 1.0),\n"
+            "            from_gradient=select(nesterov, 1.0, 0.0),",
+            "from_buffer=select(nesterov, beta * beta, 1.0),\n"
+            "            from_gradient=select(nesterov, 1.0 + beta, 0.0),",
+        )
+    ],
+    "the first step is dampened too": [
+        Edit(
+            "conventions.py",
+            "gain=select(step == 0, 1.0, 1 - widen(dampening))",
+            "gain=1 - widen(dampening)",
+        )
+    ],
+    "the learning rate is inside the buffer": [
+        Edit(
+            "optimizers.py",
+            "momentum.update(None if beta is None else u, state)",
+            "momentum.update(_scaled(rate_at(step), u), state)",
+        ),
+        Edit("optimizers.py", "_scaled(-rate_at(step), u)", "_scaled(-1.0, u)"),
+    ],
+    "weight decay comes after the momentum": [
+        Edit("optimizers.py", 'if place == "coupled"', "if place == 0"),
+        Edit(
+            "optimizers.py",
+            'if place == "decoupled"',
+            'if place in ("coupled", "decoupled")',
+        ),
+    ],
+    "the average lacks its 1 - beta": [
+        Edit(
+            "conventions.py",
+            "return Coefficients(beta, gain=1 - beta)",
+            "return Coefficients(beta, gain=1.0)",
+        )
+    ],
+    "the debiasing counts one step too many": [
+        Edit(
+            "momentum.py",
+            "/ weight",
+            "/ (_scale(now.beta, weight) + _scale(now.gain, one))",
+        )
+    ],
+    "the buffer takes the gradients' dtype": [
+        Edit("momentum.py", "stored_as(buffer, m)", "m.astype(gradient.dtype)")
+    ],
+    "the update has the other sign": [
+        Edit("momentum.py", "return u.astype", "return -u.astype")
+    ],
+    "the state comes back unchanged": [
+        Edit(
+            "momentum.py",
+            "return emitted, MomentumState(step, buffer, weight)",
+            "return emitted, state",
+        )
+    ],
+}
+
+
+def main() -> int:
+    """Runs all; returns the exit status, which is 0 if every mutant was seen."""
+    if not passes({}):
+        print("the tests fail without any mutant: nothing can be said")
+        return 1
+    killed = 0
+    for name, edits in MUTANTS.items():
+        start = time.perf_counter()
+        survived = passes(edits)
+        killed += not survived
+        verdict = "SURVIVED" if survived else "killed"
+        print(f"{verdict}: {name} ({time.perf_counter() - start:.0f} s)", flush=True)
+    print(f"{killed}/{len(MUTANTS)} mutants killed")
+    return 0 if killed == len(MUTANTS) else 1
+
+
+def passes(edits) -> bool:
+    """Whether the tests pass on a copy of the library with these edits.
+
+    Raises:
+      SystemExit: an edit does not apply exactly once, or the tests can't be run.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        library = Path(directory) / "optax_momentum"
+        shutil.copytree(ROOT / library.name, library)
+        for edit in edits:
+            path = library / edit.file
+            source = path.read_text()
+            if source.count(edit.old) != 1:
+                raise SystemExit(
+                    f"{edit.file} has {source.count(edit.old)} times, not once:\n"
+                    f"{edit.old}\nThe mutant is stale: bring it up to date."
+                )
+            path.write_text(source.replace(edit.old, edit.new))
+        # -P keeps the library beside this file off the path, else found before ours.
+        command = [sys.executable, "-P", "-m", "pytest", "-xqp", "no:cacheprovider"]
+        finished = subprocess.run(
+            [*command, *TESTS],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": directory},
+            capture_output=True,
+            text=True,
+        )
+    if finished.returncode > TEST_FAILED:
+        raise SystemExit(f"the tests can't be run:\n{finished.stdout}{finished.stderr}")
+    return finished.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
