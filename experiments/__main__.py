@@ -7,6 +7,7 @@ import sys
 from itertools import dropwhile, takewhile
 from typing import Annotated
 
+import jax
 import tyro
 from rich.console import Console
 
@@ -83,4 +84,6 @@ def _unknown(option: str, command: object) -> str:
 
 
 if __name__ == "__main__":
+    # Two CPU devices train faster than one that has all cores; no effect elsewhere.
+    jax.config.update("jax_num_cpu_devices", 2)
     sys.exit(main())

@@ -89,11 +89,11 @@ def _our_epoch() -> Callable[[], float]:
     rng = np.random.default_rng(0)
     images = rng.random((IMAGES, 32, 32, 3), dtype=np.float32)
     labels = rng.integers(0, 10, IMAGES, dtype=np.int32)
-    examples = train.Examples(jax.device_put(images), jax.device_put(labels))
+    examples = train.Examples(*train.on_all_devices((images, labels)))
     transformation = ARMS["keras"].transformation(0.01, 0.9)
     program = train.compile_epoch(transformation, examples, 10, BATCH_SIZE)
     params = train.initial_params(examples, 10, seed=0)
-    carry = (params, transformation.init(params))
+    carry = (params, train.on_all_devices(transformation.init(params)))
     keys = (train.order_key(0, epoch) for epoch in range(1 + EPOCHS))
 
     def epoch() -> float:

@@ -12,7 +12,14 @@ from rich.console import Console
 from experiments import data, report, runs, terminal
 from experiments.arms import ARMS
 from experiments.config import Config, UsageError, check_at_least_one, check_step
-from experiments.train import Examples, Program, Splits, compile_program, fit
+from experiments.train import (
+    Examples,
+    Program,
+    Splits,
+    compile_program,
+    fit,
+    on_all_devices,
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +137,7 @@ def split(dataset: data.Dataset) -> Splits:
     *train, validation_images, validation_labels = data.hold_out(dataset)
 
     def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
-        return Examples(jax.device_put(images), jax.device_put(labels))
+        return Examples(*on_all_devices((images, labels)))
 
     return Splits(
         train=examples(*train),

@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from experiments import model
 from experiments.config import Config
 from experiments.runs import Epoch
 
+_CPU_SLICE = 16  # images; measured, see docs/performance.md
 _EVALUATION_BATCH = 500  # images scored at once: a matter of memory, not of results
 
 
@@ -84,7 +87,7 @@ def compile_epoch(
     """
     epoch = jax.jit(_train_epoch, static_argnums=(0, 1), donate_argnums=(2, 3))
     params = initial_params(train, classes, seed=0)
-    state = transformation.init(params)
+    state = on_all_devices(transformation.init(params))
     arguments = (params, state, order_key(0, 0), train)
     return epoch.lower(transformation, batch_size, *arguments).compile()
 
@@ -102,7 +105,7 @@ def fit(
     """
     start = time.perf_counter()
     params = initial_params(splits.train, splits.classes, config.seed)
-    state = program.transformation.init(params)
+    state = on_all_devices(program.transformation.init(params))
     epochs, training_seconds = [], 0.0
     for epoch in range(config.epochs):
         key = order_key(config.seed, epoch)
@@ -124,12 +127,13 @@ def initial_params(train: Examples, classes: int, seed: int) -> model.Params:
     """Parameters for the images of a split: a function of the seed alone."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     _, height, width, channels = train.images.shape
-    return model.init(key, (height, width, channels), classes)
+    return on_all_devices(model.init(key, (height, width, channels), classes))
 
 
 def order_key(seed: int, epoch: int) -> Array:
     """The key of an epoch's order of the data."""
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+    return on_all_devices(key)
 
 
 @jax.jit
@@ -158,25 +162,78 @@ def _train_epoch(
 ) -> tuple[model.Params, optax.OptState, Score]:
     """Every example once, in an order that is a pure function of the key."""
     examples = len(train.labels)
+    order = jax.random.permutation(key, examples)
+    size = _slice_size(batch_size)
+    rows = _in_batches(order, batch_size, size * jax.device_count())
+    steps = jax.shard_map(
+        partial(_steps, transformation, size),
+        mesh=_mesh(),
+        in_specs=(
+            PartitionSpec(),
+            PartitionSpec(),
+            PartitionSpec(None, "data"),
+            PartitionSpec(),
+        ),
+        out_specs=PartitionSpec(),
+        check_vma=False,  # it can't see that the gradients' sum is the same everywhere
+    )
+    (params, state), sums = steps(params, state, rows, train)
+    return params, state, Score(*(jnp.sum(each) / examples for each in sums))
+
+
+def _steps(
+    transformation: optax.GradientTransformation,
+    slice_size: int,
+    params: model.Params,
+    state: optax.OptState,
+    rows: tuple[Array, Array],
+    train: Examples,
+) -> tuple[Any, Score]:
+    """A device's share of all steps: its part of each batch, and then the same step."""
+
+    def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
+        return _weighted_sums(params, train, *rows)
 
     def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Score]:
         params, state = carry
-        count = jnp.sum(rows[1])
-
-        def mean_loss(params: model.Params) -> tuple[Array, Array]:
-            loss, correct = _weighted_sums(params, train, *rows)
-            return loss / count, correct
-
-        grad = jax.value_and_grad(mean_loss, has_aux=True)
-        (loss, correct), gradients = grad(params)
+        of_slice = partial(jax.value_and_grad(loss_sum, has_aux=True), params)
+        sums = _sum_in_slices(of_slice, rows, slice_size), jnp.sum(rows[1])
+        ((loss, correct), gradients), count = jax.lax.psum(sums, "data")
+        gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, state = transformation.update(gradients, state, params)
-        params = optax.apply_updates(params, updates)
-        return (params, state), Score(loss * count, correct)
+        return (optax.apply_updates(params, updates), state), Score(loss, correct)
 
-    order = jax.random.permutation(key, examples)
-    rows = _in_batches(order, batch_size)
-    (params, state), sums = jax.lax.scan(step, (params, state), rows)
-    return params, state, Score(*(jnp.sum(each) / examples for each in sums))
+    return jax.lax.scan(step, (params, state), rows)
+
+
+def _sum_in_slices(
+    function: Callable[[Any], Any], rows: tuple[Array, Array], size: int
+) -> Any:
+    """The sum of `function` over slices of the rows."""
+    slices = jax.tree.map(lambda x: x.reshape(-1, size), rows)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], slices))
+    zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+
+    def add(total: Any, rows: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(rows)), None
+
+    return jax.lax.scan(add, zero, slices)[0]
+
+
+def _slice_size(batch_size: int) -> int:
+    """Images whose gradients a device takes at once: a CPU what stays in its cache."""
+    part = -(-batch_size // jax.device_count())
+    return min(part, _CPU_SLICE) if jax.default_backend() == "cpu" else part
+
+
+def _mesh() -> jax.sharding.Mesh:
+    """All devices in a row; the command line makes one of every two CPU cores."""
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def on_all_devices(tree: Any) -> Any:
+    """The arrays, replicated: what `TrainEpoch` takes."""
+    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def _weighted_sums(
@@ -193,14 +250,19 @@ def _weighted_sums(
     return jnp.sum(weights * losses), jnp.sum(weights * hits)
 
 
-def _in_batches(order: Array, batch_size: int) -> tuple[Array, Array]:
-    """Indices and weights [steps, batch_size]; the last batch is filled, not dropped.
+def _in_batches(
+    order: Array, batch_size: int, multiple: int = 1
+) -> tuple[Array, Array]:
+    """Indices and weights, a row a step; the last batch is filled, not dropped.
 
-    The filling repeats example 0 with weight 0.
+    The filling repeats example 0 with weight 0; it also makes the length of the rows,
+    which is `batch_size` else, a multiple of `multiple`.
     """
     examples = len(order)
     steps = -(-examples // batch_size)
     filling = (0, steps * batch_size - examples)
     weights = jnp.pad(jnp.ones(examples), filling)
-    shape = (steps, batch_size)
-    return jnp.pad(order, filling).reshape(shape), weights.reshape(shape)
+    rows = (x.reshape(steps, batch_size) for x in (jnp.pad(order, filling), weights))
+    wider = ((0, 0), (0, -batch_size % multiple))
+    indices, weights = (jnp.pad(x, wider) for x in rows)
+    return indices, weights

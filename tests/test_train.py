@@ -36,8 +36,10 @@ def optimizer(arm="keras") -> optax.GradientTransformation:
     return ARMS[arm].transformation(0.05, 0.8)
 
 
-@pytest.fixture
-def program(small_network):
+@pytest.fixture(params=[16, 3])
+def program(request, small_network, monkeypatch):
+    """Its gradients are taken in slices; of 3 images, they need filling to be whole."""
+    monkeypatch.setattr(train, "_CPU_SLICE", request.param)
     return train.compile_program(optimizer(), SPLITS, BATCH)
 
 
