@@ -50,7 +50,9 @@ def linear_momentum(
 
     Sums run in float32 or wider, whatever the gradients' dtype; m is stored in the
     parameter's dtype; uₜ comes back in the gradient's. A leaf whose gradient is `None`
-    or `optax.MaskedNode` is passed on as it is and keeps its m.
+    or `optax.MaskedNode` is passed on as it is and keeps its m; `optax.apply_updates`
+    and `optax.MultiSteps` (0.2.8) refuse `None` themselves: use `optax.masked`, or
+    Equinox's `apply_updates`.
 
     Units: m is in gradients times a; a constant g settles at u = (a·b/(1 − β) + c)·g.
 

@@ -98,10 +98,10 @@ def sgd(
       PyTorch `torch/optim/sgd.py`, `_single_tensor_sgd`.
       Loshchilov and Hutter 2019, arXiv:1711.05101, SGDW, algorithm 1.
     """
-    _check_options(beta, nesterov, dampening, decay, maximize)
     rate_at = checked(partial(check_learning_rate, "sgd"), learning_rate)
     beta_at: Any = checked(partial(check_beta, "sgd"), 0.0 if beta is None else beta)
     decay_at = checked(_check_weight_decay, weight_decay)
+    _check_options(beta, nesterov, dampening, decay, maximize)
     momentum: Any = heavy_ball(beta_at, dampening=dampening, nesterov=nesterov)
     never = isinstance(weight_decay, int | float) and weight_decay == 0
     place = None if never else decay
