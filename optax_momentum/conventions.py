@@ -136,13 +136,14 @@ def heavy_ball_coefficients(
     """The coefficients of `heavy_ball`: β, gain 1 and then 1 − τ, u = m or g + β·m."""
     check_switch("heavy_ball: nesterov", nesterov)
     check_dampening("heavy_ball", dampening, nesterov)
+    undamped = isinstance(dampening, int | float) and dampening == 0
     beta_at = checked(partial(check_beta, "heavy_ball"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta = beta_at(step)
         return Coefficients(
             beta,
-            gain=select(step == 0, 1.0, 1 - widen(dampening)),
+            gain=1.0 if undamped else select(step == 0, 1.0, 1 - widen(dampening)),
             from_buffer=select(nesterov, beta, 1.0),
             from_gradient=select(nesterov, 1.0, 0.0),
         )

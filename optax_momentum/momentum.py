@@ -103,9 +103,9 @@ def linear_momentum(
             raise wrong_state(state, MomentumState)
         now = coefficients(state.step)
         one = jnp.ones((), jnp.float32)
-        weight = _scale(now.beta, state.weight) + _scale(now.gain, one)
+        weight = scaled(now.beta, state.weight) + scaled(now.gain, one)
         if not is_concrete(debias) or debias:
-            debiased = _scale(now.from_buffer, one) / weight
+            debiased = scaled(now.from_buffer, one) / weight
             now = now._replace(from_buffer=select(debias, debiased, now.from_buffer))
         pairs, tree = pair_leaves(updates, state.buffer)
         stepped = [
@@ -132,15 +132,16 @@ def _step_leaf(
     """One step of one leaf, in the widest of both dtypes and float32."""
     dtype = common_dtype(gradient.dtype, buffer.dtype, jnp.float32)
     g, m = gradient.astype(dtype), buffer.astype(dtype)
-    m = _scale(now.beta, m) + _scale(now.gain, g)
+    added = g if _is(now.gain, 1) else rounded(scaled(now.gain, g))
+    m = scaled(now.beta, m) + added
     # Also b = 1 is multiplied: u must not be the array that the state keeps.
-    u = _scale(now.from_buffer, m)
-    if not (isinstance(now.from_gradient, int | float) and now.from_gradient == 0):
-        u += _rounded(_scale(now.from_gradient, g))  # 0·g makes NaN of an infinite g
+    u = scaled(now.from_buffer, m)
+    if not _is(now.from_gradient, 0):  # 0·g makes NaN of an infinite g
+        u += rounded(scaled(now.from_gradient, g))
     return u.astype(gradient.dtype), stored_as(buffer, m)
 
 
-def _scale(factor: ArrayLike, x: jax.Array) -> jax.Array:
+def scaled(factor: ArrayLike, x: jax.Array) -> jax.Array:
     """factor·x in the dtype of x, with a real factor also where x is complex."""
     factor = jnp.asarray(factor, jnp.finfo(x.dtype).dtype)
     if jnp.iscomplexobj(x):
@@ -148,14 +149,19 @@ def _scale(factor: ArrayLike, x: jax.Array) -> jax.Array:
     return factor * x
 
 
-def _rounded(product: jax.Array) -> jax.Array:
+def _is(factor: ArrayLike, number: int) -> bool:
+    """True for the number itself, known before any step is traced."""
+    return isinstance(factor, int | float) and factor == number
+
+
+def rounded(product: jax.Array) -> jax.Array:
     """The product, for a sum with another: so that a compiler fuses the other one.
 
     Of two products it fuses either with their sum, not the same one inside a scan as
-    outside: an ulp apart. It can't fuse what is clamped, here to what it is anyway. An
-    infinite one comes back large, next to a buffer that is infinite already.
+    outside: an ulp apart. It can't fuse what is clamped, here to what it is anyway.
     """
     if jnp.iscomplexobj(product):
-        return jax.lax.complex(_rounded(product.real), _rounded(product.imag))
+        return jax.lax.complex(rounded(product.real), rounded(product.imag))
     most = jnp.finfo(product.dtype).max
-    return jax.lax.clamp(-most, product, most)
+    clamped = jax.lax.clamp(-most, product, most)
+    return jnp.where(jnp.isinf(product), product, clamped)

@@ -24,7 +24,7 @@ from optax_momentum._checks import (
 from optax_momentum._parameters import check_given
 from optax_momentum._scalars import checked, common_dtype, is_concrete, select
 from optax_momentum.conventions import heavy_ball
-from optax_momentum.momentum import MomentumState
+from optax_momentum.momentum import MomentumState, rounded, scaled
 
 Decay = Literal["coupled", "decoupled", "independent"]
 
@@ -123,14 +123,14 @@ def sgd(
         seen = (updates if params is None else params) if beta is None else state.buffer
         pair_leaves(updates, jax.tree.map(jnp.asarray, seen))  # refuses what is amiss
         step = state.step
-        u = _scaled(select(maximize, -1.0, 1.0), updates)
+        u = _times(select(maximize, -1.0, 1.0), updates)
         if place == "coupled":
             u = _plus(u, decay_at(step), params)
         sums, after = momentum.update(None if beta is None else u, state)
         u = u if beta is None else sums
         if place == "decoupled":
             u = _plus(u, decay_at(step), params)
-        u = _scaled(-rate_at(step), u)
+        u = _times(-rate_at(step), u)
         if place == "independent":
             u = _plus(u, -decay_at(step), params)
         return _cast_like(u, updates), after
@@ -138,13 +138,12 @@ def sgd(
     return optax.GradientTransformation(init, update)
 
 
-def _scaled(factor: ArrayLike, tree: Any) -> Any:
+def _times(factor: ArrayLike, tree: Any) -> Any:
     """factor·x for every leaf, in float32 or wider."""
 
     def scale(x: Any) -> Any:
         x = jnp.asarray(x)
-        dtype = common_dtype(x.dtype, jnp.float32)
-        return jnp.asarray(factor, dtype) * x.astype(dtype)
+        return scaled(factor, x.astype(common_dtype(x.dtype, jnp.float32)))
 
     return _map_present(scale, tree)
 
@@ -155,7 +154,7 @@ def _plus(tree: Any, factor: ArrayLike, params: Any) -> Any:
     def add(x: jax.Array, parameter: Any) -> jax.Array:
         dtype = common_dtype(x.dtype, jnp.result_type(parameter))
         theta = jnp.asarray(parameter).astype(dtype)
-        return x.astype(dtype) + jnp.asarray(factor, dtype) * theta
+        return x.astype(dtype) + rounded(scaled(factor, theta))
 
     return _map_present(add, tree, params)
 

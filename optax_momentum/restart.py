@@ -125,7 +125,7 @@ def adaptive_restart(
         harmful &= state.steps >= jnp.asarray(min_steps, jnp.int32)
         pick = partial(jnp.where, harmful)
         emitted, inner_state = jax.tree.map(pick, rested, moved)
-        last = state.last
+        last = jnp.zeros_like(state.last)  # an array of its own, in any case
         if criterion == "value":
             last = jnp.fmin(_known_loss(value), jnp.inf)
         if criterion == "speed":

@@ -34,14 +34,14 @@ MUTANTS = {
         Edit("momentum.py", "stored_as(buffer, m)", "stored_as(buffer, 0 * m)")
     ],
     "beta is ignored": [
-        Edit("momentum.py", "m = _scale(now.beta, m)", "m = _scale(0.9, m)")
+        Edit("momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
     ],
     "Nesterov reads the old buffer": [
         Edit(
             "momentum.py",
-            "u = _scale(now.from_buffer, m)",
+            "u = scaled(now.from_buffer, m)",
             "old = buffer.astype(dtype)\n    plain = now.from_gradient == 0\n"
-            "    u = _scale(now.from_buffer, m if plain else old)",
+            "    u = scaled(now.from_buffer, m if plain else old)",
         )
     ],
     "Nesterov is applied twice": [
@@ -56,17 +56,17 @@ MUTANTS = {
     "the first step is dampened too": [
         Edit(
             "conventions.py",
-            "gain=select(step == 0, 1.0, 1 - widen(dampening))",
-            "gain=1 - widen(dampening)",
+            "select(step == 0, 1.0, 1 - widen(dampening))",
+            "1 - widen(dampening)",
         )
     ],
     "the learning rate is inside the buffer": [
         Edit(
             "optimizers.py",
             "momentum.update(None if beta is None else u, state)",
-            "momentum.update(_scaled(rate_at(step), u), state)",
+            "momentum.update(_times(rate_at(step), u), state)",
         ),
-        Edit("optimizers.py", "_scaled(-rate_at(step), u)", "_scaled(-1.0, u)"),
+        Edit("optimizers.py", "_times(-rate_at(step), u)", "_times(-1.0, u)"),
     ],
     "weight decay comes after the momentum": [
         Edit("optimizers.py", 'if place == "coupled"', "if place == 0"),
@@ -87,7 +87,7 @@ MUTANTS = {
         Edit(
             "momentum.py",
             "/ weight",
-            "/ (_scale(now.beta, weight) + _scale(now.gain, one))",
+            "/ (scaled(now.beta, weight) + scaled(now.gain, one))",
         )
     ],
     "the buffer takes the gradients' dtype": [

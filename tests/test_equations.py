@@ -17,6 +17,7 @@ from optax_momentum import (
     keras,
     keras_coefficients,
     linear_momentum,
+    qhm,
 )
 
 STEPS = 40
@@ -140,9 +141,13 @@ def test_linear_momentum_takes_any_beta():
     np.testing.assert_array_equal(negative, [1, 0.5, 0.75, 0.625])
 
 
-def test_an_infinite_gradient_stays_infinite_where_no_gradient_is_read_out():
-    updates, _ = trajectory(heavy_ball(0.9), jnp.asarray([1.0, jnp.inf, 1.0]))
-    np.testing.assert_array_equal(updates[1:], [np.inf, np.inf])
+@pytest.mark.parametrize(
+    "transformation",
+    [ema(0.9), heavy_ball(0.9), heavy_ball(0.9, nesterov=True), qhm(0.9, 0.7)],
+)
+def test_an_infinite_gradient_stays_infinite(transformation):
+    updates, _ = trajectory(transformation, jnp.asarray([1.0, -jnp.inf, 1.0]))
+    np.testing.assert_array_equal(updates[1:], [-np.inf, -np.inf])
 
 
 def test_beta_keeps_its_digits_when_it_arrives_in_bfloat16():
