@@ -47,3 +47,11 @@ def stored_as(old: jax.Array, new: jax.Array) -> jax.Array:
     sharding = jax.typeof(old).sharding  # a tracer has one on explicit mesh axes only
     same = jax.typeof(new).sharding == sharding
     return new if same else jax.sharding.reshard(new, sharding)
+
+
+def replaced_where(condition: jax.Array, new: Any, old: Any) -> jax.Array:
+    """`new` where the condition holds, else `old`, whose dtype and sharding stay."""
+    old, new = jnp.asarray(old), jnp.asarray(new)
+    if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):  # a key has no astype
+        new = stored_as(old, new)
+    return jnp.where(condition, new, old)

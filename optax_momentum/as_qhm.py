@@ -14,15 +14,15 @@ from optax_momentum._checks import check_beta, check_learning_rate, check_scalar
 from optax_momentum._scalars import is_concrete, widen
 
 
-class Tuning(NamedTuple):
-    """What `qhm` is to be given, and the learning rate that follows it."""
+class Qhm(NamedTuple):
+    """`qhm`, then the rate: as facebookresearch/qhoptim's."""
 
-    learning_rate: ArrayLike  # parameters per gradient
-    beta: ArrayLike
-    nu: ArrayLike
+    learning_rate: Any  # parameters per gradient; each a number or a traced scalar
+    beta: Any
+    nu: Any
 
 
-def nesterov(learning_rate: ArrayLike, beta: ArrayLike) -> Tuning:
+def nesterov(learning_rate: ArrayLike, beta: ArrayLike) -> Qhm:
     """Nesterov's momentum as in `heavy_ball(beta, nesterov=True)`: ν = β.
 
     Args:
@@ -36,7 +36,7 @@ def nesterov(learning_rate: ArrayLike, beta: ArrayLike) -> Tuning:
       ValueError: learning_rate or beta out of range.
 
     >>> nesterov(learning_rate=0.25, beta=0.5)
-    Tuning(learning_rate=0.5, beta=0.5, nu=0.5)
+    Qhm(learning_rate=0.5, beta=0.5, nu=0.5)
 
     References:
       Ma and Yarats 2019, arXiv:1810.06801, section 4.
@@ -44,10 +44,10 @@ def nesterov(learning_rate: ArrayLike, beta: ArrayLike) -> Tuning:
     check_learning_rate("nesterov", learning_rate)
     check_beta("nesterov", beta)
     learning_rate, beta = widen(learning_rate), widen(beta)
-    return Tuning(learning_rate / (1 - beta), beta, beta)
+    return Qhm(learning_rate / (1 - beta), beta, beta)
 
 
-def pid(proportional: ArrayLike, integral: ArrayLike, derivative: ArrayLike) -> Tuning:
+def pid(proportional: ArrayLike, integral: ArrayLike, derivative: ArrayLike) -> Qhm:
     """A PID controller of the gradient whose derivative is smoothed.
 
         eₜ = −gₜ,   vₜ = β·vₜ₋₁ + (1 − β)·(eₜ − eₜ₋₁),   wₜ = wₜ₋₁ + eₜ
@@ -65,7 +65,7 @@ def pid(proportional: ArrayLike, integral: ArrayLike, derivative: ArrayLike) -> 
       ValueError: a gain out of range: ν or β would be.
 
     >>> pid(proportional=-0.5, integral=1.0, derivative=0.5)
-    Tuning(learning_rate=1.0, beta=0.5, nu=0.5)
+    Qhm(learning_rate=1.0, beta=0.5, nu=0.5)
 
     References:
       Ma and Yarats 2019, arXiv:1810.06801, section 4, on Recht 2018's controller.
@@ -75,12 +75,12 @@ def pid(proportional: ArrayLike, integral: ArrayLike, derivative: ArrayLike) -> 
     k_p, k_i, k_d = widen(proportional), widen(integral), widen(derivative)
     least, bound = k_p * k_p / k_i, "[proportional²/integral, inf)"
     _check("pid: derivative", derivative, bound, lambda k: least <= k < math.inf, least)
-    return Tuning(k_i, k_d / (k_d - k_p), k_p * k_p / (k_i * k_d))
+    return Qhm(k_i, k_d / (k_d - k_p), k_p * k_p / (k_i * k_d))
 
 
 def synthesized_nesterov(
     learning_rate: ArrayLike, beta: ArrayLike, extrapolation: ArrayLike
-) -> Tuning:
+) -> Qhm:
     """Nesterov's method with two independent momenta.
 
         yₜ = ξₜ + β₂·(ξₜ − ξₜ₋₁),   ξₜ₊₁ = ξₜ + β₁·(ξₜ − ξₜ₋₁) − α·g(yₜ)
@@ -98,7 +98,7 @@ def synthesized_nesterov(
       ValueError: an argument out of range: ν or β would be.
 
     >>> synthesized_nesterov(learning_rate=0.25, beta=0.5, extrapolation=0.25)
-    Tuning(learning_rate=0.5, beta=0.5, nu=0.75)
+    Qhm(learning_rate=0.5, beta=0.5, nu=0.75)
 
     References:
       Lessard, Recht and Packard 2016, arXiv:1408.3595, the two momenta.
@@ -112,13 +112,11 @@ def synthesized_nesterov(
     _check(
         f"{call}: extrapolation", extrapolation, bound, lambda b: 0 <= b <= most, most
     )
-    return Tuning(alpha / (1 - beta_1), beta_1, 1 - beta_2 * (1 - beta_1) / beta_1)
+    return Qhm(alpha / (1 - beta_1), beta_1, 1 - beta_2 * (1 - beta_1) / beta_1)
 
 
-def triple_momentum(
-    largest_curvature: ArrayLike, condition_number: ArrayLike
-) -> Tuning:
-    """The triple momentum method: the best known bound on smooth, convex losses.
+def triple_momentum(largest_curvature: ArrayLike, condition_number: ArrayLike) -> Qhm:
+    """Triple momentum: the best known bound on smooth, strongly convex losses.
 
     It is `robust_momentum` at its fast end, ρ = 1 − 1/√κ:
 
@@ -151,7 +149,7 @@ def triple_momentum(
 
 def robust_momentum(
     largest_curvature: ArrayLike, condition_number: ArrayLike, rho: ArrayLike
-) -> Tuning:
+) -> Qhm:
     """The robust momentum method: speed traded for tolerance of gradient noise.
 
         α = κ(1 − ρ)²(1 + ρ)/L,   β₁ = κρ³/(κ − 1),   β₂ = ρ³/((κ − 1)(1 − ρ)²(1 + ρ))
@@ -189,7 +187,7 @@ def accsgd(
     kappa: ArrayLike = 1000.0,
     xi: ArrayLike = 10.0,
     epsilon: ArrayLike = 0.7,
-) -> Tuning:
+) -> Qhm:
     """Accelerated SGD, a short step and the average of long ones, mixed.
 
         ȳₜ = a·ȳₜ₋₁ + (1 − a)·(θₜ₋₁ − (κδ/ε)·gₜ),          a = 1 − ε²ξ/κ
@@ -208,12 +206,12 @@ def accsgd(
       ValueError: an argument out of range: ν or β would be.
 
     >>> accsgd(learning_rate=0.5, kappa=8, xi=3, epsilon=1)
-    Tuning(learning_rate=1.0, beta=0.45454545454545453, nu=0.5)
+    Qhm(learning_rate=1.0, beta=0.45454545454545453, nu=0.5)
 
     References:
-      Jain et al. 2018, arXiv:1704.08227, algorithm 1; Kidambi et al. 2018,
-      arXiv:1803.05591, the defaults.
-      rahulkidambi/AccSGD `AccSGD.py`.
+      Jain et al. 2018, arXiv:1704.08227.
+      Kidambi et al. 2018, arXiv:1803.05591, algorithm 3: there ε is 0.7.
+      rahulkidambi/AccSGD `AccSGD.py`, the defaults.
     """
     check_learning_rate("accsgd", learning_rate)
     _check("accsgd: epsilon", epsilon, "(0, 1]", lambda e: 0 < e <= 1)
@@ -224,16 +222,16 @@ def accsgd(
     _check("accsgd: kappa", kappa, bound, lambda k: long <= k < math.inf, long)
     k, x = widen(kappa), widen(xi)
     nu = (e * x - 1) / (e * (1 + x))
-    return Tuning(delta * e * (1 + x) / (1 + e), (k - e * e * x) / (k + e * x), nu)
+    return Qhm(delta * e * (1 + x) / (1 + e), (k - e * e * x) / (k + e * x), nu)
 
 
-def _from_rate(largest_curvature: Any, condition_number: Any, rho: Any) -> Tuning:
+def _from_rate(largest_curvature: Any, condition_number: Any, rho: Any) -> Qhm:
     """`robust_momentum` at any ρ."""
     kappa, still = widen(condition_number), (1 - rho) ** 2 * (1 + rho)
     beta = kappa * rho**3 / (kappa - 1)
     # 1 − β₂(1 − β₁)/β₁, with what both have in common cancelled.
     nu = 1 - (1 - beta) / (kappa * still)
-    return Tuning(kappa * still / widen(largest_curvature) / (1 - beta), beta, nu)
+    return Qhm(kappa * still / widen(largest_curvature) / (1 - beta), beta, nu)
 
 
 def _check_loss(call: str, curvature: Any, condition_number: Any) -> None:

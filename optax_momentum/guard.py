@@ -1,6 +1,7 @@
 """Poison-proof steps: a gradient that is not finite, or spikes, never enters."""
 
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,7 @@ import optax
 
 from optax_momentum._checks import check_scalar, wrong_state
 from optax_momentum._norm import squared_norm
-from optax_momentum._placement import stored_as, zero_beside
+from optax_momentum._placement import replaced_where, zero_beside
 from optax_momentum._scalars import checked
 
 
@@ -98,8 +99,9 @@ def guard(
             good &= norm <= jnp.asarray(bound_at(state.accepted), norm.dtype)
         if axis_name is not None:
             good = jax.lax.psum((~good).astype(jnp.int32), axis_name) == 0
-        emitted = jax.tree.map(lambda u: _select(good, u, jnp.zeros_like(u)), emitted)
-        kept = jax.tree.map(lambda n, o: _select(good, n, o), new, old)
+        if_good = partial(replaced_where, good)
+        emitted = jax.tree.map(if_good, emitted, jax.tree.map(jnp.zeros_like, emitted))
+        kept = jax.tree.map(if_good, new, old)
         return emitted, _counted(state, good)._replace(inner_state=kept)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -122,21 +124,13 @@ def _counted(state: GuardState, good: jax.Array) -> GuardState:
         return jnp.asarray(optax.safe_increment(count))
 
     zero = jnp.zeros_like(state.skipped)
-    run = _select(good, zero, next_of(state.consecutive_skips))
+    run = replaced_where(good, zero, next_of(state.consecutive_skips))
     return state._replace(
-        accepted=_select(good, next_of(state.accepted), state.accepted),
-        skipped=_select(good, state.skipped, next_of(state.skipped)),
+        accepted=replaced_where(good, next_of(state.accepted), state.accepted),
+        skipped=replaced_where(good, state.skipped, next_of(state.skipped)),
         consecutive_skips=run,
         longest_skips=jnp.maximum(state.longest_skips, run),
     )
-
-
-def _select(good: jax.Array, new: Any, old: Any) -> jax.Array:
-    """`new` where good, else `old`, whose dtype and sharding stay."""
-    old, new = jnp.asarray(old), jnp.asarray(new)
-    if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):  # a key has no astype
-        new = stored_as(old, new)
-    return jax.lax.select(good, new, old)
 
 
 def _finite(tree: Any) -> jax.Array:

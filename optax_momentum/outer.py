@@ -1,5 +1,6 @@
 """An outer optimizer over many inner steps: Lookahead, SlowMo, DiLoCo, SNOO."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ from optax_momentum._checks import (
     wrong_state,
 )
 from optax_momentum._parameters import after_step, check_given, copy_of
-from optax_momentum._placement import stored_as, zero_beside
+from optax_momentum._placement import replaced_where, zero_beside
 from optax_momentum._scalars import common_dtype, is_concrete
 
 
@@ -163,10 +164,4 @@ def _towards(sync: jax.Array, slow: Any, params: Any, updates: Any) -> Any:
 
 def _choose(condition: jax.Array, on_true: Any, on_false: Any) -> Any:
     """One of two equal trees, by `where`, in the dtypes and places of the second."""
-
-    def choose(new: Any, old: Any) -> jax.Array:
-        if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):  # a key has no astype
-            new = stored_as(old, jnp.asarray(new))
-        return jnp.where(condition, new, old)
-
-    return jax.tree.map(choose, on_true, on_false)
+    return jax.tree.map(partial(replaced_where, condition), on_true, on_false)

@@ -7,11 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.experimental.shard_alike import shard_alike
 from jax.typing import ArrayLike
 
 from optax_momentum._checks import check_scalar
-from optax_momentum._placement import stored_as, zeros_like
+from optax_momentum._placement import stored_as
 from optax_momentum._scalars import common_dtype, is_concrete, widen
 from optax_momentum.momentum import Coefficients, MomentumState
 
@@ -22,9 +21,10 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
     """The state with the momentum of some leaves, or of all, forgotten: m = 0.
 
     Every `MomentumState` is found, however deep in the states of `optax.chain`,
-    `masked`, `partition` or `inject_hyperparams`; all else stays. Also what is NaN or
-    infinite becomes 0. Pure: works under `jax.jit`, `vmap` and on sharded arrays, and
-    keeps structure, dtypes and shardings.
+    `masked`, `partition` or `inject_hyperparams`; all else stays. Of an `outer_loop`
+    that is the outer momentum too: for the inner alone, hand in `state.inner`. Also
+    what is NaN or infinite becomes 0. Pure: works under `jax.jit`, `vmap` and on
+    sharded arrays, and keeps structure, dtypes and shardings.
 
     `step` stays, for schedules go on. So it is no new start for `heavy_ball` with
     dampening: the next gradient is dampened, as the first of a run is not.
@@ -98,7 +98,7 @@ def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
     Array([1.05, 1.05], dtype=float32)
 
     References:
-      Goyal et al. 2017, arXiv:1706.02677, section 2.1, momentum correction.
+      Goyal et al. 2017, arXiv:1706.02677, section 3, momentum correction.
     """
     name, remedy = "rescale_momentum: factor", "To forget m, use `reset_momentum`."
     check_scalar(name, factor, math.isfinite, "be finite", remedy)
@@ -129,7 +129,8 @@ def change_convention(
     is exact where a′/a has been the same at every step: between `ema`, `heavy_ball`
     with any dampening and nesterov, and their like, at a constant β; and to or from
     `keras` while its learning rate is constant. `step` stays: schedules go on, and no
-    first step is replayed.
+    first step is replayed. Between settings that are plain numbers,
+    `convert.momentum_state` does the same, and says whether the steps stay equal.
 
     Args:
       state: the state of any optimizer; see `reset_momentum` for what is found in it.
@@ -212,8 +213,9 @@ def _chosen(call: str, buffer: optax.Updates, where: Where) -> Any:
 
 
 def _zero_where(chosen: ArrayLike, m: jax.Array) -> jax.Array:
-    # Zeros alone know nothing of m: under jit they would be replicated.
-    return _pick(chosen, shard_alike(m, stored_as(m, zeros_like(m)))[1], m)
+    # Made of m, for under jit bare zeros would be replicated; of |m|, for 0·−1 is −0.
+    size = jnp.where(jnp.isfinite(m), jnp.abs(m), 0)
+    return _pick(chosen, stored_as(m, 0 * size), m)
 
 
 def _pick(chosen: ArrayLike, new: jax.Array, old: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from optax_momentum._checks import check_learning_rate
+from optax_momentum.as_qhm import Qhm
 from optax_momentum.conventions import ema_coefficients, heavy_ball_coefficients
 from optax_momentum.momentum import MomentumState
 from optax_momentum.qhm import qhm_coefficients
@@ -36,14 +37,6 @@ class Keras(NamedTuple):
     learning_rate: float
     beta: float
     nesterov: bool = False
-
-
-class Qhm(NamedTuple):
-    """`qhm`, then the rate: as facebookresearch/qhoptim's."""
-
-    learning_rate: float
-    beta: float
-    nu: float
 
 
 Convention = HeavyBall | Ema | Keras | Qhm
