@@ -24,7 +24,7 @@ def qhm(
 
     Units: v and u are gradients (loss per unit of parameter); the learning rate stays
     outside. A constant g settles at u = g: at the same learning rate, the settled step
-    is that of SGD, 1/(1 − β) times smaller than `heavy_ball`'s. The paper's rule of
+    is that of SGD, 1/(1 − β) times smaller than `heavy_ball`'s. The authors' rule of
     thumb for its defaults, to follow heavy ball at (α, 0.9): keep β and ν, take α/0.1.
 
     Args:

@@ -101,7 +101,7 @@ def fista() -> Schedule:
     0.5
 
     References:
-      Su, Boyd and Candès 2016, jmlr.org/papers/v17/15-084.html, equation 1.
+      Su, Boyd and Candès 2016, jmlr.org/papers/v17/15-084.html, section 1.
     """
     return lambda step: _float(step) / (_float(step) + 3)
 

@@ -54,7 +54,7 @@ def srsgd(
     Array([-1.25, -1.25], dtype=float32)
 
     References:
-      Wang et al. 2020, arXiv:2002.10583, section 3.
+      Wang et al. 2020, arXiv:2002.10583.
       minhtannguyen/SRSGD `cifar_imagenet/optimizers/sgd_adaptive3.py`.
     """
     if not callable(restart_every):

@@ -37,7 +37,7 @@ def beta_from_half_life(
     0.7071067811865476
 
     References:
-      Marek et al. 2025, arXiv:2507.07101: hold the half-life in tokens.
+      Marek et al. 2025, arXiv:2507.07101: in tokens, for Adam's second moment.
       Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch.
     """
     return 0.5 ** _step_over("beta_from_half_life: half_life", half_life, batch_size)
