@@ -3,7 +3,7 @@
 In the body of a `lax.scan`, XLA:CPU computes the gradients of a convolution by a naive
 loop (jax-ml/jax#12868), and anywhere that of max pooling by a serial scatter. Here, on
 CPU, both are slices, sums and matrix products, and so are their gradients. They share
-one picture: a tile of 4×4 pixels yields a window of 2×2 outputs. Where pooling follows
+one picture: windows of 2×2 outputs, each of a tile of 4×4 pixels. Where pooling follows
 a convolution, XLA sees `_windows(_images(x))` and never lays out the image between.
 Other platforms have good kernels for the ordinary operations and use those.
 """
@@ -98,12 +98,15 @@ def _window_max_forward(windows):
 
 def _window_max_backward(residuals, cotangent):
     windows, largest = residuals
-    found = jnp.zeros(largest.shape, bool)
+    free = jnp.ones(largest.shape, bool)  # no corner before was as large
     routed = []
     for corner in _corners(windows):
-        routed.append(jnp.where((corner == largest) & ~found, cotangent, 0))
-        found |= corner == largest
-    return (jnp.stack(routed, axis=3).reshape(windows.shape),)
+        routed.append(jnp.where((corner == largest) & free, cotangent, 0))
+        free &= corner != largest
+    rows = [each.reshape(-1, each.shape[-1]) for each in routed]
+    # The barrier keeps XLA from writing them by the element, in the windows' order.
+    together = lax.optimization_barrier(jnp.concatenate(rows, axis=1))
+    return (together.reshape(windows.shape),)
 
 
 _window_max.defvjp(_window_max_forward, _window_max_backward)
@@ -135,40 +138,82 @@ def _direct(images: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _winograd(images: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Winograd's F(2×2, 3×3): 16 products a tile where the definition takes 36.
+    """Winograd's F(4×4, 3×3): 36 products a tile where the definition takes 144.
 
-    Each transform acts along rows, then along columns. See Lavin and Gray 2015,
-    arxiv.org/abs/1509.09308, section 4.1.
+    A tile is 6×6 pixels and yields 4×4 outputs, which are 2×2 windows. Each transform
+    acts along rows, then along columns. See Lavin and Gray 2015,
+    arxiv.org/abs/1509.09308, section 4.
     """
     batch, height, width, channels = images.shape
-    rows, columns = height // 2 - 1, width // 2 - 1
-    x = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    rows, columns = (-(-(size - 2) // 4) for size in (height, width))
+    filling = (4 * rows + 4 - height, 4 * columns + 4 - width)
+    x = jnp.pad(images, ((0, 0), (0, filling[0]), (0, filling[1]), (0, 0)))
+    x = x.reshape(batch, rows + 1, 4, columns + 1, 4, channels)
     x = jnp.stack(_tile_sums(*_split(x, 2), axis=1))
     x = jnp.stack(_tile_sums(*_split(x, 4), axis=3))
     k = jnp.stack(_kernel_sums(*_split(kernel, 0)))
     k = jnp.stack(_kernel_sums(*_split(k, 1)))
-    y = x.reshape(16, -1, channels) @ k.reshape(16, channels, -1)
-    y = y.reshape(4, 4, batch, rows, columns, -1)
+    y = x.reshape(36, -1, channels) @ k.reshape(36, channels, -1)
+    y = y.reshape(6, 6, batch, rows, columns, -1)
     y = jnp.stack(_window_sums(*_split(y, 0)), axis=4)
-    return jnp.stack(_window_sums(*_split(y, 0)), axis=3)
+    y = jnp.stack(_window_sums(*_split(y, 0)), axis=3)
+    y = y.reshape(batch, rows, columns, 2, 2, 2, 2, -1)
+    windows = y.transpose(0, 1, 3, 2, 5, 4, 6, 7)
+    windows = windows.reshape(batch, 2 * rows, 2 * columns, 2, 2, -1)
+    return windows[:, : height // 2 - 1, : width // 2 - 1]
 
 
-def _tile_sums(even: jax.Array, odd: jax.Array, *, axis: int) -> list[jax.Array]:
-    """Four sums of the pixels a, b, c, d of each tile along one axis."""
-    tiles = even.shape[axis] - 1
-    a, c = (lax.slice_in_dim(even, i, i + tiles, axis=axis) for i in (0, 1))
-    b, d = (lax.slice_in_dim(odd, i, i + tiles, axis=axis) for i in (0, 1))
-    return [a - c, b + c, c - b, b - d]
+# The sums below interpolate at 0, ±√½, ±√2 and ∞. Rounding is then a quarter of that of
+# the usual 0, ±1, ±2 and ∞, for √½·√2 = 1 keeps the factors near 1.
+_ROOT = 0.5**0.5
+
+
+def _tile_sums(
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array, *, axis: int
+) -> list[jax.Array]:
+    """Six sums of the pixels a to f of each tile along one axis.
+
+    Every block of four pixels begins a tile, whose e and f are the next one's a and b.
+    """
+    tiles = a.shape[axis] - 1
+    e, f = (lax.slice_in_dim(x, 1, tiles + 1, axis=axis) for x in (a, b))
+    a, b, c, d = (lax.slice_in_dim(x, 0, tiles, axis=axis) for x in (a, b, c, d))
+    even, odd = e - 2 * c, _ROOT * (d - 2 * b)
+    wide_even, wide_odd = e - c / 2, _ROOT * (2 * d - b)
+    return [
+        a - 2.5 * c + e,
+        even + odd,
+        even - odd,
+        wide_even + wide_odd,
+        wide_even - wide_odd,
+        b - 2.5 * d + f,
+    ]
 
 
 def _kernel_sums(a: jax.Array, b: jax.Array, c: jax.Array) -> list[jax.Array]:
-    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
+    even, odd = -(2 * a + c) / 3, -2 / 3 * _ROOT * b
+    wide_even, wide_odd = (a + 2 * c) / 6, _ROOT / 3 * b
+    return [
+        a,
+        even + odd,
+        even - odd,
+        wide_even + wide_odd,
+        wide_even - wide_odd,
+        c,
+    ]
 
 
 def _window_sums(
-    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array
+    a: jax.Array, b: jax.Array, c: jax.Array, d: jax.Array, e: jax.Array, f: jax.Array
 ) -> list[jax.Array]:
-    return [a + b + c, b - c - d]
+    even, odd = b + c, _ROOT * (b - c)
+    wide_even, wide_odd = d + e, _ROOT * (d - e)
+    return [
+        a + even + wide_even,
+        odd + 2 * wide_odd,
+        even / 2 + 2 * wide_even,
+        odd / 2 + 4 * wide_odd + f,
+    ]
 
 
 def _split(x: jax.Array, axis: int) -> list[jax.Array]:
