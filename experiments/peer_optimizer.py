@@ -1,15 +1,16 @@
-"""An optimizer that lives in another Python environment, stepped over a pipe."""
+"""An optimizer that lives in another Python environment, stepped line by line."""
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.config import UsageError
+from experiments import peer_process
+from experiments.peer_process import PeerProcess
 from optax_momentum.testing import Optimizer
 
 
@@ -33,41 +34,25 @@ def peer(python: Path, program: str) -> Iterator[Peer | None]:
       program: a file of `experiments/peers`.
 
     Raises:
-      UsageError: there is no such interpreter.
+      UsageError: there is no such interpreter, or the program ended midway.
     """
-    try:
-        process = subprocess.Popen(
-            [python, Path(__file__).parent / "peers" / program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-    except OSError as error:
-        raise UsageError(
-            f"--peers {python} is no Python interpreter: {error.strerror}."
-        ) from None
-    with process:
-        requests, answers = process.stdin, process.stdout
-        assert requests and answers  # they are pipes
+    with ExitStack() as stack:
+        process = None
+        with suppress(peer_process.CannotRun):
+            process = stack.enter_context(peer_process.start(python, program))
+        yield process and Peer(json.loads(process.greeting), partial(_build, process))
 
-        def ask(**request: Any) -> np.ndarray:
-            requests.write(f"{json.dumps(request)}\n")
-            requests.flush()
-            answer = json.loads(answers.readline())
-            if isinstance(answer, str):
-                raise Refused(answer)
-            return np.asarray(answer, np.float64)
 
-        def build(**options: Any) -> Optimizer:
-            ask(options=options, start=[0.0])  # what it refuses, it refuses now
+def _build(process: PeerProcess, **options: Any) -> Optimizer:
+    def ask(**request: Any) -> np.ndarray:
+        answer = json.loads(process.ask(json.dumps(request)))
+        if isinstance(answer, str):
+            raise Refused(answer)
+        return np.asarray(answer, np.float64)
 
-            def begin(start: np.ndarray) -> Callable[[np.ndarray, float], np.ndarray]:
-                ask(options=options, start=start.tolist())
-                return lambda g, rate: ask(gradient=g.tolist(), rate=rate)
+    def begin(start: np.ndarray) -> Callable[[np.ndarray, float], np.ndarray]:
+        ask(options=options, start=start.tolist())
+        return lambda g, rate: ask(gradient=g.tolist(), rate=rate)
 
-            return begin
-
-        version = answers.readline()
-        yield Peer(json.loads(version), build) if version else None
-        requests.close()
+    ask(options=options, start=[0.0])  # what it refuses, it refuses now
+    return begin

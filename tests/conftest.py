@@ -9,6 +9,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -19,7 +20,20 @@ collect_ignore = ["conftest.py"]
 
 
 @pytest.fixture
-def small_network(monkeypatch):
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=[AxisType.Auto, AxisType.Explicit])
+def rows(request) -> NamedSharding:
+    """The first axis of an array is spread over two devices; on both kinds of mesh."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(request.param,))
+    return NamedSharding(mesh, PartitionSpec("x"))
+
+
+@pytest.fixture(scope="module")
+def small_network():
     """One dense layer in place of the CNN, for tests of all that is around it.
 
     Compiling the CNN takes longer than the rest of such a test.
@@ -34,6 +48,8 @@ def small_network(monkeypatch):
         flat = images.reshape(len(images), -1)
         return flat @ params["dense"]["kernel"] + params["dense"]["bias"][None]
 
-    monkeypatch.setattr(model, "init", init)
-    monkeypatch.setattr(model, "apply", apply)
     jax.clear_caches()  # the jitted functions may have been compiled for the CNN
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "init", init)
+        patch.setattr(model, "apply", apply)
+        yield

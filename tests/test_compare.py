@@ -1,6 +1,10 @@
 """The command `compare`: what it writes, keeps and refuses."""
 
 import json
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -17,25 +21,46 @@ pytestmark = pytest.mark.usefixtures("small_network")
 SMALL = ["--dataset", "data.npz", "--epochs", "2", "--batch-size", "16"]
 
 
-@pytest.fixture
-def run(tmp_path, capsys):
-    """Runs a command; returns its exit status, standard output and error."""
+class Finished(NamedTuple):
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def command(*words) -> Finished:
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        status = main(["compare", *map(str, words)])
+    return Finished(status, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Runs a command with the small data set."""
     rng = np.random.default_rng(1)
     labels = rng.permutation(90) % 3
     images = (labels[:, None, None] * 80 + rng.integers(0, 60, (90, 6, 5))) % 256
-    np.savez(tmp_path / "data.npz", images=images, labels=labels)
-
-    def run(*words):
-        replaced = [str(tmp_path / "data.npz") if w == "data.npz" else w for w in words]
-        status = main(["compare", *map(str, replaced)])
-        return status, *capsys.readouterr()
-
-    return run
+    path = tmp_path_factory.mktemp("small") / "data.npz"
+    np.savez(path, images=images, labels=labels)
+    return lambda *words: command(*(path if w == "data.npz" else w for w in words))
 
 
-def test_compare_writes_runs_summary_page_and_curves(run, tmp_path):
-    output = tmp_path / "new" / "folder"
-    status, out, err = run(*SMALL, "--seeds", 2, "--output", output)
+@pytest.fixture(scope="module")
+def compared(run, tmp_path_factory):
+    """A comparison of two seeds, which no test may change, and what it printed."""
+    output = tmp_path_factory.mktemp("compared") / "new" / "folder"
+    return output, run(*SMALL, "--seeds", 2, "--output", output)
+
+
+@pytest.fixture
+def copied(compared, tmp_path):
+    """Its directory, to change."""
+    return shutil.copytree(compared[0], tmp_path / "copied")
+
+
+def test_compare_writes_runs_summary_page_and_curves(compared):
+    output, (status, out, err) = compared
     assert (status, err) == (0, "")
     assert "8 runs of 2 epochs on 57 images: about" in out
     assert f"Report: {output / 'report.html'}" in out
@@ -58,17 +83,15 @@ def test_compare_writes_runs_summary_page_and_curves(run, tmp_path):
     assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, tmp_path):
-    output = tmp_path / "runs"
-    run(*SMALL, "--seeds", 1, "--output", output)
-    records = (output / "runs.jsonl").read_bytes()
-    status, out, _ = run(*SMALL, "--seeds", 1, "--output", output)
-    assert status == 0 and "4 finished runs of this plan are kept." in out
-    assert (output / "runs.jsonl").read_bytes() == records
-    _, out, _ = run(*SMALL, "--seeds", 2, "--output", output)
-    assert "4 finished runs of this plan are kept." in out
-    assert (output / "runs.jsonl").read_bytes().startswith(records)
-    assert len((output / "runs.jsonl").read_bytes().splitlines()) == 8
+def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied):
+    records = (copied / "runs.jsonl").read_bytes()
+    status, out, _ = run(*SMALL, "--seeds", 2, "--output", copied)
+    assert status == 0 and "8 finished runs of this plan are kept." in out
+    assert (copied / "runs.jsonl").read_bytes() == records
+    _, out, _ = run(*SMALL, "--seeds", 3, "--output", copied)
+    assert "8 finished runs of this plan are kept." in out
+    assert (copied / "runs.jsonl").read_bytes().startswith(records)
+    assert len((copied / "runs.jsonl").read_bytes().splitlines()) == 12
 
 
 def test_a_run_that_is_finished_survives_what_stops_the_next(
@@ -92,17 +115,19 @@ def test_a_run_that_is_finished_survives_what_stops_the_next(
     assert len((output / "runs.jsonl").read_bytes().splitlines()) == 4
 
 
-def test_a_directory_with_runs_of_another_plan_is_refused(run, tmp_path):
-    output = tmp_path / "runs"
-    run(*SMALL, "--seeds", 1, "--output", output)
-    status, _, err = run(*SMALL, "--seeds", 1, "--output", output, "--beta", 0.8)
+def test_a_directory_with_runs_of_another_plan_is_refused(run, copied):
+    status, _, err = run(*SMALL, "--seeds", 1, "--output", copied, "--beta", 0.8)
     assert status == 2
     assert "holds runs of another plan" in err
     assert "beta 0.9" in err and "beta 0.8" in err and err.count("\n") == 1
 
 
 def test_the_directory_is_named_after_the_plan(run, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare_module, "compile_program", stop)  # it has its directory
     run(*SMALL, "--seeds", 1)
     run(*SMALL, "--seeds", 1, "--beta", 0.8)
     names = [path.name for path in (tmp_path / "runs").iterdir()]

@@ -10,32 +10,12 @@ import numpy as np
 import optax
 import pytest
 import reference
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
+from trajectory import CURVATURE, NOISE, START, trajectory
 
 from optax_momentum import OuterState, heavy_ball, outer_loop, sgd
 
-RNG = np.random.default_rng(6)
-START = RNG.normal(size=(2, 3)).astype(np.float32)
-GRADIENTS = RNG.normal(size=(23, 2, 3)).astype(np.float32)
-CURVATURE = np.asarray([[0.3, 1.1, 2.0], [0.7, 0.1, 1.6]], np.float32)
 OUTER = sgd(0.7, 0.6, nesterov=True)
-
-
-def train(optimizer: Any, params: Any = START, feedback=1.0) -> tuple[Any, Any]:
-    """Parameters and states after every step, on a noisy quadratic."""
-
-    def body(carry, noise):
-        params, state = carry
-        g = noise + feedback * CURVATURE * params
-        updates, state = optimizer.update(g, state, params)
-        params = optax.apply_updates(params, updates)
-        return (params, state), (params, state)
-
-    params = jnp.asarray(params)
-    start = (params, optimizer.init(params))
-    noise = jnp.asarray(GRADIENTS)
-    return jax.jit(lambda start: jax.lax.scan(body, start, noise)[1])(start)
+on_quadratic = partial(trajectory, curvature=CURVATURE)
 
 
 @pytest.mark.parametrize("every_k", [1, 4])
@@ -43,14 +23,14 @@ def train(optimizer: Any, params: Any = START, feedback=1.0) -> tuple[Any, Any]:
 def test_outer_loop_computes_its_equations_at_every_step(every_k, nesterov):
     outer = sgd(0.7, 0.6, nesterov=nesterov)
     optimizer = outer_loop(sgd(0.3, 0.8), outer, every_k)
-    params, states = train(optimizer, feedback=0.0)
-    inner, _ = reference.heavy_ball(GRADIENTS, 0.8)
+    params, states = trajectory(optimizer)
+    inner, _ = reference.heavy_ball(NOISE, 0.8)
     want, slow = reference.outer_loop(
         START, -0.3 * inner, every_k, 0.7, 0.6, nesterov=nesterov
     )
     np.testing.assert_allclose(params, want, 1e-5, 1e-5)
     np.testing.assert_allclose(states.slow, slow, 1e-5, 1e-5)
-    np.testing.assert_array_equal(states.since_sync, np.arange(1, 24) % every_k)
+    np.testing.assert_array_equal(states.since_sync, np.arange(1, 26) % every_k)
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -62,13 +42,13 @@ def test_without_momentum_it_is_lookahead(reset):
     with jax.numpy_dtype_promotion("standard"):  # optax.lookahead multiplies by bools
         state: Any = theirs.init(params)
         fast, slow = [], []
-        for noise in GRADIENTS:
+        for noise in NOISE:
             g = noise + CURVATURE * params.fast
             updates, state = theirs.update(g, state, params)
             params = optax.apply_updates(params, updates)
             fast.append(params.fast)
             slow.append(params.slow)
-    got, states = train(ours)
+    got, states = on_quadratic(ours)
     np.testing.assert_allclose(got, fast, 1e-5, 1e-5)
     np.testing.assert_allclose(states.slow, slow, 1e-5, 1e-5)
 
@@ -77,13 +57,13 @@ def test_without_momentum_it_is_lookahead(reset):
 def test_every_step_over_sgd_is_momentum_of_the_product_of_both_rates(nesterov):
     both = outer_loop(sgd(0.3), sgd(0.5, 0.8, nesterov=nesterov), every_k=1)
     one = sgd(0.15, 0.8, nesterov=nesterov)
-    np.testing.assert_allclose(train(both)[0], train(one)[0], 1e-4, 1e-5)
+    np.testing.assert_allclose(on_quadratic(both)[0], on_quadratic(one)[0], 1e-4, 1e-5)
 
 
 def test_outer_rate_one_without_momentum_is_the_inner_optimizer():
     inner = sgd(0.3, 0.8)
-    got, _ = train(outer_loop(inner, sgd(1.0), every_k=4))
-    np.testing.assert_allclose(got, train(inner)[0], 1e-5, 1e-6)
+    got, _ = on_quadratic(outer_loop(inner, sgd(1.0), every_k=4))
+    np.testing.assert_allclose(got, on_quadratic(inner)[0], 1e-5, 1e-6)
 
 
 def test_heavy_ball_outside_is_slowmo():
@@ -91,18 +71,18 @@ def test_heavy_ball_outside_is_slowmo():
     gamma, tau, alpha, beta = 0.2, 4, 0.9, 0.5
     x0, u, want = np.float64(START), 0.0, []
     x = x0
-    for t, noise in enumerate(GRADIENTS, start=1):
+    for t, noise in enumerate(NOISE, start=1):
         x = x - gamma * (noise + CURVATURE * x)
         if t % tau == 0:
             u = beta * u + (x0 - x) / gamma
             x0 = x = x0 - alpha * gamma * u
         want.append(x)
-    got, _ = train(outer_loop(sgd(gamma), sgd(alpha, beta), every_k=tau))
+    got, _ = on_quadratic(outer_loop(sgd(gamma), sgd(alpha, beta), every_k=tau))
     np.testing.assert_allclose(got, want, 1e-5, 1e-5)
 
 
 def test_slow_weights_are_the_parameters_right_after_an_outer_step():
-    params, states = train(outer_loop(sgd(0.2, 0.8), OUTER, every_k=4))
+    params, states = on_quadratic(outer_loop(sgd(0.2, 0.8), OUTER, every_k=4))
     synced = states.since_sync == 0
     np.testing.assert_allclose(params[synced], states.slow[synced], 1e-6, 1e-6)
     assert (params[~synced] != states.slow[~synced]).any(axis=(1, 2)).all()
@@ -110,12 +90,12 @@ def test_slow_weights_are_the_parameters_right_after_an_outer_step():
 
 def test_inner_state_is_kept_unless_it_is_reset():
     inner = heavy_ball(0.8)
-    _, kept = train(outer_loop(inner, OUTER, 4), feedback=0.0)
-    _, alone = train(optax.chain(inner), feedback=0.0)
+    _, kept = trajectory(outer_loop(inner, OUTER, 4))
+    _, alone = trajectory(optax.chain(inner))
     np.testing.assert_array_equal(kept.inner.buffer, alone[0].buffer)
-    _, reset = train(outer_loop(inner, OUTER, 4, reset_inner=True))
+    _, reset = on_quadratic(outer_loop(inner, OUTER, 4, reset_inner=True))
     np.testing.assert_array_equal(reset.inner.buffer[3], np.zeros((2, 3)))
-    np.testing.assert_array_equal(reset.inner.step, np.arange(1, 24) % 4)
+    np.testing.assert_array_equal(reset.inner.step, np.arange(1, 26) % 4)
 
 
 def test_reset_discards_a_nan_of_the_inner_state():
@@ -124,38 +104,6 @@ def test_reset_discards_a_nan_of_the_inner_state():
     for value in (jnp.nan, 1.0):
         _, state = optimizer.update(jnp.full(2, value), state, params)
     np.testing.assert_array_equal(state.inner.buffer, [0, 0])
-
-
-@pytest.mark.parametrize("parameter", ["bfloat16", "float32"])
-@pytest.mark.parametrize("gradient", ["bfloat16", "float32"])
-def test_state_stays_as_init_made_it_and_updates_are_the_gradients(parameter, gradient):
-    optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 2, reset_inner=True)
-    params: Any = {"w": jnp.ones(3, parameter), "number": 1.0}
-    state = optimizer.init(params)
-    described = jax.tree.map(jax.typeof, state)
-    assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
-    for _ in range(3):
-        g = {"w": jnp.ones(3, gradient), "number": jnp.asarray(0.5)}
-        updates, state = optimizer.update(g, state, params)
-        assert updates["w"].dtype == gradient
-        params = optax.tree.cast_like(after(params, updates), params)
-        assert jax.tree.map(jax.typeof, state) == described
-    assert state.slow["w"].dtype == parameter
-
-
-def after(params, updates):
-    with jax.numpy_dtype_promotion("standard"):
-        return optax.apply_updates(params, updates)
-
-
-def test_outer_step_of_bfloat16_parameters_lands_on_the_slow_ones():
-    optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 3)
-    params: Any = jnp.asarray(START, jnp.bfloat16)
-    state = optimizer.init(params)
-    for g in GRADIENTS[:9]:
-        updates, state = optimizer.update(jnp.asarray(g), state, params)
-        params = after(params, updates)
-    np.testing.assert_array_equal(params, state.slow)
 
 
 @pytest.mark.parametrize("absent", [None, optax.MaskedNode()])
@@ -180,117 +128,6 @@ def test_a_leaf_without_gradient_sits_the_outer_step_out(absent):
             "b": params["b"] + updates["b"],
         }
     np.testing.assert_allclose(params["b"], -0.75)  # halfway to −1.5, nothing is lost
-
-
-def test_masked_leaves_pass():
-    params = {"moves": jnp.ones(2), "count": jnp.arange(3)}
-    optimizer: Any = optax.masked(
-        outer_loop(sgd(0.5), sgd(0.5), 1), {"moves": True, "count": False}
-    )
-    updates, _ = optimizer.update(params, optimizer.init(params), params)
-    np.testing.assert_array_equal(updates["moves"], [-0.25, -0.25])
-    np.testing.assert_array_equal(updates["count"], [0, 1, 2])
-
-
-def test_one_compilation_serves_every_step_and_every_k():
-    traces = []
-
-    @jax.jit
-    def update(every_k, rate, updates, state, params):
-        traces.append(None)
-        optimizer = outer_loop(sgd(0.3, 0.8), sgd(rate, 0.6), every_k)
-        return optimizer.update(updates, state, params)
-
-    for every_k, rate in [(2, 0.7), (3, 0.4)]:
-        params: Any = jnp.asarray(START)
-        state = outer_loop(sgd(0.3, 0.8), sgd(rate, 0.6), every_k).init(params)
-        for g in GRADIENTS[:7]:
-            updates, state = update(every_k, rate, g, state, params)
-            params = params + updates
-        inner, _ = reference.heavy_ball(GRADIENTS[:7], 0.8)
-        want, _ = reference.outer_loop(START, -0.3 * inner, every_k, rate, 0.6)
-        np.testing.assert_allclose(params, want[-1], 1e-5, 1e-5)
-    assert len(traces) == 1
-
-
-@pytest.mark.parametrize("reset", [0.0, 1.0])
-def test_reset_may_be_traced(reset):
-    def last(reset):
-        params, _ = train(outer_loop(sgd(0.3, 0.8), OUTER, 4, reset_inner=reset))
-        return params[-1]
-
-    np.testing.assert_allclose(jax.jit(last)(reset), last(bool(reset)), 1e-5, 1e-6)
-
-
-@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-def test_slow_weights_are_sharded_as_the_parameters(axis_type):
-    mesh = jax.make_mesh((2,), ("x",), axis_types=(axis_type,))
-    rows, everywhere = NamedSharding(mesh, P("x")), NamedSharding(mesh, P())
-    optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 2, reset_inner=True)
-    params: Any = jax.device_put(START, rows)
-    state = optimizer.init(params)
-    assert state.since_sync.sharding.is_equivalent_to(everywhere, 0)
-    update, traces = jax.jit(partial(counted, optimizer, traces := [])), traces
-    for g in GRADIENTS[:4]:
-        updates, state = update(jax.device_put(g, rows), state, params)
-        params = params + updates
-        assert state.slow.sharding.is_equivalent_to(rows, 2)
-    assert len(traces) == 1
-    want, _ = train(optimizer, feedback=0.0)
-    np.testing.assert_allclose(params, want[3], 1e-6, 1e-6)
-
-
-def counted(optimizer, traces, updates, state, params):
-    traces.append(None)
-    return optimizer.update(updates, state, params)
-
-
-def test_nothing_is_aliased_so_that_everything_can_be_donated():
-    optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 2)
-    params: Any = jnp.array(START)
-    state = optimizer.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, g):
-        updates, state = optimizer.update(g, state, params)
-        return params + updates, state
-
-    for g in GRADIENTS[:5]:
-        params, state = step(params, state, jnp.asarray(g))
-    want, _ = train(optimizer, feedback=0.0)
-    np.testing.assert_allclose(params, want[4], 1e-6, 1e-6)
-
-
-def test_init_takes_shapes_in_place_of_arrays():
-    shapes = jax.ShapeDtypeStruct((2, 3), jnp.float32)
-    optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 2)
-    made = optimizer.init(jnp.asarray(START))
-    abstract = optimizer.init(shapes)
-    assert jax.tree.structure(abstract) == jax.tree.structure(made)
-    assert (abstract.slow.shape, abstract.slow.dtype) == ((2, 3), jnp.float32)
-    abstract = jax.eval_shape(optimizer.init, shapes)
-    assert jax.tree.structure(abstract) == jax.tree.structure(made)
-
-
-def test_random_keys_of_the_inner_state_are_chosen_too():
-    noise = optax.add_noise(0.1, 0.5, jax.random.key(3))
-    optimizer: Any = outer_loop(
-        optax.chain(noise, sgd(0.3)), OUTER, 2, reset_inner=True
-    )
-    with jax.numpy_dtype_promotion("standard"):
-        params, _ = train(optimizer)
-    assert np.isfinite(params).all()
-
-
-def test_extra_arguments_reach_the_inner_optimizer():
-    def update(updates, state, params=None, **extra_args):
-        return optax.tree.scale(-extra_args["factor"], updates), state
-
-    inner = optax.GradientTransformationExtraArgs(optax.identity().init, update)
-    optimizer = outer_loop(inner, sgd(0.5), every_k=1)
-    params = jnp.ones(2)
-    updates, _ = optimizer.update(params, optimizer.init(params), params, factor=3.0)
-    np.testing.assert_array_equal(np.asarray(updates), [-1.5, -1.5])
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, float("nan")])

@@ -5,81 +5,24 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
-import reference
+from linear_methods import LINEAR, average_claim, heavy_ball_claim, nesterov_claim
 
-from optax_momentum import (
-    Coefficients,
-    aggmo,
-    ema,
-    heavy_ball,
-    keras,
-    nesterov,
-    qhm,
-    sgd,
-    testing,
-)
-from optax_momentum.testing import Claim, claims, dtypes, equations, trees
+from optax_momentum import Coefficients, ema, heavy_ball, keras, qhm, testing
+from optax_momentum.testing import Claim, dtypes, equations, trees
 
 BETA = 0.83
-HEAVY_BALL = Claim((Coefficients(BETA, 1.0),))
-NESTEROV = Claim((Coefficients(BETA, 1.0, BETA, 1.0),))
-AVERAGE = Claim((Coefficients(BETA, 1 - BETA),))
 
 
-def outside(transformation):
-    return testing.stepping(
-        lambda rate: optax.chain(transformation, optax.scale_by_learning_rate(rate))
-    )
+def ours(name: str) -> tuple[testing.Optimizer, Claim]:
+    build, claim = LINEAR[name]
+    return testing.stepping(lambda rate: build(rate, BETA)), claim(BETA)
 
 
-def inside(build, **options):
-    return testing.stepping(lambda rate: build(rate, BETA, **options))
-
-
-OURS = {
-    "ema": (outside(ema(BETA)), AVERAGE),
-    "ema, debiased": (
-        outside(ema(BETA, debias=True)),
-        AVERAGE._replace(debiased=True),
-    ),
-    "heavy_ball": (outside(heavy_ball(BETA)), HEAVY_BALL),
-    "heavy_ball, dampened": (
-        outside(heavy_ball(BETA, dampening=0.3)),
-        Claim((Coefficients(BETA, 0.7),), first_gain=1.0),
-    ),
-    "heavy_ball, nesterov": (outside(heavy_ball(BETA, nesterov=True)), NESTEROV),
-    "qhm": (
-        outside(qhm(BETA, nu=0.35)),
-        Claim((Coefficients(BETA, 1 - BETA, 0.35, 0.65),)),
-    ),
-    "aggmo": (
-        outside(aggmo((0.6, BETA, 0.6))),
-        Claim(tuple(Coefficients(beta, 1.0, 1 / 3) for beta in (0.6, BETA, 0.6))),
-    ),
-    "keras": (inside(keras), HEAVY_BALL._replace(rate_inside=True)),
-    "keras, nesterov": (
-        inside(keras, nesterov=True),
-        NESTEROV._replace(rate_inside=True),
-    ),
-    "nesterov": (inside(nesterov), NESTEROV._replace(rate_inside=True)),
-    "sgd": (inside(sgd), HEAVY_BALL),
-    "sgd, coupled": (
-        inside(sgd, weight_decay=0.07),
-        HEAVY_BALL._replace(coupled_decay=0.07),
-    ),
-    "sgd, decoupled": (
-        inside(sgd, weight_decay=0.07, decay="decoupled"),
-        HEAVY_BALL._replace(decoupled_decay=0.07),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", LINEAR)
 def test_our_methods_keep_every_equation_of_their_claims(name):
-    results = testing.check_equations(*OURS[name])
+    results = testing.check_equations(*ours(name))
     assert [result for result in results if result.passed is False] == []
     assert sum(result.passed is None for result in results) <= 3
 
@@ -91,18 +34,18 @@ def test_our_methods_keep_their_state():
 @pytest.mark.parametrize(
     "wrong",
     [
-        HEAVY_BALL._replace(rate_inside=True),
-        HEAVY_BALL._replace(coupled_decay=0.01),
-        HEAVY_BALL._replace(decoupled_decay=0.01),
+        heavy_ball_claim(BETA)._replace(rate_inside=True),
+        heavy_ball_claim(BETA)._replace(coupled_decay=0.01),
+        heavy_ball_claim(BETA)._replace(decoupled_decay=0.01),
         Claim((Coefficients(BETA + 1e-6, 1.0),)),
         Claim((Coefficients(BETA, 1.0),), first_gain=0.9),
-        NESTEROV,
-        AVERAGE,
+        nesterov_claim(BETA),
+        average_claim(BETA),
     ],
 )
 def test_a_wrong_claim_is_seen(wrong):
     with pytest.raises(AssertionError, match=r"changing rate|learning rate"):
-        equations.a_changing_rate_acts_as_claimed(OURS["heavy_ball"][0], wrong)
+        equations.a_changing_rate_acts_as_claimed(ours("heavy_ball")[0], wrong)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +69,11 @@ def test_a_wrong_claim_is_seen(wrong):
     ],
 )
 def test_an_update_that_is_tampered_with_breaks_the_equation(after, equation):
+    def tampered(rate):
+        return optax.chain(ema(BETA), after, optax.scale_by_learning_rate(rate))
+
     with pytest.raises(AssertionError):
-        equation(outside(optax.chain(ema(BETA), after)), AVERAGE)
+        equation(testing.stepping(tampered), average_claim(BETA))
 
 
 def stateful(update) -> Any:
@@ -159,6 +105,7 @@ def counting(updates, state, params=None):
 
 
 COUNTER = optax.GradientTransformation(lambda params: 0, counting)
+
 
 BROKEN = [
     (with_memory(), "calls are pure", "numbers differ, by at most"),
@@ -211,41 +158,8 @@ def test_an_accepted_beta_is_a_broken_promise():
 
 
 def test_a_promise_that_does_not_apply_says_why():
-    optimizer, claim = OURS["ema, debiased"]
+    optimizer, claim = ours("ema, debiased")
     results = {r.name: r for r in testing.check_equations(optimizer, claim)}
     skipped = results["a quadratic follows its closed form"]
     assert skipped.passed is None
     assert skipped.detail == "its debiasing changes from step to step"
-
-
-GRADIENTS = np.random.default_rng(23).normal(size=(30, 2))
-RATES = 0.4 / (1 + np.arange(30))
-
-
-@pytest.mark.parametrize(
-    ("claim", "updates"),
-    [
-        (HEAVY_BALL, reference.heavy_ball(GRADIENTS, BETA)[0]),
-        (
-            Claim((Coefficients(BETA, 0.7),), first_gain=1.0),
-            reference.heavy_ball(GRADIENTS, BETA, dampening=0.3)[0],
-        ),
-        (NESTEROV, reference.heavy_ball(GRADIENTS, BETA, nesterov=True)[0]),
-        (
-            AVERAGE._replace(debiased=True),
-            reference.ema(GRADIENTS, BETA, debias=True)[0],
-        ),
-    ],
-)
-def test_the_sum_over_all_gradients_is_the_recurrence(claim, updates):
-    got = claims.path(claim, lambda _, t: GRADIENTS[t], np.ones(2), RATES)
-    want = reference.sgd(np.ones(2), updates, RATES)
-    np.testing.assert_allclose(got, want, 1e-12, 1e-13)
-
-
-@pytest.mark.parametrize("kernel", [(0.9, 1, 1, 0), (0.9, 1, 0.9, 1), (0.7, 0.3, 1, 0)])
-def test_the_stability_limit_is_its_closed_form(kernel):
-    beta, a, b, c = kernel
-    limit = claims.stability_limit(Claim((Coefficients(*kernel),)), 2.5)
-    want = 2 * (1 + beta) / (a * b + c * (1 + beta)) / 2.5
-    np.testing.assert_allclose(limit, want, 1e-9)
