@@ -10,6 +10,8 @@ import numpy as np
 import optax
 
 from optax_momentum._scalars import is_concrete
+from optax_momentum._stored import is_stored
+from optax_momentum.storage import Storage
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and tracers
 
@@ -93,6 +95,16 @@ def check_every_k(call: str, every_k: Any) -> None:
     )
 
 
+def check_storage(storage: Any) -> None:
+    """Raises unless it is a `Storage` or None."""
+    if storage is None or isinstance(storage, Storage):
+        return
+    raise TypeError(
+        f"storage must be a Storage or None, got {storage!r:.60}. Pass what "
+        "`storage.float32()`, `storage.bfloat16()` or `storage.int8()` returns."
+    )
+
+
 def check_params(params: optax.Params) -> None:
     """Raises unless every leaf is a floating-point or complex array or number."""
     for path, leaf in jax.tree.leaves_with_path(params):
@@ -117,8 +129,8 @@ def wrong_state(state: object, expected: type) -> TypeError:
 
 def pair_leaves(
     updates: optax.Updates, buffer: optax.Updates
-) -> tuple[list[tuple[Any, Any]], Any]:
-    """The leaves of two equal trees in pairs, and the tree that they unflatten into.
+) -> tuple[list[tuple[Any, Any, Any]], Any]:
+    """Path, gradient and buffer of each leaf, and the tree that they unflatten into.
 
     An absent leaf of `updates` is paired with whatever the buffer holds in its place.
     """
@@ -130,10 +142,10 @@ def pair_leaves(
     for (path, gradient), m in zip(gradients, buffers, strict=True):
         if is_absent(gradient):
             continue
-        if not jax.tree_util.all_leaves([m]):
+        if not is_stored(m) and not jax.tree_util.all_leaves([m]):
             raise ValueError(_tree_difference(updates, buffer))
         _check_gradient(path, gradient, m)
-    return [(g, m) for (_, g), m in zip(gradients, buffers, strict=True)], tree
+    return [(*given, m) for given, m in zip(gradients, buffers, strict=True)], tree
 
 
 def _known(name: str, value: Any) -> float | None:
@@ -213,5 +225,7 @@ def _kind(leaf: Any) -> str | None:
 
 
 def _paths(tree: optax.Updates) -> dict[str, Any]:
-    leaves = jax.tree.leaves_with_path(tree, is_leaf=is_absent)
+    leaves = jax.tree.leaves_with_path(
+        tree, is_leaf=lambda leaf: is_absent(leaf) or is_stored(leaf)
+    )
     return {jax.tree_util.keystr(path) or "the root": leaf for path, leaf in leaves}

@@ -13,10 +13,13 @@ from jax.typing import ArrayLike
 from optax_momentum._checks import check_beta, check_scalar
 from optax_momentum._scalars import checked, common_dtype
 from optax_momentum.momentum import Coefficients, linear_momentum
+from optax_momentum.storage import Storage
 
 
 def aggmo(
     betas: Sequence[optax.ScalarOrSchedule] | ArrayLike = (0.0, 0.9, 0.99),
+    *,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Aggregated momentum, AggMo: K heavy balls that share every gradient.
 
@@ -34,6 +37,7 @@ def aggmo(
         the step (0 at the first update), or an array of shape [K]. Equal ones have
         buffers of their own. The Python number 0 needs none: that b is g. A 0 in an
         array has one, for at run time it may become another number.
+      storage: how each b is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation whose state is a tuple of `MomentumState`, one for each b that is
@@ -42,8 +46,8 @@ def aggmo(
 
     Raises:
       ValueError: no betas, or one that is outside [0, 1), NaN, or not a scalar.
-      TypeError: betas is not a sequence, or one of them is not a real number; at
-        update, a state of another type or for another number of betas.
+      TypeError: betas is not a sequence, one of them is not a real number, or storage
+        no `Storage`; at update, a state of another type or for another number of betas.
 
     Differs from `heavy_ball`, which is K = 1. Differs from the authors' `AggMo`, whose
     buffers are filed under their β: there equal betas share one, updated twice a step.
@@ -59,7 +63,7 @@ def aggmo(
       AtheMathmo/AggMo `src/aggmo.py`.
     """
     each = _sequence(betas)
-    kernels = [_kernel(i, b) for i, b in enumerate(each) if not _never_kept(b)]
+    kernels = [_kernel(i, b, storage) for i, b in enumerate(each) if not _never_kept(b)]
 
     def init(params: optax.Params) -> optax.OptState:
         return tuple(kernel.init(params) for kernel in kernels)
@@ -143,9 +147,13 @@ def _sequence(betas: Any) -> list[Any]:
     return list(betas)
 
 
-def _kernel(i: int, beta: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def _kernel(
+    i: int, beta: optax.ScalarOrSchedule, storage: Storage | None
+) -> optax.GradientTransformation:
     beta_at = checked(partial(check_beta, f"aggmo: betas[{i}]"), beta)
-    return linear_momentum(lambda step: Coefficients(beta_at(step), 1.0))
+    return linear_momentum(
+        lambda step: Coefficients(beta_at(step), 1.0), storage=storage
+    )
 
 
 def _never_kept(beta: Any) -> bool:

@@ -17,25 +17,29 @@ from optax_momentum._checks import (
 )
 from optax_momentum._scalars import checked, common_dtype, is_concrete, select, widen
 from optax_momentum.momentum import Coefficients, linear_momentum
+from optax_momentum.storage import Storage
 
 
 def ema(
-    beta: optax.ScalarOrSchedule, *, debias: ArrayLike = False
+    beta: optax.ScalarOrSchedule,
+    *,
+    debias: ArrayLike = False,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Momentum as an exponential moving average of the gradients.
 
         v₀ = 0,   vₜ = β·vₜ₋₁ + (1 − β)·gₜ,   uₜ = vₜ   or, debiased, vₜ/(1 − ∏ᵢ₌₁ᵗ βᵢ)
 
     Units: v and u are gradients (loss per unit of parameter); the learning rate stays
-    outside. A constant g settles at u = g: at the same learning rate, the settled step
-    is that of SGD, and 1/(1 − β) times smaller than `heavy_ball`'s. A schedule of β
-    changes how long v remembers, never the settled step.
+    outside. A constant g settles at u = g: the settled step is that of SGD, 1/(1 − β)
+    times smaller than `heavy_ball`'s. No schedule of β changes it.
 
     Args:
       beta: β in [0, 1), the share of v that a step keeps: a number, a traced scalar,
         or a schedule of the step (0 at the first update).
-      debias: divide by the weights' sum, so that the first updates are not too small:
-        the first is g₁ itself, where without it is (1 − β)·g₁. A bool or traced scalar.
+      debias: divide by the weights' sum, so that the first updates are not too small
+        and the first is g₁ itself, not (1 − β)·g₁. A bool or traced scalar.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is v. It emits uₜ, *not*
@@ -43,10 +47,10 @@ def ema(
 
     Raises:
       ValueError: beta outside [0, 1), NaN, or not a scalar.
-      TypeError: beta is not a real number.
+      TypeError: beta is not a real number, or storage no `Storage`.
 
-    Differs from `optax.ema`: not debiased unless asked; debiasing is right under a
-    schedule of β, and in float32; the state's dtypes never change.
+    Differs from `optax.ema`: not debiased unless asked; then right under a schedule of
+    β, and in float32; the state's dtypes never change.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(ema(0.75), optax.scale_by_learning_rate(1.0))
@@ -58,7 +62,7 @@ def ema(
       Kingma and Ba 2015, arXiv:1412.6980, section 3, debiasing.
     """
     check_switch("ema: debias", debias)
-    return linear_momentum(ema_coefficients(beta), debias=debias)
+    return linear_momentum(ema_coefficients(beta), debias=debias, storage=storage)
 
 
 def ema_coefficients(
@@ -79,6 +83,7 @@ def heavy_ball(
     *,
     dampening: ArrayLike = 0.0,
     nesterov: ArrayLike = False,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Heavy-ball momentum, step for step as `torch.optim.SGD` computes it.
 
@@ -95,6 +100,7 @@ def heavy_ball(
       dampening: τ in [0, 1], the share of each gradient that is kept out; not applied
         at the first step, as in PyTorch. A number or a traced scalar.
       nesterov: read out one step ahead; needs `dampening=0`. A bool or traced scalar.
+      storage: how m is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is m, PyTorch's
@@ -104,12 +110,11 @@ def heavy_ball(
     Raises:
       ValueError: beta outside [0, 1) or NaN, dampening outside [0, 1], either not a
         scalar, or nesterov together with dampening.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `optax.trace`: adds dampening, refuses β outside [0, 1), never sums
-    below float32, and keeps the state's dtypes. Differs from `torch.optim.SGD`, which
-    skips the dampening at each parameter's own first gradient: here it is skipped at
-    the first call of update.
+    below float32, keeps the state's dtypes. Differs from `torch.optim.SGD`, which skips
+    the dampening at each parameter's own first gradient, not the first call of update.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(heavy_ball(0.5), optax.scale_by_learning_rate(1.0))
@@ -122,9 +127,8 @@ def heavy_ball(
       Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html, Nesterov form.
       PyTorch `torch/optim/sgd.py`, `_single_tensor_sgd`, the order of operations.
     """
-    return linear_momentum(
-        heavy_ball_coefficients(beta, dampening=dampening, nesterov=nesterov)
-    )
+    coefficients = heavy_ball_coefficients(beta, dampening=dampening, nesterov=nesterov)
+    return linear_momentum(coefficients, storage=storage)
 
 
 def heavy_ball_coefficients(
@@ -157,6 +161,7 @@ def keras(
     *,
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Momentum with the learning rate inside, as `keras.optimizers.SGD` computes it.
 
@@ -177,6 +182,7 @@ def keras(
         then be a schedule, or a number, which never changes: a scalar that is set at
         run time does not tell what it was a step ago, and counts as constant where
         this is traced too. After α = 0, which leaves no v to rescale, v starts anew.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is Keras's velocity, sign
@@ -185,7 +191,7 @@ def keras(
     Raises:
       ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
         either not a scalar, or momentum_correction of a learning_rate that is an array.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `heavy_ball` before `optax.scale_by_learning_rate`: equal while α is
     constant, after a change not: there α scales the old gradients too.
@@ -204,7 +210,7 @@ def keras(
     coefficients = keras_coefficients(
         learning_rate, beta, nesterov=nesterov, momentum_correction=momentum_correction
     )
-    return linear_momentum(coefficients)
+    return linear_momentum(coefficients, storage=storage)
 
 
 def keras_coefficients(
@@ -241,5 +247,4 @@ def _corrected(beta: ArrayLike, learning_rate: ArrayLike, last: ArrayLike) -> ja
     """β·αₜ/αₜ₋₁, and 0 after αₜ₋₁ = 0."""
     dtype = common_dtype(*map(jnp.result_type, (beta, learning_rate, last)))
     beta, now, last = (jnp.asarray(x, dtype) for x in (beta, learning_rate, last))
-    moving = last > 0
-    return jnp.where(moving, beta * now / jnp.where(moving, last, 1.0), 0.0)
+    return jnp.where(last > 0, beta * now / jnp.where(last > 0, last, 1.0), 0.0)

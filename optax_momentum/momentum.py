@@ -10,13 +10,17 @@ from jax.typing import ArrayLike
 
 from optax_momentum._checks import (
     check_params,
+    check_storage,
     check_switch,
     is_absent,
     pair_leaves,
     wrong_state,
 )
-from optax_momentum._placement import stored_as, zero_beside, zeros_like
+from optax_momentum._placement import zero_beside, zeros_like
 from optax_momentum._scalars import common_dtype, is_concrete, select
+from optax_momentum._stall import warn_of_stall
+from optax_momentum._stored import value, values
+from optax_momentum.storage import Storage, store
 
 
 class Coefficients(NamedTuple):
@@ -32,7 +36,7 @@ class MomentumState(NamedTuple):
     """What a linear momentum method keeps between steps."""
 
     step: jax.Array  # shape (), int32: calls of update so far
-    buffer: optax.Updates  # m: the structure, shapes and dtypes of params, from init on
+    buffer: optax.Updates  # m: structure, shapes and dtypes of params, or as stored
     weight: jax.Array  # shape (), float32: the same recurrence fed with gradient 1
 
 
@@ -40,6 +44,7 @@ def linear_momentum(
     coefficients: Callable[[jax.Array], Coefficients],
     *,
     debias: ArrayLike = False,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """The recurrence itself: whatever its coefficients make of it, unchecked.
 
@@ -48,11 +53,11 @@ def linear_momentum(
     with (β, a, b, c) = `coefficients(step)`, read anew at step 0, 1, … Any value is
     taken: β = 1 is an integrator, β < 0 the negative momentum of games (Gidel et al.).
 
-    Sums run in float32 or wider, whatever the gradients' dtype; m is stored in the
-    parameter's dtype; uₜ comes back in the gradient's. A leaf whose gradient is `None`
-    or `optax.MaskedNode` is passed on as it is and keeps its m; `optax.apply_updates`
-    and `optax.MultiSteps` (0.2.8) refuse `None` themselves: use `optax.masked`, or
-    Equinox's `apply_updates`.
+    Sums run in float32 or wider, whatever the gradients' dtype; m is kept in the
+    parameter's dtype, or by `storage`; uₜ comes back in the gradient's. A leaf whose
+    gradient is `None` or `optax.MaskedNode` is passed on as it is and keeps its m;
+    `optax.apply_updates` and `optax.MultiSteps` (0.2.8) refuse `None` themselves: use
+    `optax.masked`, or Equinox's `apply_updates`.
 
     Units: m is in gradients times a; a constant g settles at u = (a·b/(1 − β) + c)·g.
 
@@ -61,15 +66,20 @@ def linear_momentum(
       debias: divides b by the state's `weight`, which is the m of a constant gradient
         of 1: the average then weighs the gradients by weights that sum to 1, at every
         step and under any schedule of β. A bool, or a traced scalar.
+      storage: how m is kept between steps, `storage.int8()` for example; see
+        `optax_momentum.storage`. None keeps it in the parameter's dtype, and warns
+        where that is so narrow that m would stall.
 
     Returns:
       A transformation with a `MomentumState`. It emits uₜ, not negated: chain it with
       `optax.scale_by_learning_rate`, unless the coefficients hold the sign and rate.
 
     Raises:
-      TypeError: at init, for a leaf that is not floating-point or complex; at update,
-        for such a gradient, or one that is complex where its parameter is real.
-      ValueError: at update, for a tree or a shape that init did not see.
+      TypeError: storage is no `Storage`; at init, for a leaf that is not floating-point
+        or complex; at update, for such a gradient, or one that is complex where its
+        parameter is real.
+      ValueError: at update, for a tree or a shape that init did not see, or a buffer in
+        another storage.
 
     Differs from `optax.trace` and `optax.ema`: the state's dtypes never change, shapes
     are never broadcast, absent leaves keep their m, debiasing knows schedules, and the
@@ -86,10 +96,14 @@ def linear_momentum(
     """
 
     check_switch("linear_momentum: debias", debias)
+    check_storage(storage)
 
     def init(params: optax.Params) -> MomentumState:
         check_params(params)
-        buffer = jax.tree.map(zeros_like, params)
+        if storage is None:
+            warn_of_stall(params, coefficients)
+        zeros = zeros_like if storage is None else storage.init
+        buffer = jax.tree.map(zeros, params)
         step, weight = (zero_beside(params, d) for d in (jnp.int32, jnp.float32))
         return MomentumState(step, buffer, weight)
 
@@ -107,11 +121,14 @@ def linear_momentum(
         if not is_concrete(debias) or debias:
             debiased = scaled(now.from_buffer, one) / weight
             now = now._replace(from_buffer=select(debias, debiased, now.from_buffer))
-        pairs, tree = pair_leaves(updates, state.buffer)
-        stepped = [
-            pair if is_absent(pair[0]) else _step_leaf(now, *map(jnp.asarray, pair))
-            for pair in pairs
-        ]
+        leaves, tree = pair_leaves(updates, state.buffer)
+        stepped = []
+        for path, g, held in leaves:
+            if is_absent(g):
+                stepped.append((g, held))
+                continue
+            u, m = _step_leaf(now, jnp.asarray(g), jnp.asarray(value(held)))
+            stepped.append((u, store(storage, m, held, state.step, path)))
         emitted = tree.unflatten([gradient for gradient, _ in stepped])
         buffer = tree.unflatten([buffer for _, buffer in stepped])
         step = jnp.asarray(optax.safe_increment(state.step))
@@ -121,15 +138,16 @@ def linear_momentum(
 
 
 def momenta(state: optax.OptState) -> list[MomentumState]:
-    """Every `MomentumState` in the state of a chain or a wrapper, in order."""
+    """Every `MomentumState` in the state of a chain or wrapper; its m as arrays."""
     leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, MomentumState))
-    return [leaf for leaf in leaves if isinstance(leaf, MomentumState)]
+    found = [leaf for leaf in leaves if isinstance(leaf, MomentumState)]
+    return [momentum._replace(buffer=values(momentum.buffer)) for momentum in found]
 
 
 def _step_leaf(
     now: Coefficients, gradient: jax.Array, buffer: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One step of one leaf, in the widest of both dtypes and float32."""
+    """u, and m in the widest of both dtypes and float32: one step of one leaf."""
     dtype = common_dtype(gradient.dtype, buffer.dtype, jnp.float32)
     g, m = gradient.astype(dtype), buffer.astype(dtype)
     added = g if _is(now.gain, 1) else rounded(scaled(now.gain, g))
@@ -137,8 +155,10 @@ def _step_leaf(
     # Also b = 1 is multiplied: u must not be the array that the state keeps.
     u = scaled(now.from_buffer, m)
     if not _is(now.from_gradient, 0):  # 0·g makes NaN of an infinite g
-        u += rounded(scaled(now.from_gradient, g))
-    return u.astype(gradient.dtype), stored_as(buffer, m)
+        # Another g to a compiler, which would keep a product that both sums share.
+        apart = jax.lax.optimization_barrier(g)
+        u += rounded(scaled(now.from_gradient, apart))
+    return u.astype(gradient.dtype), m
 
 
 def scaled(factor: ArrayLike, x: jax.Array) -> jax.Array:

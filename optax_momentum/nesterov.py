@@ -12,10 +12,14 @@ from optax_momentum._checks import check_beta, check_learning_rate, is_absent
 from optax_momentum._scalars import checked, common_dtype
 from optax_momentum.conventions import keras
 from optax_momentum.momentum import Coefficients, linear_momentum, momenta
+from optax_momentum.storage import Storage
 
 
 def nesterov(
-    learning_rate: optax.ScalarOrSchedule, beta: optax.ScalarOrSchedule
+    learning_rate: optax.ScalarOrSchedule,
+    beta: optax.ScalarOrSchedule,
+    *,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Nesterov's momentum in one gradient at the parameters: the next-β form.
 
@@ -33,6 +37,7 @@ def nesterov(
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the share of v that a step keeps: likewise. A schedule is read
         at the step and at the next one.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is the velocity v. It emits
@@ -41,7 +46,7 @@ def nesterov(
     Raises:
       ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
         either not a scalar.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `keras(nesterov=True)` and `heavy_ball(nesterov=True)` under a schedule
     of β only: they read ahead by the present β, which is not where the next step goes.
@@ -56,7 +61,7 @@ def nesterov(
       Nesterov 1983, Soviet Mathematics Doklady 27(2), 372-376.
       Bengio, Boulanger-Lewandowski and Pascanu 2013, arXiv:1212.0901, section 3.5.
     """
-    return linear_momentum(nesterov_coefficients(learning_rate, beta))
+    return linear_momentum(nesterov_coefficients(learning_rate, beta), storage=storage)
 
 
 def nesterov_coefficients(
@@ -76,7 +81,10 @@ def nesterov_coefficients(
 
 
 def two_point_nesterov(
-    learning_rate: optax.ScalarOrSchedule, beta: optax.ScalarOrSchedule
+    learning_rate: optax.ScalarOrSchedule,
+    beta: optax.ScalarOrSchedule,
+    *,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Nesterov's momentum as first written: the gradient is taken at another point.
 
@@ -93,6 +101,7 @@ def two_point_nesterov(
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the share of v that a step keeps: likewise.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is the velocity v. Its update
@@ -102,7 +111,7 @@ def two_point_nesterov(
     Raises:
       ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
         either not a scalar; at update, grad_fn without params or beside gradients.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `nesterov`, whose parameters are the look-ahead points of this one: the
     same method, evaluated and saved at other points.
@@ -118,7 +127,7 @@ def two_point_nesterov(
     References:
       Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html, equation 3.
     """
-    inner = keras(learning_rate, beta)
+    inner = keras(learning_rate, beta, storage=storage)
 
     def update(
         updates: optax.Updates,

@@ -25,6 +25,7 @@ from optax_momentum._parameters import check_given
 from optax_momentum._scalars import checked, common_dtype, is_concrete, select
 from optax_momentum.conventions import heavy_ball
 from optax_momentum.momentum import MomentumState, rounded, scaled
+from optax_momentum.storage import Storage
 
 Decay = Literal["coupled", "decoupled", "independent"]
 
@@ -38,6 +39,7 @@ def sgd(
     weight_decay: optax.ScalarOrSchedule = 0.0,
     decay: Decay = "coupled",
     maximize: ArrayLike = False,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """SGD with momentum, each argument meaning what it means in `torch.optim.SGD`.
 
@@ -68,16 +70,17 @@ def sgd(
         AdamW, or "independent" of the learning rate. The decay of SGDW follows the
         schedule ηₜ alone: independent, with `weight_decay=lambda t: decay * eta(t)`.
       maximize: climb instead of descend. The weights still decay. A bool or traced.
+      storage: how m is kept between steps; see `optax_momentum.storage`. Needs beta.
 
     Returns:
       A transformation with a `MomentumState`, whose buffer is PyTorch's
       `momentum_buffer`. Its updates are negated and scaled: ready to be applied.
 
     Raises:
-      ValueError: an argument out of its range, NaN or not a scalar; nesterov or
-        dampening without what they need; an unknown decay; at update, weight decay
-        without params.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument out of its range, NaN or not a scalar; nesterov,
+        dampening or storage without what they need; an unknown decay; at update, weight
+        decay without params.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `optax.sgd`: weight decay, dampening, maximize; see `heavy_ball` for
     the momentum. Differs from `torch.optim.SGD`, which takes dampening without momentum
@@ -102,7 +105,13 @@ def sgd(
     beta_at: Any = checked(partial(check_beta, "sgd"), 0.0 if beta is None else beta)
     decay_at = checked(_check_weight_decay, weight_decay)
     _check_options(beta, nesterov, dampening, decay, maximize)
-    momentum: Any = heavy_ball(beta_at, dampening=dampening, nesterov=nesterov)
+    if beta is None and storage is not None:
+        raise ValueError(
+            "sgd: storage needs a beta, got None, which keeps no buffer. Pass beta=0.9."
+        )
+    momentum: Any = heavy_ball(
+        beta_at, dampening=dampening, nesterov=nesterov, storage=storage
+    )
     never = isinstance(weight_decay, int | float) and weight_decay == 0
     place = None if never else decay
 

@@ -10,10 +10,14 @@ import optax
 from optax_momentum._checks import check_beta, check_scalar
 from optax_momentum._scalars import checked
 from optax_momentum.momentum import Coefficients, linear_momentum
+from optax_momentum.storage import Storage
 
 
 def qhm(
-    beta: optax.ScalarOrSchedule = 0.999, nu: optax.ScalarOrSchedule = 0.7
+    beta: optax.ScalarOrSchedule = 0.999,
+    nu: optax.ScalarOrSchedule = 0.7,
+    *,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Quasi-hyperbolic momentum, QHM: plain SGD and momentum SGD, averaged.
 
@@ -31,6 +35,7 @@ def qhm(
       beta: β in [0, 1), the share of v that a step keeps: a number, a traced scalar,
         or a schedule of the step (0 at the first update).
       nu: ν in [0, 1], the share of the average in the step: likewise.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is v. It emits uₜ, *not*
@@ -38,7 +43,7 @@ def qhm(
 
     Raises:
       ValueError: beta outside [0, 1), nu outside [0, 1], either NaN or not a scalar.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from `ema`, which is ν = 1: there the newest gradient weighs 1 − β, here
     1 − νβ. Differs from qhoptim's `QHM`, which has weight decay inside.
@@ -52,7 +57,7 @@ def qhm(
       Ma and Yarats 2019, arXiv:1810.06801, section 3.
       facebookresearch/qhoptim `qhoptim/pyt/qhm.py`.
     """
-    return linear_momentum(qhm_coefficients(beta, nu))
+    return linear_momentum(qhm_coefficients(beta, nu), storage=storage)
 
 
 def qhm_coefficients(

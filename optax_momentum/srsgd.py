@@ -12,10 +12,14 @@ from optax_momentum._checks import check_scalar
 from optax_momentum._scalars import checked
 from optax_momentum.nesterov import nesterov
 from optax_momentum.schedules import fista
+from optax_momentum.storage import Storage
 
 
 def srsgd(
-    learning_rate: optax.ScalarOrSchedule, restart_every: optax.ScalarOrSchedule = 40
+    learning_rate: optax.ScalarOrSchedule,
+    restart_every: optax.ScalarOrSchedule = 40,
+    *,
+    storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Scheduled restart SGD: Nesterov's growing momentum, begun anew every F steps.
 
@@ -34,6 +38,7 @@ def srsgd(
         schedule of the step (0 at the first update).
       restart_every: F ≥ 1, in steps: likewise. The paper lets it grow from 40 or so at
         every drop of the learning rate; drop at a multiple of both F for whole cycles.
+      storage: how v is kept between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is the velocity v. It emits
@@ -42,7 +47,7 @@ def srsgd(
     Raises:
       ValueError: learning_rate negative, infinite or NaN, restart_every below 1 or NaN,
         either not a scalar.
-      TypeError: an argument that is not a real number.
+      TypeError: an argument that is not a real number, or storage no `Storage`.
 
     Differs from the authors' code, which keeps a copy of the parameters, and whose
     `restarting_iter` is F + 1: it restarts one step early.
@@ -60,7 +65,7 @@ def srsgd(
     if not callable(restart_every):
         _check_period("srsgd: restart_every", restart_every)
     growing = sawtooth(fista(), restart_every)
-    return nesterov(learning_rate, delayed(growing, 1))
+    return nesterov(learning_rate, delayed(growing, 1), storage=storage)
 
 
 def sawtooth(schedule: optax.Schedule, every: optax.ScalarOrSchedule) -> optax.Schedule:

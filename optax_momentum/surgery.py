@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax.typing import ArrayLike
 from optax_momentum._checks import check_scalar
 from optax_momentum._placement import stored_as
 from optax_momentum._scalars import common_dtype, is_concrete, widen
+from optax_momentum._stored import Blocks, Parts, is_stored
 from optax_momentum.momentum import Coefficients, MomentumState
 
 Where = Any | Callable[[tuple[Any, ...]], ArrayLike] | None
@@ -63,7 +65,7 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
             weight = _zero_where(True, weight)
         return momentum._replace(buffer=buffer, weight=weight)
 
-    return _for_each_momentum("reset_momentum", reset, state)
+    return for_each_momentum("reset_momentum", reset, state)
 
 
 def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
@@ -106,15 +108,15 @@ def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
     def rescale(momentum: MomentumState) -> MomentumState:
         chosen = _chosen("rescale_momentum", momentum.buffer, where)
 
-        def scaled(chosen: ArrayLike, m: jax.Array) -> jax.Array:
-            return _pick(chosen, _times(factor, m), m)
+        def scaled(chosen: ArrayLike, m: Any) -> Any:
+            return jax.tree.map(partial(_pick, chosen), _times(factor, m), m)
 
         buffer, weight = jax.tree.map(scaled, chosen, momentum.buffer), momentum.weight
         if where is None:
             weight = _times(factor, weight)
         return momentum._replace(buffer=buffer, weight=weight)
 
-    return _for_each_momentum("rescale_momentum", rescale, state)
+    return for_each_momentum("rescale_momentum", rescale, state)
 
 
 def change_convention(
@@ -160,7 +162,7 @@ def change_convention(
         _check_convertible(before, after)
         return rescale_momentum(momentum, widen(after.gain) / widen(before.gain))
 
-    return _for_each_momentum("change_convention", change, state)
+    return for_each_momentum("change_convention", change, state)
 
 
 def _check_convertible(old: Coefficients, new: Coefficients) -> None:
@@ -179,7 +181,7 @@ def _check_convertible(old: Coefficients, new: Coefficients) -> None:
         )
 
 
-def _for_each_momentum(
+def for_each_momentum(
     call: str, operate: Callable[[MomentumState], MomentumState], state: Any
 ) -> Any:
     """The state with `operate` applied to every `MomentumState` in it."""
@@ -199,12 +201,13 @@ def _for_each_momentum(
 
 def _chosen(call: str, buffer: optax.Updates, where: Where) -> Any:
     """For every leaf of the buffer whether it is meant: a bool, or a traced one."""
+    every = jax.tree.map(lambda _: True, buffer, is_leaf=is_stored)
     if where is None:
-        return jax.tree.map(lambda _: True, buffer)
+        return every
     if callable(where):
-        return jax.tree.map_with_path(lambda path, _: where(path), buffer)
+        return jax.tree.map_with_path(lambda path, _: where(path), every)
     try:
-        return jax.tree.broadcast(where, buffer)
+        return jax.tree.broadcast(where, every)
     except ValueError as error:
         raise ValueError(
             f"{call}: the tree `where` must have one bool for each leaf or subtree of "
@@ -212,10 +215,13 @@ def _chosen(call: str, buffer: optax.Updates, where: Where) -> Any:
         ) from None
 
 
-def _zero_where(chosen: ArrayLike, m: jax.Array) -> jax.Array:
-    # Made of m, for under jit bare zeros would be replicated; of |m|, for 0·−1 is −0.
-    size = jnp.where(jnp.isfinite(m), jnp.abs(m), 0)
-    return _pick(chosen, stored_as(m, 0 * size), m)
+def _zero_where(chosen: ArrayLike, m: Any) -> Any:
+    def zero(m: jax.Array) -> jax.Array:
+        # Made of m: under jit bare zeros would be replicated. Of |m|, for 0·−1 is −0.
+        size = jnp.where(jnp.isfinite(m), jnp.abs(m), 0)
+        return _pick(chosen, stored_as(m, 0 * size), m)
+
+    return jax.tree.map(zero, m)
 
 
 def _pick(chosen: ArrayLike, new: jax.Array, old: jax.Array) -> jax.Array:
@@ -225,7 +231,11 @@ def _pick(chosen: ArrayLike, new: jax.Array, old: jax.Array) -> jax.Array:
     return jax.lax.select(jnp.asarray(chosen, bool), new, old)
 
 
-def _times(factor: ArrayLike, m: jax.Array) -> jax.Array:
+def _times(factor: ArrayLike, m: Any) -> Any:
     """factor·m, multiplied in float32 or wider and stored as m."""
+    if isinstance(m, Blocks):
+        return m._replace(scales=_times(factor, m.scales))
+    if isinstance(m, Parts):
+        return Parts(_times(factor, m.real), _times(factor, m.imag))
     dtype = common_dtype(m.dtype, jnp.float32)
     return stored_as(m, m.astype(dtype) * jnp.asarray(widen(factor)).astype(dtype))

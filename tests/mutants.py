@@ -31,7 +31,7 @@ class Edit(NamedTuple):
 
 MUTANTS = {
     "the buffer is zeroed at every step": [
-        Edit("momentum.py", "stored_as(buffer, m)", "stored_as(buffer, 0 * m)")
+        Edit("momentum.py", "store(storage, m, held", "store(storage, 0 * m, held")
     ],
     "beta is ignored": [
         Edit("momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
@@ -91,7 +91,11 @@ MUTANTS = {
         )
     ],
     "the buffer takes the gradients' dtype": [
-        Edit("momentum.py", "stored_as(buffer, m)", "m.astype(gradient.dtype)")
+        Edit(
+            "momentum.py",
+            "store(storage, m, held, state.step, path)",
+            "m.astype(u.dtype)",
+        )
     ],
     "the update has the other sign": [
         Edit("momentum.py", "return u.astype", "return -u.astype")

@@ -10,7 +10,7 @@ import pytest
 import reference
 from numpy.typing import ArrayLike
 
-from optax_momentum import ema, heavy_ball, keras
+from optax_momentum import ema, heavy_ball, keras, storage
 
 GRADIENTS = np.random.default_rng(3).normal(size=(12, 4)).astype(np.float32)
 START = jnp.asarray([0.5, -1.0, 2.0, 0.1])
@@ -116,7 +116,7 @@ def test_injected_hyperparameters_are_read_at_every_step(nesterov):
 @pytest.mark.parametrize("debias", [False, True])
 def test_injected_ema_computes_in_float32_for_bfloat16_parameters(debias):
     inject = optax.inject_hyperparams(ema, hyperparam_dtype=jnp.float32)
-    optimizer: Any = inject(0.999, debias=debias)
+    optimizer: Any = inject(0.999, debias=debias, storage=storage.float32())
     state = optimizer.init(START.astype(jnp.bfloat16))
     updates, state = jax.jit(optimizer.update)(jnp.ones(4, jnp.float32), state)
     np.testing.assert_allclose(updates, 1.0 if debias else 0.001, 1e-4)

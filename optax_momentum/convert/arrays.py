@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from optax_momentum._placement import stored_as, zeros_like
+from optax_momentum._stored import is_stored, values
 from optax_momentum.convert.layouts import SAME, Layout
 
 Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")
@@ -36,7 +37,8 @@ def from_arrays(
     Raises:
       ValueError: a leaf that is not named or named twice, a key or path that does not
         exist, a leaf of two axes without layout, a shape that differs after the
-        layout, or a value that the leaf's dtype would round.
+        layout, a value that the leaf's dtype would round, or a `like` whose leaves
+        are no arrays.
       TypeError: an array that NumPy cannot read, such as PyTorch's bfloat16.
 
     >>> import jax.numpy as jnp
@@ -47,6 +49,11 @@ def from_arrays(
     {'dense': {'kernel': Array([[0.25],
            [0.5 ]], dtype=float32)}}
     """
+    if any(map(is_stored, jax.tree.leaves(like, is_leaf=is_stored))):
+        raise ValueError(
+            "from_arrays: like must be a tree of arrays, got a buffer in a `storage`. "
+            "Fill one like the params, then move the state by `change_storage`."
+        )
     leaves = _by_path(like)
     check_keys(names, arrays)
     keys = _key_of_each_leaf(names, leaves)
@@ -64,7 +71,7 @@ def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]
     """The inverse of `from_arrays`: NumPy arrays by the other library's names.
 
     Args:
-      tree: of arrays.
+      tree: of arrays, or a buffer in any `storage`.
       names: as for `from_arrays`; what it maps to None is left out.
       layout: as for `from_arrays`.
 
@@ -75,7 +82,7 @@ def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]
     Raises:
       ValueError: as `from_arrays` does.
     """
-    leaves = _by_path(tree)
+    leaves = _by_path(values(tree))
     keys = _key_of_each_leaf(names, leaves)
     layouts = _layout_of_each_leaf(layout, leaves)
     return {

@@ -11,7 +11,7 @@ from optax_momentum._checks import check_beta, wrong_state
 from optax_momentum._norm import squared_norm
 from optax_momentum._placement import zero_beside
 from optax_momentum._scalars import common_dtype, widen
-from optax_momentum.momentum import MomentumState
+from optax_momentum.momentum import MomentumState, momenta
 
 
 class TelemetryState(NamedTuple):
@@ -134,15 +134,11 @@ def telemetry(
 def _averages(state: Any) -> list[Any]:
     """m/weight of every momentum: the average of the gradients so far, 0 at first."""
 
-    def is_momentum(node: object) -> bool:
-        return isinstance(node, MomentumState)
-
     def average(momentum: MomentumState) -> Any:
         one_over = _ratio(jnp.ones((), jnp.float32), momentum.weight)
         return jax.tree.map(lambda m: m * one_over.astype(m.dtype), momentum.buffer)
 
-    nodes = jax.tree.leaves(state, is_leaf=is_momentum)
-    return [average(node) for node in nodes if is_momentum(node)]
+    return list(map(average, momenta(state)))
 
 
 def _measures(seen: Any) -> dict[str, jax.Array]:
