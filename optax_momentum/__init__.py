@@ -1,9 +1,10 @@
 """Momentum SGD, done right, in JAX: gradient transformations for `optax.chain`."""
 
-from optax_momentum import as_qhm, convert, schedules
+from optax_momentum import as_qhm, convert, schedules, storage
 from optax_momentum.accumulate import accumulate
 from optax_momentum.aggmo import aggmo, aggmo_betas
 from optax_momentum.averaging import averaged_params, parameter_ema, polyak_average
+from optax_momentum.change_storage import change_storage
 from optax_momentum.conventions import (
     ema,
     ema_coefficients,
@@ -23,6 +24,7 @@ from optax_momentum.nesterov import (
 )
 from optax_momentum.optimizers import sgd
 from optax_momentum.outer import OuterState, outer_loop
+from optax_momentum.packed import Packed, pack, unpack
 from optax_momentum.qhm import qhm, qhm_coefficients
 from optax_momentum.restart import RestartState, adaptive_restart
 from optax_momentum.srsgd import delayed, sawtooth, srsgd
@@ -38,6 +40,7 @@ __all__ = [
     "GuardState",
     "MomentumState",
     "OuterState",
+    "Packed",
     "RestartState",
     "accumulate",
     "adaptive_restart",
@@ -48,6 +51,7 @@ __all__ = [
     "beta_from_half_life",
     "beta_from_time_constant",
     "change_convention",
+    "change_storage",
     "convert",
     "delayed",
     "effective_learning_rate",
@@ -64,6 +68,7 @@ __all__ = [
     "nesterov",
     "nesterov_coefficients",
     "outer_loop",
+    "pack",
     "parameter_ema",
     "polyak_average",
     "qhm",
@@ -74,5 +79,7 @@ __all__ = [
     "schedules",
     "sgd",
     "srsgd",
+    "storage",
     "two_point_nesterov",
+    "unpack",
 ]

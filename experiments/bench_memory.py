@@ -1,0 +1,60 @@
+"""What the update needs in memory, as compiled: state, temporaries, what it reuses."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments import bench_table
+from experiments.bench_update import compile_step
+from optax_momentum import sgd, storage
+from optax_momentum.packed import pack
+
+LEAVES, SHAPE = 16, (1024, 1024)
+
+PROGRAMS = {
+    "optax_momentum": sgd(0.01, 0.9),
+    "optax_momentum, float32()": sgd(0.01, 0.9, storage=storage.float32()),
+    "optax_momentum, bfloat16()": sgd(0.01, 0.9, storage=storage.bfloat16()),
+    "optax_momentum, int8()": sgd(0.01, 0.9, storage=storage.int8()),
+    "Optax": optax.sgd(0.01, 0.9),
+    "Optax, bfloat16": optax.sgd(0.01, 0.9, accumulator_dtype=jnp.bfloat16),
+}
+
+
+def bench_memory() -> None:
+    """Compiles the updates, prints JSON lines to stdout and a table to stderr."""
+    bench_table.print_records("memory of the update, bytes a parameter", _measure())
+
+
+def _measure() -> Iterator[Mapping[str, object]]:
+    leaf = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+    tree = [leaf] * LEAVES
+    arrangements = {"": tree, ", packed": jax.eval_shape(pack, tree)}
+    for name, transformation in PROGRAMS.items():
+        for suffix, params in arrangements.items():
+            record = {"benchmark": "memory", "program": name + suffix}
+            yield record | memory(transformation, params)
+
+
+def memory(
+    transformation: optax.GradientTransformation, params: Any
+) -> dict[str, float]:
+    """Bytes a parameter of one compiled update that overwrites params and state.
+
+    Args:
+      transformation: makes the updates that are applied.
+      params: arrays, or their shapes and dtypes.
+    """
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    state = jax.eval_shape(transformation.init, params)
+    held = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    compiled = compile_step(transformation, params).memory_analysis()
+    return {
+        "state": round(held / count, 4),
+        "temporaries": round(compiled.temp_size_in_bytes / count, 4),
+        "overwritten": round(compiled.alias_size_in_bytes / count, 4),
+    }
