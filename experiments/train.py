@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
 
 from experiments import model
 from experiments.config import Config
@@ -40,6 +41,16 @@ class Score(NamedTuple):
 
     loss: Array  # float32: softmax cross-entropy, in nats
     accuracy: Array  # float32 in [0, 1]
+
+
+class Network(Protocol):
+    """Two functions of plain arrays: the modules `model` and `mlp` are such."""
+
+    def init(
+        self, key: Array, image_shape: tuple[int, int, int], classes: int
+    ) -> model.Params: ...
+
+    def apply(self, params: model.Params, images: Array) -> Array: ...
 
 
 TrainEpoch = Callable[..., tuple[model.Params, optax.OptState, Score]]
@@ -79,17 +90,18 @@ def compile_epoch(
     train: Examples,
     classes: int,
     batch_size: int,
+    network: Network = model,
 ) -> TrainEpoch:
     """One pass over `train` as one program, of (params, state, key, train).
 
     It returns the next params and state, whose memory it takes over from the arguments,
     and the mean `Score` of the batches, each before its own step.
     """
-    epoch = jax.jit(_train_epoch, static_argnums=(0, 1), donate_argnums=(2, 3))
-    params = initial_params(train, classes, seed=0)
+    epoch = jax.jit(_train_epoch, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+    params = initial_params(train, classes, 0, network)
     state = on_all_devices(transformation.init(params))
     arguments = (params, state, order_key(0, 0), train)
-    return epoch.lower(transformation, batch_size, *arguments).compile()
+    return epoch.lower(network, transformation, batch_size, *arguments).compile()
 
 
 def fit(
@@ -123,28 +135,31 @@ def fit(
     return Outcome(tuple(epochs), test, seconds, images / training_seconds)
 
 
-def initial_params(train: Examples, classes: int, seed: int) -> model.Params:
+def initial_params(
+    train: Examples, classes: int, seed: ArrayLike, network: Network = model
+) -> model.Params:
     """Parameters for the images of a split: a function of the seed alone."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     _, height, width, channels = train.images.shape
-    return on_all_devices(model.init(key, (height, width, channels), classes))
+    init = jax.jit(network.init, static_argnums=(1, 2))  # one program, not forty
+    return on_all_devices(init(key, (height, width, channels), classes))
 
 
-def order_key(seed: int, epoch: int) -> Array:
+def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
     """The key of an epoch's order of the data."""
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
     return on_all_devices(key)
 
 
-@jax.jit
-def score(params: model.Params, split: Examples) -> Score:
+@partial(jax.jit, static_argnums=2)
+def score(params: model.Params, split: Examples, network: Network = model) -> Score:
     """Loss and accuracy over all examples of a split, none of them dropped."""
     examples = len(split.labels)
     batch = min(_EVALUATION_BATCH, examples)
-    indices, weights = _in_batches(jnp.arange(examples), batch)
+    indices, weights = in_batches(jnp.arange(examples), batch)
 
     def add_batch(sums: Score, rows: tuple[Array, Array]) -> tuple[Score, None]:
-        loss, correct = _weighted_sums(params, split, *rows)
+        loss, correct = _weighted_sums(network, params, split, *rows)
         return Score(sums.loss + loss, sums.accuracy + correct), None
 
     zero = jnp.zeros(())
@@ -153,6 +168,7 @@ def score(params: model.Params, split: Examples) -> Score:
 
 
 def _train_epoch(
+    network: Network,
     transformation: optax.GradientTransformation,
     batch_size: int,
     params: model.Params,
@@ -161,13 +177,12 @@ def _train_epoch(
     train: Examples,
 ) -> tuple[model.Params, optax.OptState, Score]:
     """Every example once, in an order that is a pure function of the key."""
-    examples = len(train.labels)
-    order = jax.random.permutation(key, examples)
-    size = _slice_size(batch_size)
-    rows = _in_batches(order, batch_size, size * jax.device_count())
-    steps = jax.shard_map(
-        partial(_steps, transformation, size),
-        mesh=_mesh(),
+    order = jax.random.permutation(key, len(train.labels))
+    size = slice_size(batch_size, jax.device_count())
+    rows = in_batches(order, batch_size, size * jax.device_count())
+    all_steps = jax.shard_map(
+        partial(steps, network, transformation, size),
+        mesh=mesh(),
         in_specs=(
             PartitionSpec(),
             PartitionSpec(),
@@ -177,22 +192,22 @@ def _train_epoch(
         out_specs=PartitionSpec(),
         check_vma=False,  # it can't see that the gradients' sum is the same everywhere
     )
-    (params, state), sums = steps(params, state, rows, train)
-    return params, state, Score(*(jnp.sum(each) / examples for each in sums))
+    return all_steps(params, state, rows, train)
 
 
-def _steps(
+def steps(
+    network: Network,
     transformation: optax.GradientTransformation,
     slice_size: int,
     params: model.Params,
     state: optax.OptState,
     rows: tuple[Array, Array],
     train: Examples,
-) -> tuple[Any, Score]:
+) -> tuple[model.Params, optax.OptState, Score]:
     """A device's share of all steps: its part of each batch, and then the same step."""
 
     def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
-        return _weighted_sums(params, train, *rows)
+        return _weighted_sums(network, params, train, *rows)
 
     def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Score]:
         params, state = carry
@@ -203,7 +218,8 @@ def _steps(
         updates, state = transformation.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), Score(loss, correct)
 
-    return jax.lax.scan(step, (params, state), rows)
+    (params, state), sums = jax.lax.scan(step, (params, state), rows)
+    return params, state, Score(*(jnp.sum(x) / len(train.labels) for x in sums))
 
 
 def _sum_in_slices(
@@ -220,39 +236,42 @@ def _sum_in_slices(
     return jax.lax.scan(add, zero, slices)[0]
 
 
-def _slice_size(batch_size: int) -> int:
+def slice_size(batch_size: int, devices: int) -> int:
     """Images whose gradients a device takes at once: a CPU what stays in its cache."""
-    part = -(-batch_size // jax.device_count())
+    part = -(-batch_size // devices)
     return min(part, _CPU_SLICE) if jax.default_backend() == "cpu" else part
 
 
-def _mesh() -> jax.sharding.Mesh:
-    """All devices in a row; the command line makes one of every two CPU cores."""
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+def mesh(lanes: int = 1) -> jax.sharding.Mesh:
+    """All devices, in `lanes` equal groups, each of which shares a batch's images."""
+    shape = (lanes, jax.device_count() // lanes)
+    return jax.make_mesh(shape, ("lanes", "data"), axis_types=(AxisType.Auto,) * 2)
 
 
 def on_all_devices(tree: Any) -> Any:
     """The arrays, replicated: what `TrainEpoch` takes."""
-    return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+    return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
 
 
 def _weighted_sums(
-    params: model.Params, split: Examples, indices: Array, weights: Array
+    network: Network,
+    params: model.Params,
+    split: Examples,
+    indices: Array,
+    weights: Array,
 ) -> tuple[Array, Array]:
     """Sums over a batch of loss and of hits; filling has weight 0."""
     images = split.images[indices]
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255
     labels = split.labels[indices]
-    logits = model.apply(params, images)
+    logits = network.apply(params, images)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     return jnp.sum(weights * losses), jnp.sum(weights * hits)
 
 
-def _in_batches(
-    order: Array, batch_size: int, multiple: int = 1
-) -> tuple[Array, Array]:
+def in_batches(order: Array, batch_size: int, multiple: int = 1) -> tuple[Array, Array]:
     """Indices and weights, a row a step; the last batch is filled, not dropped.
 
     The filling repeats example 0 with weight 0; it also makes the length of the rows,

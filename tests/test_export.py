@@ -5,7 +5,7 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import train
+from experiments import model, train
 from experiments.arms import ARMS
 from experiments.train import Examples
 
@@ -17,7 +17,7 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     transformation = ARMS["keras"].transformation(0.05, 0.8)
 
     def epoch(params, state, key, split):
-        return train._train_epoch(transformation, 4, params, state, key, split)
+        return train._train_epoch(model, transformation, 4, params, state, key, split)
 
     params = train.initial_params(split, 3, seed=0)
     arguments = (params, transformation.init(params), train.order_key(0, 0), split)

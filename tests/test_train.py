@@ -40,6 +40,7 @@ def optimizer(arm="keras") -> optax.GradientTransformation:
 def program(request, small_network, monkeypatch):
     """Its gradients are taken in slices; of 3 images, they need filling to be whole."""
     monkeypatch.setattr(train, "_CPU_SLICE", request.param)
+    jax.clear_caches()  # as it may have been traced with the other
     return train.compile_program(optimizer(), SPLITS, BATCH)
 
 
@@ -90,7 +91,7 @@ def test_score_reads_every_image(monkeypatch):
 
 
 def test_filling_an_incomplete_batch_has_no_weight():
-    indices, weights = train._in_batches(jnp.arange(10, 23), 5)
+    indices, weights = train.in_batches(jnp.arange(10, 23), 5)
     assert indices.shape == weights.shape == (3, 5)
     np.testing.assert_array_equal(weights.reshape(-1), [1.0] * 13 + [0.0] * 2)
     np.testing.assert_array_equal(indices.reshape(-1)[:13], np.arange(10, 23))

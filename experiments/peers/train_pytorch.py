@@ -1,6 +1,7 @@
-"""PyTorch's side of `bench train`: one epoch for every line read, its seconds printed.
+"""PyTorch's epochs for `bench`: one for every line read, its seconds printed.
 
-Run by `python -m experiments bench train --peers PYTHON`, in PYTHON's environment.
+Run by `python -m experiments bench train --peers PYTHON`, in PYTHON's environment, and
+by `bench sweep`, which names the network.
 """
 
 import sys
@@ -13,17 +14,23 @@ from torch import nn
 BATCH_SIZE = 64
 
 
-def main(images: int) -> None:
+CNN = nn.Sequential(
+    *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+    *(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten()),
+    *(nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10)),
+)
+MLP = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+NETWORKS = {"cnn": (CNN, (3, 32, 32)), "mlp": (MLP, (1, 8, 8))}
+
+
+def main(images: int, network: str = "cnn") -> None:
     rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.random((images, 3, 32, 32), dtype=np.float32))
+    model, shape = NETWORKS[network]
+    x = torch.from_numpy(rng.random((images, *shape), dtype=np.float32))
     x = x.contiguous(memory_format=torch.channels_last)  # PyTorch's fastest on a CPU
     y = torch.from_numpy(rng.integers(0, 10, images))
-    model = nn.Sequential(
-        *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(64, 64, 3), nn.ReLU(), nn.Flatten()),
-        *(nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10)),
-    ).to(memory_format=torch.channels_last)
+    model = model.to(memory_format=torch.channels_last)
     cross_entropy = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 
@@ -38,4 +45,4 @@ def main(images: int) -> None:
 
 
 if __name__ == "__main__":
-    main(images=int(sys.argv[1]))
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,157 @@
+"""A grid of training runs: trained together, as many at a time as memory holds."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from experiments import model
+from experiments.config import UsageError, check_at_least_one, check_step
+from experiments.lanes import Point, Program, Transformation, as_arrays, compile_lanes
+from experiments.train import Network, Score, Splits
+
+
+class Outcome(NamedTuple):
+    """What the runs of a grid measured, in the order of its points."""
+
+    train: Score  # NumPy arrays [points, epochs]
+    validation: Score  # [points, epochs]
+    test: Score | None  # [points], after the last epoch, where asked for
+    images_per_second: float  # of all runs together, and of the training epochs alone
+
+
+def compile_grid(
+    transformation: Transformation,
+    points: Sequence[Point],
+    splits: Splits,
+    batch_size: int,
+    *,
+    network: Network = model,
+    memory_limit: int | None = None,
+) -> Program:
+    """Compiles one program for all points, or for equal chunks of them that fit.
+
+    Args:
+      transformation: of (learning_rate, beta), which it gets as traced scalars.
+      points: of the grid.
+      splits: what all runs read.
+      batch_size: images a step of one run.
+      network: what is trained.
+      memory_limit: bytes, of all devices together; None stands for all that the
+        devices have, and for half of the host's where they are its CPU.
+
+    Returns:
+      The program; `memory` and `lanes` say what it needs, and for how many points.
+
+    Raises:
+      UsageError: the grid is empty, repeats a point or has a value that no run can be
+        trained with, or not even one run fits.
+    """
+    _check(points)
+    check_at_least_one("--batch-size", batch_size, "it is the images of one step")
+    limit = _memory_of_devices() if memory_limit is None else memory_limit
+    chunks = 1
+    while True:
+        lanes = -(-len(points) // chunks)
+        program = compile_lanes(transformation, lanes, splits, batch_size, network)
+        if program.memory <= limit:
+            return program
+        if lanes == 1:
+            raise UsageError(
+                f"one run needs {program.memory / 1e6:.3f} MB, but the limit is "
+                f"{limit / 1e6:.3f} MB: lower --batch-size, or raise the limit."
+            )
+        chunks = min(2 * chunks, len(points))
+
+
+def fit_grid(
+    program: Program,
+    points: Sequence[Point],
+    splits: Splits,
+    epochs: int,
+    *,
+    test: bool = False,
+    on_epoch: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Trains all points and validates after each epoch; `test` scores that split too.
+
+    A run starts from the parameters and sees the images in the order that `train.fit`
+    gives its seed, and takes the same steps but for rounding, its learning rate and
+    beta being float32. No lane changes a bit of another, not even by NaN.
+
+    Args:
+      program: from `compile_grid` for this grid, or for another of equal splits.
+      points: of the grid, in any number.
+      splits: what all runs read; only `test` reads the test split.
+      epochs: passes of each run over the training images.
+      test: whether to score the test split after the last epoch.
+      on_epoch: called after each epoch of `program.lanes` runs.
+
+    Raises:
+      UsageError: the points are not a grid, or there are no epochs.
+    """
+    _check(points)
+    check_at_least_one("--epochs", epochs, "it is the passes over the training images")
+    fitted = []
+    for first in range(0, len(points), program.lanes):
+        chunk = points[first : first + program.lanes]
+        fitted.append(_fit_chunk(program, chunk, splits, epochs, test, on_epoch))
+    scores, seconds = zip(*fitted, strict=True)
+    joined = jax.tree.map(lambda *chunks: np.concatenate(chunks), *scores)
+    images = len(points) * epochs * len(splits.train.labels)
+    return Outcome(*joined, images_per_second=images / sum(seconds))
+
+
+def _fit_chunk(
+    program: Program,
+    points: Sequence[Point],
+    splits: Splits,
+    epochs: int,
+    test: bool,
+    on_epoch: Callable[[], None],
+) -> tuple[tuple[Score, Score, Score | None], float]:
+    """Train, validation and test scores of the points, and seconds of training."""
+    filling = [points[-1]] * (program.filled - len(points))
+    lanes = as_arrays([*points, *filling])
+    params, state = program.start(lanes)
+    curves, seconds = [], 0.0
+    for epoch in range(epochs):
+        start = time.perf_counter()
+        params, state, trained = jax.block_until_ready(
+            program.train_epoch(lanes, params, state, np.int32(epoch), splits.train)
+        )
+        seconds += time.perf_counter() - start
+        curves.append((trained, program.validate(params, splits.validation)))
+        on_epoch()
+    joined = jax.tree.map(lambda *epochs: np.stack(epochs, axis=-1), *curves)
+    scores = (*joined, program.score(params, splits.test) if test else None)
+    return jax.tree.map(lambda x: np.asarray(x)[: len(points)], scores), seconds
+
+
+def _check(points: Sequence[Point]) -> None:
+    """Raises `UsageError` unless there are points, all trainable and all different."""
+    if not points:
+        raise UsageError("the grid is empty: give it at least one point.")
+    seen = {}
+    for point in points:
+        if not 0 <= point.seed < 2**32:
+            raise UsageError(f"--seed must lie in [0, 2^32), got {point.seed}.")
+        rounded = float(np.float32(point.learning_rate)), float(np.float32(point.beta))
+        check_step(*rounded)
+        twin = seen.get((*rounded, point.seed))
+        if twin is not None:
+            raise UsageError(
+                f"the grid repeats {twin}: {point} equals it in float32. Leave one out."
+            )
+        seen[*rounded, point.seed] = point
+
+
+def _memory_of_devices() -> int:
+    """Bytes of all devices; of a host's memory, which others use too, half."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return sum(each["bytes_limit"] for each in stats)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
