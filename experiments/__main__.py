@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import os
 import sys
 from itertools import dropwhile, takewhile
 from typing import Annotated
@@ -92,7 +93,7 @@ def configure() -> None:
     JAX_COMPILATION_CACHE_DIR says, for the next command.
     """
     jax.config.update("jax_num_cpu_devices", 2)
-    if jax.config.jax_compilation_cache_dir is None:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         compiled = user_cache_path("optax_momentum") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(compiled))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -1,11 +1,12 @@
-"""The arms of `compare`: momentum and plain SGD at two sizes of the settled step."""
+"""The arms of `compare`: ways to turn gradients into steps."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import optax
 
-from optax_momentum import ema, keras
+from optax_momentum import ema, keras, storage
 
 
 class Arm(NamedTuple):
@@ -42,4 +43,19 @@ ARMS = {
     "sgd_large_step": Arm("SGD, large step", "θ ← θ − α / (1 − β) g", _sgd_large_step),
     # The tutorial's code.
     "keras": Arm("Keras momentum", "v ← β v − α g,  θ ← θ + v", keras),
+}
+
+# One method, its buffer kept in 4, 2 and about 1 bytes a parameter.
+STORAGES = {
+    "keras": ARMS["keras"],
+    "keras_bfloat16": Arm(
+        "Keras momentum, kept in bfloat16",
+        "v ← round(β v − α g),  θ ← θ + (β v − α g)",
+        partial(keras, storage=storage.bfloat16()),
+    ),
+    "keras_int8": Arm(
+        "Keras momentum, kept in 8 bits",
+        "v ← round(β v − α g),  θ ← θ + (β v − α g)",
+        partial(keras, storage=storage.int8()),
+    ),
 }

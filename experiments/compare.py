@@ -1,16 +1,17 @@
 """SGD against momentum: the same seeds through every arm, then a report."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from experiments import data, report, runs, terminal
-from experiments.arms import ARMS
+from experiments.arms import ARMS, STORAGES, Arm
 from experiments.config import Config, UsageError, check_at_least_one, check_step
 from experiments.train import (
     Examples,
@@ -30,6 +31,11 @@ class Compare:
     momentum as the tutorial's Keras code has it), each with the same seeds. A run that
     OUTPUT already holds is not repeated.
     """
+
+    arms: Literal["momentum", "storage"] = "momentum"
+    """What to compare: SGD and momentum, the four arms; or
+    one momentum whose buffer is kept in float32, in
+    bfloat16 and in 8 bits."""
 
     dataset: str = "digits"
     """What to train on: digits (1,797 handwritten digits,
@@ -103,23 +109,25 @@ def compare(options: Compare, console: Console) -> Path:
         epochs=options.epochs,
         seed=0,
     )
-    name = f"compare-{Path(dataset.name).stem}-{plan.digest()}"
+    arms = ARMS if options.arms == "momentum" else STORAGES
+    subject = "compare" if options.arms == "momentum" else "storage"
+    name = f"{subject}-{Path(dataset.name).stem}-{plan.digest()}"
     output = options.output or Path("runs") / name
     with runs.hold(output, plan) as finished:
         wanted = [
             replace(plan, arm=arm, seed=seed)
-            for arm in ARMS
+            for arm in arms
             for seed in range(options.seeds)
         ]
         done = {run.config: run for run in finished if run.config in wanted}
         missing = [config for config in wanted if config not in done]
         terminal.announce(console, len(done), missing, splits.train.images.shape)
-        for run in _run_all(missing, splits, console):
+        for run in _run_all(missing, arms, splits, console):
             runs.record(output, run)
             done[run.config] = run
         setting = report.Setting(
-            titles={key: arm.title for key, arm in ARMS.items()},
-            equations={key: arm.equation for key, arm in ARMS.items()},
+            titles={key: arm.title for key, arm in arms.items()},
+            equations={key: arm.equation for key, arm in arms.items()},
             train_images=len(splits.train.labels),
             validation_images=len(splits.validation.labels),
             test_images=len(splits.test.labels),
@@ -148,7 +156,7 @@ def split(dataset: data.Dataset) -> Splits:
 
 
 def _run_all(
-    configs: list[Config], splits: Splits, console: Console
+    configs: list[Config], arms: Mapping[str, Arm], splits: Splits, console: Console
 ) -> Iterator[runs.Run]:
     """Each run as soon as it is finished; an arm is compiled once for all its seeds."""
     if not configs:
@@ -161,8 +169,8 @@ def _run_all(
         for config in configs:
             progress.update(task, description=f"{config.arm} · seed {config.seed}")
             if config.arm not in programs:
-                arm = ARMS[config.arm].transformation
-                transformation = arm(config.learning_rate, config.beta)
+                make = arms[config.arm].transformation
+                transformation = make(config.learning_rate, config.beta)
                 programs = {
                     config.arm: compile_program(
                         transformation, splits, config.batch_size

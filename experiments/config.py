@@ -16,7 +16,7 @@ class Config:
 
     dataset: str  # "digits", a name of tensorflow-datasets, or an .npz file's name
     data_digest: str  # of the arrays themselves: a changed file is another data set
-    arm: str  # a key of `experiments.arms.ARMS`
+    arm: str  # a key of `ARMS` or `STORAGES` in `experiments.arms`
     learning_rate: float  # the plan's; an arm may derive its own from it
     beta: float  # retention of the momentum buffer
     batch_size: int  # images a step

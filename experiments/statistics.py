@@ -35,6 +35,8 @@ PAIRS = (
     ("keras", "sgd_large_step", "momentum, at the larger settled step"),
     ("sgd_large_step", "sgd", "step size, without momentum"),
     ("keras", "ema", "step size, with momentum: the tutorial's code and its equation"),
+    ("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
+    ("keras_int8", "keras", "storage: 8 bits instead of float32"),
 )
 
 

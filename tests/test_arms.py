@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.arms import ARMS
+from experiments.arms import ARMS, STORAGES
 
 
 def steps(arm, learning_rate, beta, gradients):
@@ -44,6 +44,17 @@ def test_ema_and_keras_are_the_tutorials_equation_and_code():
 
 def test_arms_have_one_line_titles_and_equations():
     assert list(ARMS) == ["sgd", "ema", "sgd_large_step", "keras"]
-    for arm in ARMS.values():
+    for arm in (*ARMS.values(), *STORAGES.values()):
         assert "\n" not in arm.title + arm.equation
         assert "θ ←" in arm.equation
+
+
+def test_storages_differ_in_what_is_kept_alone():
+    params = jnp.ones((64, 64))
+    kept = {
+        name: arm.transformation(0.02, 0.75).init(params).buffer
+        for name, arm in STORAGES.items()
+    }
+    assert kept["keras"].dtype == jnp.float32
+    assert kept["keras_bfloat16"].dtype == jnp.bfloat16
+    assert kept["keras_int8"].codes.dtype == jnp.int8

@@ -83,6 +83,18 @@ def test_compare_writes_runs_summary_page_and_curves(compared):
     assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_storages_are_compared_by_name(run, tmp_path):
+    words = "--arms", "storage", "--seeds", 2, "--output", tmp_path
+    status, out, _ = run(*SMALL, *words)
+    assert status == 0 and "storage: 8 bits instead of float32" in out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["arms"]) == ["keras", "keras_bfloat16", "keras_int8"]
+    seconds = [each["second"] for each in summary["comparisons"]]
+    assert seconds == ["keras", "keras"]
+    page = (tmp_path / "report.html").read_text()
+    assert "Keras momentum, kept in 8 bits" in page and "Two step sizes" not in page
+
+
 def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied):
     records = (copied / "runs.jsonl").read_bytes()
     status, out, _ = run(*SMALL, "--seeds", 2, "--output", copied)

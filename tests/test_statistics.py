@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.arms import ARMS
+from experiments.arms import ARMS, STORAGES
 from experiments.statistics import (
     PAIRS,
     compare,
@@ -89,4 +89,7 @@ def test_comparisons_leave_out_pairs_that_were_not_run():
 
 
 def test_pairs_are_arms():
-    assert {arm for first, second, _ in PAIRS for arm in (first, second)} == set(ARMS)
+    assert {arm for first, second, _ in PAIRS for arm in (first, second)} == {
+        *ARMS,
+        *STORAGES,
+    }

@@ -18,10 +18,8 @@ from keras import layers
 BATCH_SIZE = 64
 
 
-def main(images: int) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.random((images, 32, 32, 3), dtype=np.float32)
-    y = rng.integers(0, 10, images)
+def compiled_model() -> keras.Model:
+    """The tutorial's network, with SGD(0.01, momentum=0.9)."""
     model = keras.Sequential(
         [
             keras.Input((32, 32, 3)),
@@ -38,9 +36,19 @@ def main(images: int) -> None:
     optimizer = keras.optimizers.SGD(learning_rate=0.01, momentum=0.9)
     loss = "sparse_categorical_crossentropy"
     model.compile(optimizer, loss, metrics=["accuracy"])
+    return model
 
-    versions = f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
-    print(versions, flush=True)
+
+def versions() -> str:
+    return f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
+
+
+def main(images: int) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((images, 32, 32, 3), dtype=np.float32)
+    y = rng.integers(0, 10, images)
+    model = compiled_model()
+    print(versions(), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         model.fit(x, y, batch_size=BATCH_SIZE, epochs=1, verbose=0)
