@@ -11,8 +11,10 @@ import numpy as np
 
 from experiments import bench_table, mlp, model, peer_process, train
 from experiments.arms import ARMS
+from experiments.devices import on_all_devices
+from experiments.examples import Examples, Splits
 from experiments.lanes import Point, as_arrays, compile_lanes
-from experiments.train import Examples, Network, Splits
+from experiments.scoring import Network
 
 RUNS = (1, 2, 4, 8, 16)
 TURNS = 3
@@ -96,7 +98,7 @@ def _alone(case: Case, examples: Examples) -> Callable[[], float]:
     arguments = transformation, examples, CLASSES, BATCH_SIZE, case.network
     program = train.compile_epoch(*arguments)
     params = train.initial_params(examples, CLASSES, 0, case.network)
-    carry: Any = params, train.on_all_devices(transformation.init(params))
+    carry: Any = params, on_all_devices(transformation.init(params))
 
     def epoch() -> float:
         nonlocal carry
@@ -124,6 +126,6 @@ def _splits(shape: tuple[int, int, int, int]) -> Splits:
     images = rng.random(shape, dtype=np.float32)
     labels = rng.integers(0, CLASSES, shape[0], dtype=np.int32)
     examples, few = (
-        Examples(*train.on_all_devices((images[:n], labels[:n]))) for n in (shape[0], 2)
+        Examples(*on_all_devices((images[:n], labels[:n]))) for n in (shape[0], 2)
     )
     return Splits(examples, few, few, CLASSES)

@@ -2,16 +2,19 @@
 
 import json
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+REST = 0.5  # seconds: threads of the last program may wait busily for more work
+
 
 def seconds_in_turn(
     programs: Mapping[str, Callable[[], float]], turns: int
 ) -> dict[str, list[float]]:
-    """The seconds that each program says it took, turn by turn.
+    """The seconds that each program says it took, turn by turn, with a rest between.
 
     Args:
       programs: by name; a call runs one once and returns its seconds.
@@ -20,6 +23,7 @@ def seconds_in_turn(
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for turn in range(1 + turns):
         for name, program in programs.items():
+            time.sleep(REST)
             measured = program()
             if turn > 0:
                 seconds[name].append(measured)

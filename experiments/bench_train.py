@@ -13,6 +13,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments import bench_table, peer_process, train
 from experiments.arms import ARMS
+from experiments.devices import device_mesh, on_all_devices
+from experiments.examples import Examples
 from experiments.peer_process import PeerProcess
 
 IMAGES = 8192  # random, 32x32x3, float32
@@ -68,11 +70,11 @@ def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
     rng = np.random.default_rng(0)
     pixels = rng.random((images, 32, 32, 3), dtype=np.float32)
     labels = rng.integers(0, CLASSES, images, dtype=np.int32)
-    examples = train.Examples(*train.on_all_devices((pixels, labels)))
+    examples = Examples(*on_all_devices((pixels, labels)))
     transformation = ARMS["keras"].transformation(0.01, 0.9)
     program = train.compile_epoch(transformation, examples, CLASSES, batch_size)
     params = train.initial_params(examples, CLASSES, seed=0)
-    carry: Any = params, train.on_all_devices(transformation.init(params))
+    carry: Any = params, on_all_devices(transformation.init(params))
     keys = (train.order_key(0, epoch) for epoch in range(1 + TURNS))
 
     def epoch() -> float:
@@ -94,7 +96,7 @@ def _products() -> Callable[[], float]:
     size, repetitions = 1024, 8
     matrices = jnp.ones((jax.device_count(), size, size)) / size
     matrices = jax.device_put(
-        matrices, NamedSharding(train.mesh(), PartitionSpec("data"))
+        matrices, NamedSharding(device_mesh(), PartitionSpec("data"))
     )
 
     @jax.jit

@@ -13,14 +13,9 @@ from rich.console import Console
 from experiments import data, report, runs, terminal
 from experiments.arms import ARMS, STORAGES, Arm
 from experiments.config import Config, UsageError, check_at_least_one, check_step
-from experiments.train import (
-    Examples,
-    Program,
-    Splits,
-    compile_program,
-    fit,
-    on_all_devices,
-)
+from experiments.devices import on_all_devices
+from experiments.examples import Examples, Splits
+from experiments.train import Program, compile_program, fit
 
 
 @dataclass(frozen=True)

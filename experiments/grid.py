@@ -10,8 +10,9 @@ import numpy as np
 
 from experiments import model
 from experiments.config import UsageError, check_at_least_one, check_step
+from experiments.examples import Splits
 from experiments.lanes import Point, Program, Transformation, as_arrays, compile_lanes
-from experiments.train import Network, Score, Splits
+from experiments.scoring import Network, Score
 
 
 class Outcome(NamedTuple):

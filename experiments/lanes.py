@@ -16,7 +16,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import model, train
-from experiments.train import Examples, Network, Score, Splits
+from experiments.devices import device_mesh, slice_size
+from experiments.examples import Examples, Splits, in_batches
+from experiments.scoring import Network, Score, score_apart
 
 Transformation = Callable[[Any, Any], optax.GradientTransformation]
 
@@ -67,7 +69,7 @@ def compile_lanes(
     devices = jax.device_count()
     groups = max(n for n in range(1, devices + 1) if devices % n == 0 and n <= lanes)
     filled = -(-lanes // groups) * groups
-    mesh = train.mesh(groups)
+    mesh = device_mesh(groups)
 
     def initial(point: Point) -> tuple[model.Params, optax.OptState]:
         seed = point.seed
@@ -75,7 +77,7 @@ def compile_lanes(
         return params, transformation(point.learning_rate, point.beta).init(params)
 
     def score(params: model.Params, split: Examples) -> Score:
-        of_lane = partial(train.score, network=network)
+        of_lane = partial(score_apart, network=network)
         return _each_lane(mesh, of_lane, (params,), split)
 
     points = as_arrays([Point(0.01, 0.9, 0)] * filled)
@@ -110,12 +112,12 @@ def _train_epoch(
 ) -> tuple[model.Params, optax.OptState, Score]:
     """`train.steps` of every lane: every example once, in the order of its seed."""
     sharing = mesh.shape["data"]
-    size = train.slice_size(batch_size, sharing)
+    size = slice_size(batch_size, sharing)
 
     def rows_of(point: Point) -> tuple[Array, Array]:
         key = train.order_key(point.seed, epoch)
         order = jax.random.permutation(key, len(examples.labels))
-        return train.in_batches(order, batch_size, size * sharing)
+        return in_batches(order, batch_size, size * sharing)
 
     def of_lane(point: Point, *rest: Any) -> Any:
         own = transformation(point.learning_rate, point.beta)

@@ -3,55 +3,22 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from experiments import model
 from experiments.config import Config
+from experiments.devices import device_mesh, on_all_devices, slice_size
+from experiments.examples import Examples, Splits, in_batches, sum_in_slices
 from experiments.runs import Epoch
-
-_CPU_SLICE = 16  # images; measured, see docs/performance.md
-_EVALUATION_BATCH = 500  # images scored at once: a matter of memory, not of results
-
-
-class Examples(NamedTuple):
-    """One split, on the device."""
-
-    images: Array  # [examples, height, width, channels]: uint8, or float32 in [0, 1]
-    labels: Array  # int32 [examples]
-
-
-class Splits(NamedTuple):
-    """All that a run reads; `test` is read once, after the last epoch."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: int
-
-
-class Score(NamedTuple):
-    """Means over all examples of a split."""
-
-    loss: Array  # float32: softmax cross-entropy, in nats
-    accuracy: Array  # float32 in [0, 1]
-
-
-class Network(Protocol):
-    """Two functions of plain arrays: the modules `model` and `mlp` are such."""
-
-    def init(
-        self, key: Array, image_shape: tuple[int, int, int], classes: int
-    ) -> model.Params: ...
-
-    def apply(self, params: model.Params, images: Array) -> Array: ...
-
+from experiments.scoring import Network, Score, score, weighted_sums
 
 TrainEpoch = Callable[..., tuple[model.Params, optax.OptState, Score]]
 
@@ -151,22 +118,6 @@ def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
     return on_all_devices(key)
 
 
-@partial(jax.jit, static_argnums=2)
-def score(params: model.Params, split: Examples, network: Network = model) -> Score:
-    """Loss and accuracy over all examples of a split, none of them dropped."""
-    examples = len(split.labels)
-    batch = min(_EVALUATION_BATCH, examples)
-    indices, weights = in_batches(jnp.arange(examples), batch)
-
-    def add_batch(sums: Score, rows: tuple[Array, Array]) -> tuple[Score, None]:
-        loss, correct = _weighted_sums(network, params, split, *rows)
-        return Score(sums.loss + loss, sums.accuracy + correct), None
-
-    zero = jnp.zeros(())
-    sums, _ = jax.lax.scan(add_batch, Score(zero, zero), (indices, weights))
-    return Score(sums.loss / examples, sums.accuracy / examples)
-
-
 def _train_epoch(
     network: Network,
     transformation: optax.GradientTransformation,
@@ -182,7 +133,7 @@ def _train_epoch(
     rows = in_batches(order, batch_size, size * jax.device_count())
     all_steps = jax.shard_map(
         partial(steps, network, transformation, size),
-        mesh=mesh(),
+        mesh=device_mesh(),
         in_specs=(
             PartitionSpec(),
             PartitionSpec(),
@@ -207,81 +158,17 @@ def steps(
     """A device's share of all steps: its part of each batch, and then the same step."""
 
     def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
-        return _weighted_sums(network, params, train, *rows)
+        return weighted_sums(network, params, train, *rows)
 
     def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Score]:
         params, state = carry
         of_slice = partial(jax.value_and_grad(loss_sum, has_aux=True), params)
-        sums = _sum_in_slices(of_slice, rows, slice_size), jnp.sum(rows[1])
-        ((loss, correct), gradients), count = jax.lax.psum(sums, "data")
+        sums = sum_in_slices(of_slice, rows, slice_size), jnp.sum(rows[1])
+        flat, unravel = ravel_pytree(sums)  # one exchange, not one for each array
+        ((loss, correct), gradients), count = unravel(jax.lax.psum(flat, "data"))
         gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, state = transformation.update(gradients, state, params)
         return (optax.apply_updates(params, updates), state), Score(loss, correct)
 
     (params, state), sums = jax.lax.scan(step, (params, state), rows)
     return params, state, Score(*(jnp.sum(x) / len(train.labels) for x in sums))
-
-
-def _sum_in_slices(
-    function: Callable[[Any], Any], rows: tuple[Array, Array], size: int
-) -> Any:
-    """The sum of `function` over slices of the rows."""
-    slices = jax.tree.map(lambda x: x.reshape(-1, size), rows)
-    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], slices))
-    zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
-
-    def add(total: Any, rows: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, function(rows)), None
-
-    return jax.lax.scan(add, zero, slices)[0]
-
-
-def slice_size(batch_size: int, devices: int) -> int:
-    """Images whose gradients a device takes at once: a CPU what stays in its cache."""
-    part = -(-batch_size // devices)
-    return min(part, _CPU_SLICE) if jax.default_backend() == "cpu" else part
-
-
-def mesh(lanes: int = 1) -> jax.sharding.Mesh:
-    """All devices, in `lanes` equal groups, each of which shares a batch's images."""
-    shape = (lanes, jax.device_count() // lanes)
-    return jax.make_mesh(shape, ("lanes", "data"), axis_types=(AxisType.Auto,) * 2)
-
-
-def on_all_devices(tree: Any) -> Any:
-    """The arrays, replicated: what `TrainEpoch` takes."""
-    return jax.device_put(tree, NamedSharding(mesh(), PartitionSpec()))
-
-
-def _weighted_sums(
-    network: Network,
-    params: model.Params,
-    split: Examples,
-    indices: Array,
-    weights: Array,
-) -> tuple[Array, Array]:
-    """Sums over a batch of loss and of hits; filling has weight 0."""
-    images = split.images[indices]
-    if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 255
-    labels = split.labels[indices]
-    logits = network.apply(params, images)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-    return jnp.sum(weights * losses), jnp.sum(weights * hits)
-
-
-def in_batches(order: Array, batch_size: int, multiple: int = 1) -> tuple[Array, Array]:
-    """Indices and weights, a row a step; the last batch is filled, not dropped.
-
-    The filling repeats example 0 with weight 0; it also makes the length of the rows,
-    which is `batch_size` else, a multiple of `multiple`.
-    """
-    examples = len(order)
-    steps = -(-examples // batch_size)
-    filling = (0, steps * batch_size - examples)
-    weights = jnp.pad(jnp.ones(examples), filling)
-    rows = (x.reshape(steps, batch_size) for x in (jnp.pad(order, filling), weights))
-    wider = ((0, 0), (0, -batch_size % multiple))
-    indices, weights = (jnp.pad(x, wider) for x in rows)
-    return indices, weights

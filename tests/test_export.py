@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments import model, train
 from experiments.arms import ARMS
-from experiments.train import Examples
+from experiments.examples import Examples
 
 
 def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():

@@ -11,9 +11,9 @@ import pytest
 from experiments import grid, mlp, train
 from experiments.arms import ARMS
 from experiments.config import Config, UsageError
+from experiments.examples import Examples, Splits
 from experiments.grid import compile_grid, fit_grid
 from experiments.lanes import Point, as_arrays, compile_lanes
-from experiments.train import Examples, Splits
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import model, train
+from experiments import devices, model, scoring, train
 from experiments.arms import ARMS
 from experiments.config import Config
-from experiments.train import Examples, Splits
+from experiments.examples import Examples, Splits, in_batches
+from experiments.scoring import score, score_apart
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -39,7 +40,7 @@ def optimizer(arm="keras") -> optax.GradientTransformation:
 @pytest.fixture(params=[16, 3])
 def program(request, small_network, monkeypatch):
     """Its gradients are taken in slices; of 3 images, they need filling to be whole."""
-    monkeypatch.setattr(train, "_CPU_SLICE", request.param)
+    monkeypatch.setattr(devices, "_CPU_SLICE", request.param)
     jax.clear_caches()  # as it may have been traced with the other
     return train.compile_program(optimizer(), SPLITS, BATCH)
 
@@ -82,16 +83,16 @@ def test_score_reads_every_image(monkeypatch):
     labels = SPLITS.test.labels
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
     accuracy = (logits.argmax(-1) == labels).mean()
-    for batch in (3, 7, 500):  # 7 images: in 3 batches, in one, in a part of one
-        monkeypatch.setattr(train, "_EVALUATION_BATCH", batch)
+    for batch in (1, 3, 500):  # 7 images on 2 devices: in 4 batches, in 2, in one
+        monkeypatch.setattr(scoring, "_BATCH", batch)
         jax.clear_caches()
-        got = train.score(params, SPLITS.test)
-        assert got.loss == pytest.approx(float(loss), rel=1e-5)
-        assert got.accuracy == pytest.approx(float(accuracy), rel=1e-6)
+        for got in score(params, SPLITS.test), score_apart(params, SPLITS.test):
+            assert got.loss == pytest.approx(float(loss), rel=1e-5)
+            assert got.accuracy == pytest.approx(float(accuracy), rel=1e-6)
 
 
 def test_filling_an_incomplete_batch_has_no_weight():
-    indices, weights = train.in_batches(jnp.arange(10, 23), 5)
+    indices, weights = in_batches(jnp.arange(10, 23), 5)
     assert indices.shape == weights.shape == (3, 5)
     np.testing.assert_array_equal(weights.reshape(-1), [1.0] * 13 + [0.0] * 2)
     np.testing.assert_array_equal(indices.reshape(-1)[:13], np.arange(10, 23))
@@ -162,5 +163,5 @@ def test_a_run_learns_what_can_be_learned():
 def test_float_images_are_taken_as_they_are():
     scaled = SPLITS.test.images.astype(jnp.float32) / 255
     params = train.initial_params(SPLITS.train, SPLITS.classes, seed=0)
-    got = train.score(params, Examples(scaled, SPLITS.test.labels))
-    assert got == train.score(params, SPLITS.test)
+    got = score(params, Examples(scaled, SPLITS.test.labels))
+    assert got == score(params, SPLITS.test)
