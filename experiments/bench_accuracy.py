@@ -22,8 +22,8 @@ from optax_momentum import keras
 
 EPOCHS = 3  # ours; the tutorial's are 10
 BATCH_SIZE = 32
-LEARNING_RATES = (0.02, 0.04, 0.08)
-BETAS = (0.6, 0.8, 0.9)
+LEARNING_RATES = (0.03, 0.04, 0.06)
+BETAS = (0.7, 0.8, 0.85)
 TUNING_SEED = 100  # the seeds of the measured runs are others
 SEEDS = (0, 1, 2)
 

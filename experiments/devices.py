@@ -19,6 +19,14 @@ def on_all_devices(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
 
 
+def replicated(shapes: Any) -> Any:
+    """These shapes and dtypes as `on_all_devices` places their arrays."""
+    sharding = NamedSharding(device_mesh(), PartitionSpec())
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
+    )
+
+
 def slice_size(batch_size: int, devices: int) -> int:
     """Images whose gradients a device takes at once: a CPU what stays in its cache."""
     part = -(-batch_size // devices)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from jax.typing import ArrayLike
 
 from experiments import model
 from experiments.config import Config
-from experiments.devices import device_mesh, on_all_devices, slice_size
+from experiments.devices import device_mesh, on_all_devices, replicated, slice_size
 from experiments.examples import Examples, Splits, in_batches, sum_in_slices
 from experiments.runs import Epoch
 from experiments.scoring import Network, Score, score, weighted_sums
@@ -43,13 +44,15 @@ class Outcome(NamedTuple):
 def compile_program(
     transformation: optax.GradientTransformation, splits: Splits, batch_size: int
 ) -> Program:
-    """Compiles an arm's epoch, and the scoring that all arms share, ahead of time."""
+    """Compiles an arm's epoch, and beside it the scoring that all arms share."""
     start = time.perf_counter()
-    epoch = compile_epoch(transformation, splits.train, splits.classes, batch_size)
-    params = initial_params(splits.train, splits.classes, seed=0)
-    for split in (splits.validation, splits.test):
-        jax.block_until_ready(score(params, split))
-    return Program(transformation, epoch, time.perf_counter() - start)
+    arguments = transformation, splits.train, splits.classes, batch_size
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        epoch = thread.submit(compile_epoch, *arguments)
+        params = initial_params(splits.train, splits.classes, seed=0)
+        for split in (splits.validation, splits.test):
+            jax.block_until_ready(score(params, split))
+    return Program(transformation, epoch.result(), time.perf_counter() - start)
 
 
 def compile_epoch(
@@ -65,8 +68,9 @@ def compile_epoch(
     and the mean `Score` of the batches, each before its own step.
     """
     epoch = jax.jit(_train_epoch, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-    params = initial_params(train, classes, 0, network)
-    state = on_all_devices(transformation.init(params))
+    draw = partial(initial_params, train, classes, network=network)
+    params = replicated(jax.eval_shape(draw, 0))
+    state = replicated(jax.eval_shape(transformation.init, params))
     arguments = (params, state, order_key(0, 0), train)
     return epoch.lower(network, transformation, batch_size, *arguments).compile()
 
