@@ -36,7 +36,7 @@ class Bench:
 
     accuracy: seconds to the validation accuracy with which the tutorial's Keras run on
     CIFAR-10 ends, compilation included, with a learning rate and beta that a sweep on
-    validation data found. Needs --peers, and takes a quarter of an hour.
+    validation data found. Needs --peers, and takes about ten minutes.
     """
 
     what: tyro.conf.Positional[

@@ -21,9 +21,9 @@ from experiments.lanes import Point
 from optax_momentum import keras
 
 EPOCHS = 3  # ours; the tutorial's are 10
-BATCH_SIZE = 32
-LEARNING_RATES = (0.03, 0.04, 0.06)
-BETAS = (0.7, 0.8, 0.85)
+BATCH_SIZE = 16
+LEARNING_RATES = (0.02, 0.03, 0.04)
+BETAS = (0.6, 0.7, 0.8)
 TUNING_SEED = 100  # the seeds of the measured runs are others
 SEEDS = (0, 1, 2)
 
