@@ -21,7 +21,7 @@ from optax_momentum.testing.verdicts import DoesNotApply, expect, expect_same_bi
 def scan_is_the_jitted_loop(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P4: bit for bit."""
+    """Bit for bit."""
     gradients = trees.gradients_like(params)
     want = _jitted(transformation, gradients, params)
 
@@ -37,7 +37,7 @@ def scan_is_the_jitted_loop(
 def vmap_is_the_jitted_loop(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P4: bit for bit, in every lane; also beside a lane that holds NaN."""
+    """Bit for bit, in every lane; also beside a lane that holds NaN."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
     poisoned = jax.tree.map(lambda g: g.at[1].set(jnp.nan), gradients)
@@ -53,7 +53,7 @@ def vmap_is_the_jitted_loop(
 def eager_is_jitted_but_for_the_last_digit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P4: one step from one state, to the rounding of the terms that it adds.
+    """One step from one state, to the rounding of the terms that it adds.
 
     Compiled code may fuse a multiplication with an addition, which rounds once less.
     """
@@ -78,7 +78,7 @@ def eager_is_jitted_but_for_the_last_digit(
 def sharding_changes_no_bit_and_stays_as_it_was(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P2, P4: on two devices and both types of mesh, gradients sharded or replicated.
+    """On two devices and both types of mesh, gradients sharded or replicated.
 
     What the state holds beside a parameter is placed as that, from init on; and each
     placement is compiled once. Tried on the largest leaf.
@@ -112,7 +112,7 @@ def sharding_changes_no_bit_and_stays_as_it_was(
 def the_shape_of_the_tree_changes_no_bit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A12: flat or shaped, in one leaf or in many, in whatever order."""
+    """Flat or shaped, in one leaf or in many, in whatever order."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
 
@@ -140,7 +140,7 @@ def complex_numbers_are_pairs_of_real_ones(
 def zero_gradients_move_only_what_is_in_motion(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A12: a fresh state emits exact zeros for zeros, a filled one coasts."""
+    """A fresh state emits exact zeros for zeros, a filled one coasts."""
     zeros = jax.tree.map(jnp.zeros_like, params)
     gradients = trees.gradients_like(params, steps=3)
     update, fresh = jax.jit(transformation.update), transformation.init(params)

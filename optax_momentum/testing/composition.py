@@ -18,7 +18,7 @@ from optax_momentum.testing.verdicts import expect, expect_close, expect_same_bi
 
 
 def chain_composes(transformation: optax.GradientTransformation, params: Any) -> None:
-    """P7: what follows in a chain takes the updates as they are."""
+    """What follows in a chain takes the updates as they are."""
     halved = optax.chain(transformation, optax.scale(-0.5))
     gradients = trees.gradients_like(params)
     want = jax.tree.map(lambda u: -0.5 * u, _updates(transformation, gradients, params))
@@ -28,7 +28,7 @@ def chain_composes(transformation: optax.GradientTransformation, params: Any) ->
 def masked_leaves_the_others_alone(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7: what is masked out comes back as it was, the rest as without a mask."""
+    """What is masked out comes back as it was, the rest as without a mask."""
     path, _ = trees.first_leaf(params)
     mask = trees.replaced(jax.tree.map(lambda _: True, params), path, False)
     gradients = trees.gradients_like(params)
@@ -44,7 +44,7 @@ def masked_leaves_the_others_alone(
 def inject_hyperparams_changes_nothing(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7: a number that changes at run time beside it, and no second compilation."""
+    """A number that changes at run time beside it, and no second compilation."""
 
     def build(factor):
         return optax.chain(transformation, optax.scale(factor))
@@ -65,7 +65,7 @@ def inject_hyperparams_changes_nothing(
 def apply_if_finite_skips_a_poisoned_step(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7: the step with NaN emits zeros, the others what they emit without it."""
+    """The step with NaN emits zeros, the others what they emit without it."""
     gradients = trees.gradients_like(params, steps=4)
     poisoned = jax.tree.map(lambda g: g.at[2].set(jnp.nan), gradients)
     guarded = optax.apply_if_finite(transformation, max_consecutive_errors=3)
@@ -82,7 +82,7 @@ def apply_if_finite_skips_a_poisoned_step(
 def multi_steps_is_one_step_on_the_mean(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7, A12: zeros at every other micro-step, then the step on the mean of both."""
+    """Zeros at every other micro-step, then the step on the mean of both."""
     wrapper = optax.MultiSteps(transformation, every_k_schedule=2)
     accumulating = wrapper.gradient_transformation()
     gradients = trees.gradients_like(params)
@@ -97,7 +97,7 @@ def multi_steps_is_one_step_on_the_mean(
 def lookahead_takes_it_as_the_fast_optimizer(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7: before the first synchronization the fast parameters get the same updates."""
+    """Before the first synchronization the fast parameters get the same updates."""
     optimizer = optax.lookahead(transformation, sync_period=9, slow_step_size=0.5)
     gradients = trees.gradients_like(params)
     with jax.numpy_dtype_promotion("standard"):
@@ -113,7 +113,7 @@ def lookahead_takes_it_as_the_fast_optimizer(
 def partition_gives_each_leaf_its_own(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P7: one of two leaves' groups gets it, or both get one each: the same updates."""
+    """One of two leaves' groups gets it, or both get one each: the same updates."""
     path, _ = trees.first_leaf(params)
     labels = trees.replaced(jax.tree.map(lambda _: "others", params), path, "first")
     both: dict[Any, Any] = {"first": transformation, "others": transformation}

@@ -17,7 +17,7 @@ from optax_momentum.testing.verdicts import expect, expect_same_bits
 
 
 def calls_are_pure(transformation: optax.GradientTransformation, params: Any) -> None:
-    """P1: the same arguments give the same bits, at every call and after others."""
+    """The same arguments give the same bits, at every call and after others."""
     gradients = trees.at(trees.gradients_like(params), 0)
     state = transformation.init(params)
     first = transformation.update(gradients, state, params)
@@ -30,7 +30,7 @@ def calls_are_pure(transformation: optax.GradientTransformation, params: Any) ->
 def one_compilation_serves_every_step(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P3: what the first step compiled, all later ones use."""
+    """What the first step compiled, all later ones use."""
     traces = []
 
     @jax.jit
@@ -63,7 +63,7 @@ def init_takes_shapes_in_place_of_arrays(
 def nothing_shares_memory(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P8: any of the updates, the new state and the old may be donated or deleted."""
+    """Any of the updates, the new state and the old may be donated or deleted."""
     state = transformation.init(params)
     gradients = trees.at(trees.gradients_like(params), 0)
     updates, after = transformation.update(gradients, state, params)
@@ -79,7 +79,7 @@ def nothing_shares_memory(
 def parameters_and_state_can_be_donated(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P8: a jitted step may overwrite them; it computes the same."""
+    """A jitted step may overwrite them; it computes the same."""
 
     def step(params, state, gradients):
         updates, state = transformation.update(gradients, state, params)
@@ -101,7 +101,7 @@ def parameters_and_state_can_be_donated(
 def a_leaf_without_gradient_is_passed_on(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P6: `None` and `optax.MaskedNode()` come back; the next whole step is welcome."""
+    """`None` and `optax.MaskedNode()` come back; the next whole step is welcome."""
     gradients = trees.gradients_like(params, steps=3)
     for absent, state, updates, after in _without_a_gradient(transformation, params):
         path, _ = trees.first_leaf(params)
@@ -116,7 +116,7 @@ def a_leaf_without_gradient_is_passed_on(
 def a_leaf_without_gradient_keeps_its_state(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P6: bit for bit, whatever the other leaves do."""
+    """Bit for bit, whatever the other leaves do."""
     path, leaf = trees.first_leaf(params)
     for absent, *steps in _without_a_gradient(transformation, params):
         kept = (trees.beside(steps[i], path, leaf.shape) for i in (2, 0))
@@ -152,7 +152,7 @@ def scalars_and_empty_arrays_are_leaves(
 def a_restored_state_continues_bit_for_bit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P11: the state is in its leaves: saved as NumPy arrays it comes back whole."""
+    """The state is in its leaves: saved as NumPy arrays it comes back whole."""
     gradients = trees.gradients_like(params)
     update = jax.jit(transformation.update)
     _, state = trees.run(update, transformation.init(params), gradients, params)

@@ -20,7 +20,7 @@ PAIRS = tuple((held, given) for held in FLOATS for given in FLOATS)
 def the_state_never_changes_its_types(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P2: tree, shape, dtype and weak type are init's, whatever dtype gradients have.
+    """Tree, shape, dtype and weak type are init's, whatever dtype gradients have.
 
     So one jitted step and one scan serve all training.
     """
@@ -34,7 +34,7 @@ def the_state_never_changes_its_types(
 def a_python_number_makes_no_weak_state(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P2: of a parameter such as 1.0, whose type is weak, the state is not."""
+    """Of a parameter such as 1.0, whose type is weak, the state is not."""
     del params
     state = transformation.init(1.0)
     leaves = jax.tree.leaves(trees.described(state))
@@ -49,7 +49,7 @@ def a_python_number_makes_no_weak_state(
 def updates_have_the_dtype_of_the_gradients(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """P5: also at the second step, and where the parameter has another."""
+    """Also at the second step, and where the parameter has another."""
     for parameter, gradient in PAIRS:
         held, given = (_cast(params, dtype) for dtype in (parameter, gradient))
         state, case = transformation.init(held), f"{gradient} gradients of {parameter}"

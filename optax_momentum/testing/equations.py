@@ -43,7 +43,7 @@ def check_equations(optimizer: Optimizer, claim: Claim) -> tuple[Result, ...]:
 
 
 def an_impulse_fades_by_beta_a_step(optimizer: Optimizer, claim: Claim) -> None:
-    """A7: one gradient shows as a·b + c, then as a·b·βᵏ, whenever it comes."""
+    """One gradient shows as a·b + c, then as a·b·βᵏ, whenever it comes."""
     for when in (0, 3):
         gradients = np.zeros((STEPS, 1))
         gradients[when] = 1.7
@@ -51,7 +51,7 @@ def an_impulse_fades_by_beta_a_step(optimizer: Optimizer, claim: Claim) -> None:
 
 
 def a_constant_gradient_settles_at_the_gain(optimizer: Optimizer, claim: Claim) -> None:
-    """A7: u ends at g·(Σ a·b/(1 − β) + c), and g alone decides where."""
+    """u ends at g·(Σ a·b/(1 − β) + c), and g alone decides where."""
     _needs_no_decay(claim)
     slowest = max(float(np.asarray(kernel.beta)) for kernel in claim.kernels)
     steps = int(np.ceil(np.log(1e-10) / np.log(max(slowest, 0.1))))
@@ -62,12 +62,12 @@ def a_constant_gradient_settles_at_the_gain(optimizer: Optimizer, claim: Claim) 
 
 
 def every_update_is_its_sum_of_gradients(optimizer: Optimizer, claim: Claim) -> None:
-    """A7, A9: random gradients, each with its own share in each of the updates."""
+    """Random gradients, each with its own share in each of the updates."""
     _follow("θ", optimizer, claim, _noise(1, 3))
 
 
 def a_changing_rate_acts_as_claimed(optimizer: Optimizer, claim: Claim) -> None:
-    """A8: inside the buffer old gradients keep their rate, outside they take the new.
+    """Inside the buffer old gradients keep their rate, outside they take the new.
 
     Over a warm-up from zero, a drop, and one step at rate 0 in between.
     """
@@ -85,7 +85,7 @@ def a_changing_rate_acts_as_claimed(optimizer: Optimizer, claim: Claim) -> None:
 
 
 def a_quadratic_follows_its_closed_form(optimizer: Optimizer, claim: Claim) -> None:
-    """A1, A2, A4: z ← M·z, in the oscillating and in the creeping regime."""
+    """z ← M·z, in the oscillating and in the creeping regime."""
     _needs_constant_coefficients(claim)
     for share in (0.003, 0.11, 0.61):
         rate = share * claims.stability_limit(claim, 2.3)
@@ -97,7 +97,7 @@ def a_quadratic_follows_its_closed_form(optimizer: Optimizer, claim: Claim) -> N
 
 
 def the_quadratic_invariant_shrinks_by_q(optimizer: Optimizer, claim: Claim) -> None:
-    """A3: I = x² − p·x·x₋₁ + q·x₋₁² becomes q·I in every step, in any regime."""
+    """I = x² − p·x·x₋₁ + q·x₋₁² becomes q·I in every step, in any regime."""
     _needs_constant_coefficients(claim)
     if len(claim.kernels) != 1:
         raise DoesNotApply("it has several buffers, the invariant is of one")
@@ -121,7 +121,7 @@ def the_quadratic_invariant_shrinks_by_q(optimizer: Optimizer, claim: Claim) -> 
 def it_is_stable_up_to_its_limit_and_not_beyond(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """A0: on curvature 1.9, 5% below the limit x shrinks, 5% above it grows."""
+    """On curvature 1.9, 5% below the limit x shrinks, 5% above it grows."""
     _needs_constant_coefficients(claim)
     limit = claims.stability_limit(claim, 1.9)
     below = np.abs(_descend(optimizer, 0.7, 1.9, 0.95 * limit, 80))
@@ -133,7 +133,7 @@ def it_is_stable_up_to_its_limit_and_not_beyond(
 def gradients_times_two_to_the_k_scale_updates_exactly(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """A12: a power of two changes no digit, thus it must scale every θ bit by bit."""
+    """A power of two changes no digit, thus it must scale every θ bit by bit."""
     del claim
     gradients, start = _noise(3, 4), np.zeros(4)
     once = _run(optimizer, start, gradients, [RATE] * STEPS)
@@ -142,7 +142,7 @@ def gradients_times_two_to_the_k_scale_updates_exactly(
 
 
 def gradients_superpose(optimizer: Optimizer, claim: Claim) -> None:
-    """A12: the updates of a sum are the sum of the updates."""
+    """The updates of a sum are the sum of the updates."""
     start, rates = np.zeros(4), [RATE] * STEPS
     first, second = _noise(4, 4), _noise(5, 4)
     apart = (_run(optimizer, start, g, rates) for g in (first, second))
@@ -153,7 +153,7 @@ def gradients_superpose(optimizer: Optimizer, claim: Claim) -> None:
 def zero_gradients_move_nothing_but_what_is_in_motion(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """A12: at first θ stays, bit by bit; after a gradient it coasts on the buffer."""
+    """At first θ stays, bit by bit; after a gradient it coasts on the buffer."""
     _needs_no_decay(claim)
     start, zero = np.asarray([0.3, -1e-9]), np.zeros(2)
     step = optimizer(start)
