@@ -53,3 +53,9 @@ def small_network():
         patch.setattr(model, "init", init)
         patch.setattr(model, "apply", apply)
         yield
+
+
+@pytest.fixture
+def no_rest(monkeypatch):
+    """Programs of a benchmark follow one another at once."""
+    monkeypatch.setattr("experiments.bench_table.REST", 0.0)

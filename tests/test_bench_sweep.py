@@ -8,7 +8,7 @@ import pytest
 from experiments import bench_sweep, model, peer_process
 from experiments.__main__ import main
 
-pytestmark = pytest.mark.usefixtures("small_network")
+pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
 
 PEER = """
 import sys

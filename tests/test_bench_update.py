@@ -18,6 +18,8 @@ for line in sys.stdin:
     print(1e-6 if line.startswith("fused") else 2e-6, flush=True)
 """
 
+pytestmark = pytest.mark.usefixtures("no_rest")
+
 
 @pytest.fixture(autouse=True)
 def small_cases(monkeypatch):
