@@ -1,5 +1,7 @@
 """The arms take the steps that the comparisons suppose."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -51,10 +53,10 @@ def test_arms_have_one_line_titles_and_equations():
 
 def test_storages_differ_in_what_is_kept_alone():
     params = jnp.ones((64, 64))
-    kept = {
-        name: arm.transformation(0.02, 0.75).init(params).buffer
-        for name, arm in STORAGES.items()
-    }
+    kept: dict[str, Any] = {}
+    for name, arm in STORAGES.items():
+        state: Any = arm.transformation(0.02, 0.75).init(params)
+        kept[name] = state.buffer
     assert kept["keras"].dtype == jnp.float32
     assert kept["keras_bfloat16"].dtype == jnp.bfloat16
     assert kept["keras_int8"].codes.dtype == jnp.int8
