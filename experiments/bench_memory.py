@@ -10,8 +10,7 @@ import optax
 
 from experiments import bench_table
 from experiments.bench_update import compile_step
-from optax_momentum import sgd, storage
-from optax_momentum.packed import pack
+from optax_momentum import pack, sgd, storage
 
 LEAVES, SHAPE = 16, (1024, 1024)
 

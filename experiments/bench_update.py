@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments import bench_table, peer_process
-from optax_momentum import sgd
-from optax_momentum.packed import pack
+from optax_momentum import pack, sgd
 
 BYTES = 20  # a float32 parameter and step: read g, θ and m, write θ and m
 STREAM = "a += b, at 12 bytes"
