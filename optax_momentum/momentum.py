@@ -1,13 +1,15 @@
 """Momentum as one linear recurrence; every convention is a choice of coefficients."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._branch import in_a_branch
 from optax_momentum._checks import (
     check_params,
     check_storage,
@@ -19,7 +21,7 @@ from optax_momentum._checks import (
 from optax_momentum._placement import zero_beside, zeros_like
 from optax_momentum._scalars import common_dtype, is_concrete, select
 from optax_momentum._stall import warn_of_stall
-from optax_momentum._stored import value, values
+from optax_momentum._stored import is_stored, value, values
 from optax_momentum.storage import Storage, store
 
 
@@ -127,8 +129,11 @@ def linear_momentum(
             if is_absent(g):
                 stepped.append((g, held))
                 continue
-            u, m = _step_leaf(now, jnp.asarray(g), jnp.asarray(value(held)))
-            stepped.append((u, store(storage, m, held, state.step, path)))
+            g = jnp.asarray(g)
+            step_stored = partial(_step_stored, now, storage, state.step, path)
+            if is_stored(held) and not is_concrete(state.step):
+                step_stored = in_a_branch(state.step >= 0, step_stored)
+            stepped.append(step_stored(g, held))
         emitted = tree.unflatten([gradient for gradient, _ in stepped])
         buffer = tree.unflatten([buffer for _, buffer in stepped])
         step = jnp.asarray(optax.safe_increment(state.step))
@@ -142,6 +147,19 @@ def momenta(state: optax.OptState) -> list[MomentumState]:
     leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, MomentumState))
     found = [leaf for leaf in leaves if isinstance(leaf, MomentumState)]
     return [momentum._replace(buffer=values(momentum.buffer)) for momentum in found]
+
+
+def _step_stored(
+    now: Coefficients,
+    storage: Storage | None,
+    step: jax.Array,
+    path: Any,
+    gradient: jax.Array,
+    held: Any,
+) -> tuple[jax.Array, Any]:
+    """u, and m as it is kept: a leaf is decoded, stepped and stored again."""
+    u, m = _step_leaf(now, gradient, jnp.asarray(value(held)))
+    return u, store(storage, m, held, step, path)
 
 
 def _step_leaf(

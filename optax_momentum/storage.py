@@ -7,8 +7,7 @@
     int8()       1.06                < 0.4% of A near 0, < 1.6% of A near A, mean 0
 
 The recurrence runs in float32, or wider where gradients or parameters are: a leaf is
-decoded, stepped and stored again before the next. (On a CPU, XLA may take leaves side
-by side, and then plans memory for all of them.) Rounding to nearest would stall: an m
+decoded, stepped and stored again before the next. Rounding to nearest would stall: an m
 near its settled value moves by less than half a unit a step, and stays. Rounding up or
 down at random, so that the mean is right, never does.
 

@@ -159,6 +159,25 @@ def test_codes_and_scales_are_placed_as_the_parameter(kind, spec):
     assert storage.value(after.buffer).sharding.is_equivalent_to(sharding, 2)
 
 
+def test_state_that_all_devices_share_meets_gradients_that_they_do_not():
+    """Inside `shard_map`: each device takes the step that it would take alone."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    transformation = ema(BETA, storage=INT8)
+    g = jnp.asarray(RANDOM.normal(size=(2, 8, 16)), jnp.float32)
+    _, state = transformation.update(g[0], transformation.init(g[0]))
+
+    def step(g, state):
+        updates, state = transformation.update(g[0], state)
+        return jax.tree.map(lambda x: x[None], (updates, state.buffer))
+
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P("x"), P()), out_specs=P("x"))
+    together = jax.jit(sharded)(g, state)
+    for device in range(2):
+        alone = jax.jit(transformation.update)(g[device], state)
+        got = jax.tree.map(lambda x, device=device: x[device], together)
+        testing.expect_same_bits("shared state", got, (alone[0], alone[1].buffer))
+
+
 def test_flax_nnx_optimizer_keeps_arrays_of_another_dtype():
     """It takes apart what is no array, as Blocks are: see docs/recipes.md."""
     from flax import nnx
