@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import data, report, runs, terminal
+from experiments import data, plan, report, runs, terminal
 from experiments.arms import ARMS, STORAGES, Arm
 from experiments.config import Config, UsageError, check_at_least_one, check_step
 from experiments.devices import on_all_devices
@@ -84,7 +84,7 @@ def compare(options: Compare, console: Console) -> Path:
     """
     options.check()
     if options.output is not None:
-        runs.make_directory(options.output)  # or refuse it, before anything takes long
+        plan.make_directory(options.output)  # or refuse it, before anything takes long
     console.print(f"Reading {options.dataset} …", markup=False, highlight=False)
     dataset = data.load(options.dataset, options.data_dir)
     splits = split(dataset)
@@ -94,7 +94,7 @@ def compare(options: Compare, console: Console) -> Path:
             f"{len(splits.train.labels)} training images of {dataset.name}; "
             "choose a smaller one."
         )
-    plan = Config(
+    settings = Config(
         dataset=dataset.name,
         data_digest=data.digest(dataset),
         arm="",
@@ -106,11 +106,12 @@ def compare(options: Compare, console: Console) -> Path:
     )
     arms = ARMS if options.arms == "momentum" else STORAGES
     subject = "compare" if options.arms == "momentum" else "storage"
-    name = f"{subject}-{Path(dataset.name).stem}-{plan.digest()}"
+    held = plan.shared(settings)
+    name = f"{subject}-{Path(dataset.name).stem}-{plan.digest(held)}"
     output = options.output or Path("runs") / name
-    with runs.hold(output, plan) as finished:
+    with plan.hold(output, held) as finished:
         wanted = [
-            replace(plan, arm=arm, seed=seed)
+            replace(settings, arm=arm, seed=seed)
             for arm in arms
             for seed in range(options.seeds)
         ]

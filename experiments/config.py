@@ -16,12 +16,17 @@ class Config:
 
     dataset: str  # "digits", a name of tensorflow-datasets, or an .npz file's name
     data_digest: str  # of the arrays themselves: a changed file is another data set
-    arm: str  # a key of `ARMS` or `STORAGES` in `experiments.arms`
+    arm: str  # a key of `ARMS` or `STORAGES` in `experiments.arms`, or a user's own
     learning_rate: float  # the plan's; an arm may derive its own from it
     beta: float  # retention of the momentum buffer
     batch_size: int  # images a step
     epochs: int  # passes over the training images
     seed: int  # of the initial parameters and of the data order
+    schedule: str = "constant"  # of the learning rate: a key of `SCHEDULES`
+    network: str = "cnn"  # or FILE.py:function of the user's
+    code: str = ""  # digests of files that the user named, of network and arms
+    fold: str = "hold-out"  # which images it is trained on and validated with
+    test: bool = True  # whether the test images are read, after the last epoch
 
     def digest(self) -> str:
         """Sixteen hex digits that differ when any setting differs."""

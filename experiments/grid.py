@@ -52,20 +52,44 @@ def compile_grid(
         trained with, or not even one run fits.
     """
     _check(points)
+    return compile_at_most(
+        transformation,
+        len(points),
+        splits,
+        batch_size,
+        network=network,
+        memory_limit=memory_limit,
+    )
+
+
+def compile_at_most(
+    transformation: Transformation,
+    lanes: int,
+    splits: Splits,
+    batch_size: int,
+    *,
+    network: Network = model,
+    memory_limit: int | None = None,
+) -> Program:
+    """Compiles one program for so many points, or for a part of them that fits.
+
+    Raises:
+      UsageError: not even one run fits.
+    """
     check_at_least_one("--batch-size", batch_size, "it is the images of one step")
     limit = _memory_of_devices() if memory_limit is None else memory_limit
     chunks = 1
     while True:
-        lanes = -(-len(points) // chunks)
-        program = compile_lanes(transformation, lanes, splits, batch_size, network)
+        part = -(-lanes // chunks)
+        program = compile_lanes(transformation, part, splits, batch_size, network)
         if program.memory <= limit:
             return program
-        if lanes == 1:
+        if part == 1:
             raise UsageError(
                 f"one run needs {program.memory / 1e6:.3f} MB, but the limit is "
                 f"{limit / 1e6:.3f} MB: lower --batch-size, or raise the limit."
             )
-        chunks = min(2 * chunks, len(points))
+        chunks = min(2 * chunks, lanes)
 
 
 def fit_grid(

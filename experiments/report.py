@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
@@ -11,7 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from experiments import plots
-from experiments.runs import Run, plan, to_json, write_atomically
+from experiments.plan import digest, shared
+from experiments.runs import Run, provenance, to_json, write_atomically
 from experiments.statistics import Comparison, comparisons
 
 METRICS = (
@@ -75,12 +75,10 @@ def summary(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
         for metric in METRICS:
             values = [_metric(run, metric) for run in own]
             arms[arm][metric] = {"mean": fmean(values), "values": values}
-    shared = plan(runs[0].config)
-    settings = asdict(shared)
-    del settings["arm"], settings["seed"]
+    plan = shared(runs[0].config)
     return {
-        "dataset": shared.dataset,
-        "plan": {"hash": shared.digest(), **settings},
+        "dataset": plan["dataset"],
+        "plan": {"hash": digest(plan), **plan},
         "arms": arms,
         "comparisons": [each._asdict() for each in compared(runs)],
     }
@@ -102,7 +100,8 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
     pairs = compared(runs)
     return environment.get_template("report.html.jinja").render(
         setting=setting,
-        plan=plan(runs[0].config),
+        plan=shared(runs[0].config),
+        plan_hash=digest(shared(runs[0].config)),
         factor=1 / (1 - runs[0].config.beta),
         arms=arms,
         seeds=sorted({run.config.seed for run in runs}),
@@ -112,7 +111,7 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         comparisons=pairs,
         accuracy_axis=_axis(run.test_accuracy for run in runs),
         difference_axis=_difference_axis(pairs),
-        provenance=_provenance(runs),
+        provenance=provenance(runs),
         mean=fmean,
         deviation=stdev,
     )
@@ -137,22 +136,6 @@ def _metric(run: Run, metric: str) -> float:
     if metric.startswith("validation"):
         return getattr(run.epochs[-1], metric)
     return getattr(run, metric)
-
-
-def _provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """What the runs ran on; an item with two entries marks a mixed comparison."""
-    facts = [
-        {
-            "device": run.device,
-            "commit": run.git_commit or "not run from a git checkout",
-            **run.versions,
-        }
-        for run in runs
-    ]
-    names = dict.fromkeys(name for fact in facts for name in fact)
-    return {
-        name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
-    }
 
 
 class _Axis(NamedTuple):

@@ -5,14 +5,11 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from filelock import FileLock, Timeout
 
 from experiments.config import Config, UsageError
 
@@ -38,8 +35,8 @@ class Run:
     config: Config
     config_hash: str
     epochs: tuple[Epoch, ...]
-    test_loss: float
-    test_accuracy: float
+    test_loss: float  # NaN where `config.test` is false
+    test_accuracy: float  # likewise
     seconds: float  # training, validation and test; compilation excluded
     seconds_with_compilation: float
     images_per_second: float  # of the training epochs alone
@@ -48,58 +45,17 @@ class Run:
     git_commit: str | None
 
 
-@contextmanager
-def hold(output: Path, config: Config) -> Iterator[tuple[Run, ...]]:
-    """Reserves `output` for one comparison and yields its finished runs.
-
-    The directory is created with its parents. A plan is a config without its arm and
-    seed: the runs in one directory differ in nothing else.
-
-    Args:
-      output: the directory of the results.
-      config: any run of the plan.
-
-    Raises:
-      UsageError: `output` is a file, can't be written, is in use by another process,
-        or holds runs of another plan or lines that aren't records.
-    """
-    make_directory(output)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(FileLock(output / "runs.lock", timeout=0))
-        except Timeout:
-            raise UsageError(
-                f"--output {output} is in use by another process; "
-                "wait for its end or choose another --output."
-            ) from None
-        except OSError as error:
-            raise _unwritable(output, error) from None
-        finished = read(output)
-        _check_same_plan(output, finished, config)
-        yield finished
-
-
-def make_directory(output: Path) -> None:
-    """Creates the directory of the results, with its parents, if it isn't there.
-
-    Raises:
-      UsageError: it is a file or can't be created.
-    """
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output} is a file; name a directory.")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(output, error) from None
-
-
-def record(output: Path, run: Run) -> None:
-    """Adds a run to the records in `output`, atomically; within `hold` only."""
+def record(output: Path, *finished: Run) -> None:
+    """Adds runs to the records in `output`, atomically; within `plan.hold` only."""
     path = output / FILE_NAME
-    epochs = [epoch._asdict() for epoch in run.epochs]
-    line = to_json({**asdict(run), "epochs": epochs})
+    lines = b"".join(f"{_line(run)}\n".encode() for run in finished)
     recorded = path.read_bytes() if path.exists() else b""
-    write_atomically(path, recorded + f"{line}\n".encode())
+    write_atomically(path, recorded + lines)
+
+
+def _line(run: Run) -> str:
+    epochs = [epoch._asdict() for epoch in run.epochs]
+    return to_json({**asdict(run), "epochs": epochs})
 
 
 def read(output: Path) -> tuple[Run, ...]:
@@ -130,9 +86,20 @@ def read(output: Path) -> tuple[Run, ...]:
     return tuple(runs.values())
 
 
-def plan(config: Config) -> Config:
-    """The config with arm and seed blanked: equal for all runs of one comparison."""
-    return replace(config, arm="", seed=0)
+def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What the runs ran on; an item with two entries marks mixed runs."""
+    facts = [
+        {
+            "device": run.device,
+            "commit": run.git_commit or "not run from a git checkout",
+            **run.versions,
+        }
+        for run in runs
+    ]
+    names = dict.fromkeys(name for fact in facts for name in fact)
+    return {
+        name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
+    }
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -184,29 +151,6 @@ def git_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return described.stdout.strip() or None
-
-
-def _unwritable(output: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"--output {output} can't be written: {error.strerror}; "
-        "choose another --output."
-    )
-
-
-def _check_same_plan(output: Path, finished: tuple[Run, ...], config: Config) -> None:
-    ours = plan(config)
-    for theirs in (plan(run.config) for run in finished):
-        if theirs == ours:
-            continue
-        here, there = asdict(ours), asdict(theirs)
-        differing = [name for name in here if here[name] != there[name]]
-        raise UsageError(
-            f"--output {output} holds runs of another plan: {theirs.digest()} with "
-            f"{', '.join(f'{name} {there[name]!r}' for name in differing)}; this one "
-            f"is {ours.digest()} with "
-            f"{', '.join(f'{name} {here[name]!r}' for name in differing)}. "
-            "Choose another --output."
-        )
 
 
 def _finite(value: Any) -> Any:

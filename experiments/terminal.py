@@ -1,6 +1,8 @@
 """What a comparison shows on the terminal: expected duration, progress, results."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean, stdev
 
 from rich.console import Console
@@ -60,6 +62,38 @@ def progress(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
     )
+
+
+class StudyProgress:
+    """What a study shows while it trains: runs done, the best so far, time left."""
+
+    def __init__(self, progress: Progress, phase: str, runs: int):
+        self._progress, self._phase, self._best = progress, phase, -math.inf
+        self._task = progress.add_task(phase, total=runs)
+
+    def advance(self, runs: float) -> None:
+        """So many more runs are done, or so large a share of one."""
+        self._progress.advance(self._task, runs)
+
+    def ended(self, run: Run) -> None:
+        """This run has ended."""
+        accuracy = run.epochs[-1].validation_accuracy
+        self._best = max(self._best, accuracy)
+        best = f"{self._phase} · best {self._best:.2%}"
+        self._progress.update(self._task, description=best)
+
+
+@contextmanager
+def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyProgress]:
+    """A bar that counts the runs of one phase of a study."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        yield StudyProgress(progress, phase, runs)
 
 
 def print_results(

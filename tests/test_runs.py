@@ -1,4 +1,4 @@
-"""Runs are recorded whole, found again, and never mixed with those of another plan."""
+"""Runs are recorded whole and found again."""
 
 import json
 import math
@@ -111,79 +111,6 @@ def test_read_refuses_a_repeated_run(tmp_path):
     runs.record(tmp_path, run)
     with pytest.raises(UsageError, match=f"line 2, .* repeats run {run.config_hash}"):
         runs.read(tmp_path)
-
-
-def test_hold_creates_the_directory_with_its_parents(tmp_path):
-    output = tmp_path / "some" / "where"
-    with runs.hold(output, synthetic_run().config) as finished:
-        assert finished == ()
-        assert output.is_dir()
-
-
-def test_hold_yields_the_finished_runs_of_the_same_plan(tmp_path):
-    run = synthetic_run("keras", seed=4)
-    with runs.hold(tmp_path, run.config):
-        runs.record(tmp_path, run)
-    with runs.hold(tmp_path, synthetic_run("ema", seed=9).config) as finished:
-        assert finished == (run,)
-
-
-def test_hold_refuses_another_plan_and_names_both(tmp_path):
-    there = synthetic_run(epochs=3, beta=0.9)
-    here = synthetic_run(epochs=7, beta=0.95)
-    runs.record(tmp_path, there)
-    with pytest.raises(UsageError) as caught:
-        with runs.hold(tmp_path, here.config):
-            pytest.fail("held")
-    assert str(caught.value) == (
-        f"--output {tmp_path} holds runs of another plan: "
-        f"{runs.plan(there.config).digest()} with beta 0.9, epochs 3; this one is "
-        f"{runs.plan(here.config).digest()} with beta 0.95, epochs 7. "
-        "Choose another --output."
-    )
-
-
-def test_hold_refuses_a_file(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("mine")
-    with pytest.raises(UsageError, match="file is a file; name a directory"):
-        with runs.hold(path, synthetic_run().config):
-            pytest.fail("held")
-    assert path.read_text() == "mine"
-
-
-def test_hold_refuses_what_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    output = tmp_path / "file" / "runs"
-    with pytest.raises(UsageError, match="can't be written: Not a directory; choose"):
-        with runs.hold(output, synthetic_run().config):
-            pytest.fail("held")
-
-
-def test_hold_refuses_a_second_writer_until_the_first_is_done(tmp_path):
-    config = synthetic_run().config
-    with runs.hold(tmp_path, config):
-        with pytest.raises(UsageError, match="is in use by another process; wait"):
-            with runs.hold(tmp_path, config):
-                pytest.fail("held twice")
-    with runs.hold(tmp_path, config):
-        pass
-
-
-def test_plan_differs_by_every_setting_but_arm_and_seed():
-    config = synthetic_run("sgd", 1).config
-    assert runs.plan(config) == runs.plan(replace(config, arm="keras", seed=8))
-    changes = {
-        "dataset": "cifar10",
-        "data_digest": "f" * 16,
-        "learning_rate": 0.02,
-        "beta": 0.8,
-        "batch_size": 32,
-        "epochs": 5,
-    }
-    assert changes.keys() | {"arm", "seed"} == vars(config).keys()
-    for name, value in changes.items():
-        assert runs.plan(config) != runs.plan(replace(config, **{name: value}))
 
 
 def test_environment_names_the_versions_that_are_installed():

@@ -1,0 +1,212 @@
+"""Where studies are run: configs in, recorded runs out, many trained as one program."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from rich.console import Console
+
+from experiments import data, runs, terminal
+from experiments.arms import Arm
+from experiments.config import Config
+from experiments.devices import on_all_devices
+from experiments.examples import Examples, Splits
+from experiments.grid import Outcome, compile_at_most, fit_grid
+from experiments.lanes import Point, Program
+from experiments.runs import Epoch, Run
+from experiments.schedules import SCHEDULES
+from experiments.scoring import Network
+
+_LANES = 16  # of one program where these are trained in step, on a GPU or TPU
+
+
+class Fold(NamedTuple):
+    """Indices of the training images: to train on, and to validate with."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """All that the runs of a study share; `finished` grows as they end."""
+
+    output: Path
+    dataset: data.Dataset
+    network: Network
+    arms: Mapping[str, Arm]
+    folds: Mapping[str, Fold]
+    console: Console
+    finished: dict[str, Run]  # by config hash
+    programs: dict[Any, tuple[Program, float]] = field(default_factory=dict)
+
+
+class _Kind(NamedTuple):
+    """What the runs of one program have in common."""
+
+    fold: str
+    transformation: Any
+    schedule: str
+    batch_size: int
+    epochs: int
+    test: bool
+
+
+def hold_out(dataset: data.Dataset) -> dict[str, Fold]:
+    """The fold of every run that names none: the last 20% validate, as in Keras."""
+    images = np.arange(len(dataset.train_labels))
+    kept = len(data.hold_out(dataset)[1])
+    return {"hold-out": Fold(images[:kept], images[kept:])}
+
+
+def run_all(laboratory: Laboratory, configs: Sequence[Config], phase: str) -> list[Run]:
+    """The runs of the configs, in their order; those not yet finished are done.
+
+    Every run starts from parameters and a state of its own, whatever ran before it.
+    Finished runs are recorded some at a time, as many as one program trains: an
+    interruption loses no more than these.
+
+    Args:
+      laboratory: where they run.
+      configs: may repeat and may differ in all but the data.
+      phase: what is being done, for the progress.
+
+    Raises:
+      UsageError: a config that no run can be trained with, or a full disk.
+    """
+    wanted = {config.digest(): config for config in configs}
+    missing = [c for key, c in wanted.items() if key not in laboratory.finished]
+    if missing:
+        with terminal.study_progress(laboratory.console, phase, len(missing)) as shown:
+            for run in _train(laboratory, missing, shown.advance):
+                laboratory.finished[run.config_hash] = run
+                shown.ended(run)
+    return [laboratory.finished[config.digest()] for config in configs]
+
+
+def _train(
+    laboratory: Laboratory,
+    configs: Sequence[Config],
+    advance: Callable[[float], None],
+) -> Iterator[Run]:
+    """Trains and records kind by kind; `advance` is told the share of a run done."""
+
+    def kind(config: Config) -> _Kind:
+        return _Kind(
+            config.fold,
+            laboratory.arms[config.arm].transformation,
+            config.schedule,
+            config.batch_size,
+            config.epochs,
+            config.test,
+        )
+
+    kinds = list(dict.fromkeys(map(kind, configs)))
+    ordered = sorted(configs, key=lambda config: kinds.index(kind(config)))
+    for fold, of_fold in groupby(ordered, key=lambda config: config.fold):
+        splits = _splits(laboratory, fold)
+        for common, group in groupby(of_fold, key=kind):
+            program, compile_seconds = _program(laboratory, common, splits)
+            own = list(group)
+            for first in range(0, len(own), program.lanes):
+                chunk = own[first : first + program.lanes]
+                finished = _fit(program, compile_seconds, chunk, splits, advance)
+                runs.record(laboratory.output, *finished)
+                yield from finished
+
+
+def _fit(
+    program: Program,
+    compile_seconds: float,
+    chunk: Sequence[Config],
+    splits: Splits,
+    advance: Callable[[float], None],
+) -> list[Run]:
+    """The runs of a few configs of one kind, trained together."""
+    epochs, test = chunk[0].epochs, chunk[0].test
+    points = [Point(c.learning_rate, c.beta, c.seed) for c in chunk]
+    start = time.perf_counter()
+    outcome = fit_grid(
+        program,
+        points,
+        splits,
+        epochs,
+        test=test,
+        on_epoch=lambda: advance(len(chunk) / epochs),
+    )
+    seconds = (time.perf_counter() - start) / len(chunk)
+    versions, commit = runs.environment(), runs.git_commit()
+    device = jax.devices()[0]
+    return [
+        Run(
+            config=config,
+            config_hash=config.digest(),
+            epochs=_epochs(outcome, lane),
+            test_loss=float(outcome.test.loss[lane]) if outcome.test else np.nan,
+            test_accuracy=float(outcome.test.accuracy[lane])
+            if outcome.test
+            else np.nan,
+            seconds=seconds,
+            seconds_with_compilation=seconds + compile_seconds,
+            images_per_second=outcome.images_per_second / len(chunk),
+            versions=versions,
+            device=f"{device.platform}: {device.device_kind}",
+            git_commit=commit,
+        )
+        for lane, config in enumerate(chunk)
+    ]
+
+
+def _epochs(outcome: Outcome, lane: int) -> tuple[Epoch, ...]:
+    columns = (*outcome.train, *outcome.validation)
+    rows = zip(*(column[lane] for column in columns), strict=True)
+    return tuple(Epoch(*map(float, row)) for row in rows)
+
+
+def _program(
+    laboratory: Laboratory, kind: _Kind, splits: Splits
+) -> tuple[Program, float]:
+    """The program of a kind, and the seconds of its compilation.
+
+    Folds of equal sizes share it, and so do all epochs where the rate is constant.
+    """
+    schedule = SCHEDULES[kind.schedule]
+    steps = kind.epochs * -(-len(splits.train.labels) // kind.batch_size)
+    sizes = len(splits.train.labels), len(splits.validation.labels)
+    changing = None if schedule.factor is None else (kind.schedule, steps)
+    key = kind.transformation, kind.batch_size, sizes, changing
+    if key not in laboratory.programs:
+
+        def transformation(learning_rate, beta) -> optax.GradientTransformation:
+            return kind.transformation(schedule.rate(learning_rate, steps), beta)
+
+        lanes = jax.device_count() if jax.default_backend() == "cpu" else _LANES
+        start = time.perf_counter()
+        program = compile_at_most(
+            transformation, lanes, splits, kind.batch_size, network=laboratory.network
+        )
+        laboratory.programs[key] = program, time.perf_counter() - start
+    return laboratory.programs[key]
+
+
+def _splits(laboratory: Laboratory, fold: str) -> Splits:
+    """What the runs of a fold read, on the devices."""
+    dataset, own = laboratory.dataset, laboratory.folds[fold]
+
+    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
+        return Examples(*on_all_devices((images, labels)))
+
+    return Splits(
+        *(
+            examples(dataset.train_images[chosen], dataset.train_labels[chosen])
+            for chosen in own
+        ),
+        test=examples(dataset.test_images, dataset.test_labels),
+        classes=dataset.classes,
+    )

@@ -1,0 +1,146 @@
+"""Configs become recorded runs, each the same whatever runs beside or before it."""
+
+import math
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+from laboratories import config, laboratory, small_dataset
+
+from experiments import laboratory as laboratories
+from experiments import mlp, runs
+from experiments.grid import compile_grid, fit_grid
+from experiments.laboratory import Fold, run_all
+from experiments.lanes import Point
+from experiments.schedules import SCHEDULES
+from optax_momentum import keras
+
+
+def figures(run):
+    """All that training made of a run."""
+    return run.epochs, run.test_accuracy
+
+
+def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
+    lab = laboratory(tmp_path)
+    wanted = [
+        config(arm="nesterov"),
+        config(seed=1004),
+        config(arm="nesterov", learning_rate=0.02),
+        config(arm="sgd", beta=0.0),
+    ]
+    got = run_all(lab, wanted, "tuning")
+    assert [run.config for run in got] == wanted
+    recorded = {run.config_hash: run for run in runs.read(tmp_path)}
+    for run in got:
+        assert run.config_hash == run.config.digest()
+        assert recorded[run.config_hash].epochs == run.epochs
+    assert len({run.epochs for run in got}) == 4
+
+
+def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
+    lab = laboratory(tmp_path)
+    (fold,) = lab.folds
+    (run,) = run_all(lab, [config(schedule="cosine", epochs=3)], "tuning")
+    splits = laboratories._splits(lab, fold)
+    steps = 3 * math.ceil(32 / 8)
+
+    def transformation(learning_rate, beta):
+        return keras(SCHEDULES["cosine"].rate(learning_rate, steps), beta)
+
+    points = [Point(0.07, 0.83, 1003)]
+    program = compile_grid(transformation, points, splits, 8, network=mlp)
+    outcome = fit_grid(program, points, splits, 3)
+    got = [epoch.validation_loss for epoch in run.epochs]
+    np.testing.assert_allclose(got, outcome.validation.loss[0], rtol=1e-5)
+
+
+def test_a_run_is_the_same_bits_alone_and_after_others(tmp_path):
+    """Neither parameters nor momentum leak from one run, or fold, into the next."""
+    one, two = (
+        Fold(np.arange(20) + 20 * i, np.arange(20) + 20 * (1 - i)) for i in (0, 1)
+    )
+    folds = {"1 of 2": one, "2 of 2": two}
+    (tmp_path / "alone").mkdir()
+    wanted = config(fold="2 of 2", test=True)
+    (alone,) = run_all(laboratory(tmp_path / "alone", folds), [wanted], "alone")
+    lab = laboratory(tmp_path, folds)
+    diverging = config(fold="1 of 2", learning_rate=1e30)
+    before = [config(fold="1 of 2"), diverging, config(seed=5), wanted]
+    *_, after = run_all(lab, before, "after others")
+    assert figures(after) == figures(alone)
+
+
+def test_test_split_is_read_only_where_the_config_says_so(tmp_path):
+    dataset = small_dataset()
+    lab = laboratory(tmp_path, dataset=dataset)
+    tuned, reported = run_all(lab, [config(), config(test=True)], "both")
+    assert math.isnan(tuned.test_accuracy) and math.isnan(tuned.test_loss)
+    assert 0 <= reported.test_accuracy <= 1 and math.isfinite(reported.test_loss)
+    assert tuned.epochs == reported.epochs
+    back = {run.config.test: run for run in runs.read(tmp_path)}
+    assert math.isnan(back[False].test_accuracy)
+    assert back[True].test_accuracy == pytest.approx(reported.test_accuracy)
+
+
+def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
+    lab = laboratory(tmp_path)
+    wanted = [config(seed=seed) for seed in range(5)]
+    done = run_all(lab, wanted[:3], "first")
+    trained = []
+    fit = laboratories._fit
+
+    def counted(program, compile_seconds, chunk, *rest):
+        trained.extend(chunk)
+        return fit(program, compile_seconds, chunk, *rest)
+
+    monkeypatch.setattr(laboratories, "_fit", counted)
+    assert run_all(lab, wanted, "all")[:3] == done
+    assert trained == wanted[3:]
+    assert run_all(lab, [wanted[1], wanted[1]], "again") == [done[1], done[1]]
+    assert trained == wanted[3:]
+
+
+def test_interruption_loses_no_run_that_has_finished(tmp_path, monkeypatch):
+    lab = laboratory(tmp_path)
+    fit, calls = laboratories._fit, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(*arguments)
+
+    monkeypatch.setattr(laboratories, "_fit", interrupted)
+    wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
+    with pytest.raises(KeyboardInterrupt):
+        run_all(lab, wanted, "interrupted")
+    assert [run.config for run in runs.read(tmp_path)] == wanted[: jax.device_count()]
+
+
+def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):
+    compiled = []
+    compile_at_most = laboratories.compile_at_most
+
+    def counted(*arguments, **keywords):
+        compiled.append(arguments)
+        return compile_at_most(*arguments, **keywords)
+
+    monkeypatch.setattr(laboratories, "compile_at_most", counted)
+    order = np.arange(40)
+    folds = {
+        str(i): Fold(np.roll(order, i)[:30], np.roll(order, i)[30:]) for i in (1, 2)
+    }
+    lab = laboratory(tmp_path, folds)
+    same = [
+        config(fold="1"),
+        config(fold="2", beta=0.5),
+        config(fold="2", arm="sgd", beta=0.0, epochs=1),
+    ]
+    run_all(lab, same, "same")
+    assert len(compiled) == 1
+    run_all(lab, [replace(same[0], batch_size=16)], "another batch size")
+    assert len(compiled) == 2
+    run_all(lab, [replace(same[0], schedule="cosine")], "another schedule")
+    assert len(compiled) == 3
