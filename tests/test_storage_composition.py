@@ -167,8 +167,8 @@ def test_state_that_all_devices_share_meets_gradients_that_they_do_not():
     _, state = transformation.update(g[0], transformation.init(g[0]))
 
     def step(g, state):
-        updates, state = transformation.update(g[0], state)
-        return jax.tree.map(lambda x: x[None], (updates, state.buffer))
+        stepped: Any = transformation.update(g[0], state)
+        return jax.tree.map(lambda x: x[None], (stepped[0], stepped[1].buffer))
 
     sharded = jax.shard_map(step, mesh=mesh, in_specs=(P("x"), P()), out_specs=P("x"))
     together = jax.jit(sharded)(g, state)
