@@ -1,17 +1,16 @@
 """SGD against momentum: the same seeds through every arm, then a report."""
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import jax
 import numpy as np
 from rich.console import Console
 
-from experiments import data, plan, report, runs, terminal
+from experiments import data, plan, report, runs, terminal, user_arms
 from experiments.arms import ARMS, STORAGES, Arm
+from experiments.command_line import repeating
 from experiments.config import Config, UsageError, check_at_least_one, check_step
 from experiments.devices import on_all_devices
 from experiments.examples import Examples, Splits
@@ -27,21 +26,28 @@ class Compare:
     OUTPUT already holds is not repeated.
     """
 
-    arms: Literal["momentum", "storage"] = "momentum"
-    """What to compare: SGD and momentum, the four arms; or
-    one momentum whose buffer is kept in float32, in
-    bfloat16 and in 8 bits."""
+    arms: str = "momentum"
+    """What to compare. momentum: SGD and momentum, the four
+    arms. storage: one momentum whose buffer is kept in
+    float32, in bfloat16 and in 8 bits. FILE.py:function:
+    the optimizers in the dictionary that this function of
+    the learning rate returns, each against the first."""
 
     dataset: str = "digits"
     """What to train on: digits (1,797 handwritten digits,
     built in); the name of an image-classification data
-    set of tensorflow-datasets, such as cifar10; or a path
-    that ends in .npz."""
+    set of tensorflow-datasets, such as cifar10; a path that
+    ends in .npz; or a folder of images, one subfolder a
+    class."""
 
     data_dir: Path | None = None
     """Directory where tensorflow-datasets has prepared its
     data sets; without it, TFDS_DATA_DIR or else
     ~/tensorflow_datasets."""
+
+    skip_broken: bool = False
+    """Leave out images of a folder that can't be read,
+    instead of stopping."""
 
     learning_rate: float = 0.01
     """Step size of the arms sgd, ema and keras, in
@@ -83,10 +89,13 @@ def compare(options: Compare, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
+    subject, arms, code = _chosen_arms(options.arms)
     if options.output is not None:
         plan.make_directory(options.output)  # or refuse it, before anything takes long
     console.print(f"Reading {options.dataset} …", markup=False, highlight=False)
-    dataset = data.load(options.dataset, options.data_dir)
+    dataset = data.load(
+        options.dataset, options.data_dir, skip_broken=options.skip_broken
+    )
     splits = split(dataset)
     if options.batch_size > len(splits.train.labels):
         raise UsageError(
@@ -103,9 +112,8 @@ def compare(options: Compare, console: Console) -> Path:
         batch_size=options.batch_size,
         epochs=options.epochs,
         seed=0,
+        code=code,
     )
-    arms = ARMS if options.arms == "momentum" else STORAGES
-    subject = "compare" if options.arms == "momentum" else "storage"
     held = plan.shared(settings)
     name = f"{subject}-{Path(dataset.name).stem}-{plan.digest(held)}"
     output = options.output or Path("runs") / name
@@ -127,13 +135,27 @@ def compare(options: Compare, console: Console) -> Path:
             train_images=len(splits.train.labels),
             validation_images=len(splits.validation.labels),
             test_images=len(splits.test.labels),
-            command=_command(options),
+            command=repeating("compare", options),
         )
         ordered = [done[config] for config in wanted]
         page = report.write(output, ordered, setting)
     terminal.print_results(console, ordered, setting.titles)
     console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
     return page
+
+
+def _chosen_arms(name: str) -> tuple[str, Mapping[str, Arm], str]:
+    """The subject of the comparison, its arms, and the digest of a user's code."""
+    if name == "momentum":
+        return "compare", ARMS, ""
+    if name == "storage":
+        return "storage", STORAGES, ""
+    if ":" not in name:
+        raise UsageError(
+            f"--arms {name}: it is neither momentum nor storage; for optimizers of "
+            "your own give FILE.py:function."
+        )
+    return "arms", *user_arms.arms("--arms", name)
 
 
 def split(dataset: data.Dataset) -> Splits:
@@ -187,12 +209,3 @@ def _run_all(
                 device=f"{device.platform}: {device.device_kind}",
                 git_commit=commit,
             )
-
-
-def _command(options: Compare) -> str:
-    """The command line that repeats the comparison."""
-    words = ["python", "-m", "experiments", "compare"]
-    for name, value in vars(options).items():
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)

@@ -2,12 +2,14 @@
 
 import hashlib
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from experiments import npz_reader, tfds_reader
+from experiments import folder_reader, npz_reader, tfds_reader
 from experiments.config import UsageError
 
 # Which images of an undivided data set are its test split. The seed is a constant, and
@@ -29,28 +31,39 @@ class Dataset(NamedTuple):
     test_images: np.ndarray  # uint8 [m, height, width, channels]
     test_labels: np.ndarray  # int32 [m]
     classes: int
+    class_names: tuple[str, ...] = ()  # where they are known; text of whoever wrote it
 
 
-def load(dataset: str, data_dir: Path | None) -> Dataset:
+def load(dataset: str, data_dir: Path | None, *, skip_broken: bool = False) -> Dataset:
     """Reads a data set whole into memory.
 
     Args:
       dataset: "digits", scikit-learn's 1,797 handwritten digits at 24x24x1; or a path
-        that ends in .npz (`npz_reader.read` says what it may hold); or the name of a
-        prepared image-classification data set of tensorflow-datasets, such as
-        "cifar10", with its configuration where it has some: "emnist/letters".
+        that ends in .npz (`npz_reader.read` says what it may hold); or the path of a
+        directory of images, with a separator in it: "./pets" (`folder_reader.read`); or
+        the name of a prepared image-classification data set of tensorflow-datasets,
+        such as "cifar10", with its configuration where it has some: "emnist/letters".
       data_dir: where tensorflow-datasets prepared it. None stands for the environment
         variable TFDS_DATA_DIR, and without that for ~/tensorflow_datasets.
+      skip_broken: whether images of a directory that can't be used are left out; if
+        there are any, the data set is refused otherwise.
 
     Returns:
-      The data set. An undivided one (digits, an .npz file of images and labels) gets a
+      The data set. An undivided one (digits, images and labels, one directory) gets a
       test split of 20%, stratified by label and always the same.
 
     Raises:
       UsageError: the data are missing, broken or unfit; the message says what to do.
     """
+    path = Path(os.path.expanduser(dataset))  # as it is where there is no such user
     is_file = dataset.endswith(".npz")
-    if data_dir is not None and (is_file or dataset == EMBEDDED):
+    is_folder = not is_file and _is_path(dataset) and os.path.isdir(path)
+    if skip_broken and not is_folder:
+        raise UsageError(
+            f"--skip-broken is about the images of a directory; --dataset {dataset} is "
+            "none. Leave it out, or name one, such as --dataset ./images."
+        )
+    if data_dir is not None and (is_file or is_folder or dataset == EMBEDDED):
         raise UsageError(
             f"--data-dir is where tensorflow-datasets keeps its data sets; --dataset "
             f"{dataset} is none of them. Leave --data-dir out, or name one of them, "
@@ -60,7 +73,9 @@ def load(dataset: str, data_dir: Path | None) -> Dataset:
     if dataset == EMBEDDED:
         return _checked(where, *_stratified_split(where, *_digits()))
     if is_file:
-        return _from_file(where, Path(dataset).expanduser())
+        return _from_file(where, path)
+    if is_folder:
+        return _from_folder(where, path, skip_broken)
     decoded = tfds_reader.read(dataset, data_dir)
     return _checked(where, decoded[:2], decoded[2:4], int(decoded.classes))
 
@@ -97,24 +112,61 @@ def _digits() -> Labelled:
     return images.repeat(3, axis=1).repeat(3, axis=2), labels
 
 
+def _is_path(dataset: str) -> bool:
+    """Whether it may be a path: a plain name is one of tensorflow-datasets."""
+    return dataset.startswith((".", "~")) or "/" in dataset or os.sep in dataset
+
+
 def _from_file(where: str, path: Path) -> Dataset:
     parts = npz_reader.read(path)
-    train, test = parts if len(parts) == 2 else _stratified_split(where, *parts[0])
+    divide = "supply x_train, y_train, x_test, y_test"
+    train, test = (
+        parts if len(parts) == 2 else _stratified_split(where, *parts[0], divide)
+    )
     dataset = _checked(where, train, test)._replace(name=path.name)
+    return _every_class_trained(
+        where,
+        dataset,
+        f"The classes are 0 to {dataset.classes - 1}, the largest label: shuffle a "
+        "file sorted by label, renumber labels with gaps, or add images of a rare "
+        "class.",
+    )
+
+
+def _from_folder(where: str, path: Path, skip_broken: bool) -> Dataset:
+    parts, names = folder_reader.read(path, skip_broken)
+    if len(parts) == 2:
+        (images, labels), test = parts
+        # They are in the order of their classes, and the last are held out.
+        order = np.random.default_rng(TEST_SEED).permutation(len(labels))
+        train = images[order], labels[order]
+    else:
+        divide = "divide them into train/ and test/"
+        train, test = _stratified_split(where, *parts[0], divide, names)
+    dataset = _checked(where, train, test, len(names))
+    dataset = dataset._replace(name=path.resolve().name, class_names=names)
+    return _every_class_trained(where, dataset, "Add images of it.")
+
+
+def _every_class_trained(where: str, dataset: Dataset, remedy: str) -> Dataset:
+    """The data set, unless the validation images are all that there is of a class."""
     present = set(hold_out(dataset)[1].tolist())
     missing = next((c for c in range(dataset.classes) if c not in present), None)
     if missing is not None:
         raise UsageError(
-            f"{where}: no image of class {missing} is left to train on, because the "
-            "last 20% of the training images are held out for validation. The classes "
-            f"are 0 to {dataset.classes - 1}, the largest label: shuffle a file sorted "
-            "by label, renumber labels with gaps, or add images of a rare class."
+            f"{where}: no image of {_named(missing, dataset.class_names)} is left to "
+            "train on, because the last 20% of the training images are held out for "
+            f"validation. {remedy}"
         )
     return dataset
 
 
 def _stratified_split(
-    where: str, images: np.ndarray, labels: np.ndarray
+    where: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    divide: str = "",
+    class_names: Sequence[str] = (),
 ) -> tuple[Labelled, Labelled]:
     """A training and a test part that have the classes in the same proportions."""
     from sklearn.model_selection import train_test_split  # slow to import
@@ -123,20 +175,24 @@ def _stratified_split(
     if counts.min() < 2:
         alone = counts.argmin()
         raise UsageError(
-            f"{where}: labels[{first[alone]}] is the only one of class "
-            f"{classes[alone]}, and the split into training and test images needs two. "
-            "Add one, or supply x_train, y_train, x_test, y_test."
+            f"{where}: image {first[alone]} is the only one of "
+            f"{_named(classes[alone], class_names)}, and the split into training and "
+            f"test images needs two. Add one, or {divide}."
         )
     if len(labels) * TEST_SHARE < len(classes):
         raise UsageError(
             f"{where}: 20% of {len(labels)} images are too few to test each of "
-            f"{len(classes)} classes. Supply x_train, y_train, x_test, y_test."
+            f"{len(classes)} classes. Add images, or {divide}."
         )
     indices = np.arange(len(labels))
     train, test = train_test_split(
         indices, test_size=TEST_SHARE, stratify=labels, random_state=TEST_SEED
     )
     return (images[train], labels[train]), (images[test], labels[test])
+
+
+def _named(label: int, class_names: Sequence[str]) -> str:
+    return f"class {class_names[label]!r}" if class_names else f"class {label}"
 
 
 def _checked(

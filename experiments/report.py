@@ -12,7 +12,7 @@ from markupsafe import Markup
 from experiments import plots
 from experiments.plan import digest, shared
 from experiments.runs import Run, provenance, to_json, write_atomically
-from experiments.statistics import Comparison, comparisons
+from experiments.statistics import PAIRS, Comparison, against_first, comparisons
 
 METRICS = (
     "test_accuracy",
@@ -80,7 +80,7 @@ def summary(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
         "dataset": plan["dataset"],
         "plan": {"hash": digest(plan), **plan},
         "arms": arms,
-        "comparisons": [each._asdict() for each in compared(runs)],
+        "comparisons": [each._asdict() for each in compared(runs, titles)],
     }
 
 
@@ -97,7 +97,7 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         percent="{:.2%}".format, points=points, value=value, verdict=verdict
     )
     arms = _by_arm(runs, setting.titles)
-    pairs = compared(runs)
+    pairs = compared(runs, setting.titles)
     return environment.get_template("report.html.jinja").render(
         setting=setting,
         plan=shared(runs[0].config),
@@ -124,12 +124,17 @@ def _by_arm(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, list[Ru
     return {arm: own for arm, own in arms.items() if own}
 
 
-def compared(runs: Sequence[Run]) -> tuple[Comparison, ...]:
-    """The comparisons of the arms' test accuracies, seed by seed."""
+def compared(runs: Sequence[Run], titles: Mapping[str, str]) -> tuple[Comparison, ...]:
+    """The comparisons of the arms' test accuracies, seed by seed.
+
+    Arms of a user's own are compared with the first, even where they have the names
+    of others; the order is that of `titles`.
+    """
     accuracies: dict[str, dict[int, float]] = {}
     for run in runs:
         accuracies.setdefault(run.config.arm, {})[run.config.seed] = run.test_accuracy
-    return comparisons(accuracies)
+    users_own = runs[0].config.code
+    return comparisons(accuracies, against_first([*titles]) if users_own else PAIRS)
 
 
 def _metric(run: Run, metric: str) -> float:

@@ -29,8 +29,10 @@ class Comparison(NamedTuple):
     winner: str | None  # None also where the interval contains 0
 
 
-# (first arm, second arm, the one thing in which they differ)
-PAIRS = (
+Pair = tuple[str, str, str]  # first arm, second arm, the one thing in which they differ
+
+# Of the arms that are known; of others see `against_first`.
+PAIRS: tuple[Pair, ...] = (
     ("ema", "sgd", "momentum, at the smaller settled step"),
     ("keras", "sgd_large_step", "momentum, at the larger settled step"),
     ("sgd_large_step", "sgd", "step size, without momentum"),
@@ -38,6 +40,14 @@ PAIRS = (
     ("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
     ("keras_int8", "keras", "storage: 8 bits instead of float32"),
 )
+
+
+def against_first(arms: Sequence[str]) -> tuple[Pair, ...]:
+    """Each arm with the first: for optimizers of which no more is known."""
+    baseline, *others = arms
+    return tuple(
+        (arm, baseline, f"optimizer: {arm} instead of {baseline}") for arm in others
+    )
 
 
 def mean_and_interval(values: Sequence[float]) -> Interval:
@@ -89,14 +99,17 @@ def compare(
     )
 
 
-def comparisons(values: Mapping[str, Mapping[int, float]]) -> tuple[Comparison, ...]:
-    """The comparisons of `PAIRS` for which both arms have values of one seed.
+def comparisons(
+    values: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair] = PAIRS
+) -> tuple[Comparison, ...]:
+    """The comparisons of those pairs for which both arms have values of one seed.
 
     Args:
       values: test accuracies by arm, then by seed.
+      pairs: which arms to compare.
     """
     return tuple(
         compare(first, second, isolates, values)
-        for first, second, isolates in PAIRS
+        for first, second, isolates in pairs
         if values.get(first, {}).keys() & values.get(second, {}).keys()
     )

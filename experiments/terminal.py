@@ -55,7 +55,7 @@ def announce(
 def progress(console: Console) -> Progress:
     """A bar that counts epochs and tells the time that remains."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("epochs"),
@@ -112,14 +112,14 @@ def print_results(
         accuracies = [run.test_accuracy for run in own]
         spread = f" ± {stdev(accuracies):.4f}" if seeds > 1 else ""
         table.add_row(
-            arm,
-            titles[arm],
+            escape(arm),
+            escape(titles[arm]),
             f"{fmean(accuracies):.4f}{spread}",
             report.value([run.test_loss for run in own]),
             f"{fmean(run.images_per_second for run in own):,.0f}",
         )
     console.print(table)
-    for each in report.compared(finished):
+    for each in report.compared(finished, titles):
         interval = ""
         if each.low is not None and each.high is not None:
             low, high = report.points(each.low), report.points(each.high)
@@ -128,6 +128,7 @@ def print_results(
             f"• {each.isolates}: {each.first} − {each.second} = "
             f"{report.points(each.mean)} points{interval}; "
             f"{report.verdict(each, titles)}.",
+            markup=False,
             highlight=False,
         )
 

@@ -81,8 +81,9 @@ def check_known(dataset: str) -> None:
     close = difflib.get_close_matches(name.lower(), ["digits", *known])
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     raise UsageError(
-        f"{dataset} is neither digits, nor a path that ends in .npz, nor a data set "
-        f"that tensorflow-datasets knows.{hint}"
+        f"{dataset} is neither digits, nor a path that ends in .npz, nor one of a "
+        "directory, such as ./images, nor a data set that tensorflow-datasets knows."
+        f"{hint}"
     )
 
 

@@ -204,7 +204,7 @@ def test_every_option_is_explained_with_its_default(capsys):
 def test_the_commands_are_named_to_who_names_none(command, capsys):
     assert main(command) == 2
     err = capsys.readouterr().err
-    assert err.startswith("error: Expected one of {compare, prepare, bench")
+    assert err.startswith("error: Expected one of {compare, sweep, crossval")
     assert err.count("\n") == 1
 
 

@@ -159,7 +159,7 @@ def test_divided_file_is_refused_when_test_images_have_another_shape(tmp_path: P
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1, 0, 7, 1, 0], r"labels\[3\] is the only one of class 7, .* needs two"),
+        ([0, 1, 0, 7, 1, 0], "image 3 is the only one of class 7, .* needs two. Add"),
         ([0, 1, 2, 0, 1, 2], "20% of 6 images are too few to test each of 3 classes"),
         ([0, 2] * 10, "no image of class 1 is left"),
     ],

@@ -9,6 +9,7 @@ from scipy import stats
 from experiments.arms import ARMS, STORAGES
 from experiments.statistics import (
     PAIRS,
+    against_first,
     compare,
     comparisons,
     mean_and_interval,
@@ -86,6 +87,16 @@ def test_comparisons_isolate_momentum_twice_and_step_size_twice():
 def test_comparisons_leave_out_pairs_that_were_not_run():
     (compared,) = comparisons({"sgd": {0: 0.5}, "ema": {0: 0.75}, "keras": {4: 0.5}})
     assert (compared.first, compared.second) == ("ema", "sgd")
+
+
+def test_optimizers_of_which_no_more_is_known_are_compared_with_the_first():
+    values = {"b": {0: 0.5, 1: 0.25}, "a": {0: 0.625, 1: 0.5}, "sgd": {1: 0.125}}
+    compared = comparisons(values, against_first(["b", "a", "sgd"]))
+    assert [each[:5] for each in compared] == [
+        ("a", "b", "optimizer: a instead of b", (0, 1), (0.125, 0.25)),
+        ("sgd", "b", "optimizer: sgd instead of b", (1,), (-0.125,)),
+    ]
+    assert against_first(["alone"]) == ()
 
 
 def test_pairs_are_arms():
