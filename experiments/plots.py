@@ -1,36 +1,15 @@
 """Learning curves of the arms: SVGs for the page, a PNG for anywhere else."""
 
-import io
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import partial
 
-import matplotlib
 import numpy as np
-from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.drawing import element, legend, picture, plain_axes, strokes
 from experiments.runs import Epoch, Run
-
-
-class Stroke(NamedTuple):
-    """How the line of an arm is drawn: CSS's words, which Matplotlib shares."""
-
-    colour: str
-    dash: str
-
-
-# Okabe and Ito's colours that keep a contrast of 3 : 1 on white and on near-black
-# alike; dashes tell neighbours apart in print and for any eye.
-STROKES = (
-    Stroke("#0072b2", "dashed"),
-    Stroke("#009e73", "solid"),
-    Stroke("#cc79a7", "dashed"),
-    Stroke("#d55e00", "solid"),
-)
 
 _PANELS = {
     "train_loss": "Training loss",
@@ -39,22 +18,6 @@ _PANELS = {
     "validation_accuracy": "Validation accuracy",
 }
 _SPLITS = ("train", "validation")
-_INK = "#1b1e23"
-# An ink that no drawing uses, to be found in an SVG and given to the page's own.
-_PAGE_INK = "#010203"
-_STYLE: dict[Any, Any] = {
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "svg.fonttype": "none",  # text stays text: selectable, in the page's own font
-    "text.parse_math": False,  # a name with dollar signs is a name
-}
-
-
-def strokes(arms: Iterable[str]) -> dict[str, Stroke]:
-    """The stroke of each arm, the same in every drawing of these arms in this order."""
-    return dict(zip(arms, cycle(STROKES), strict=False))
 
 
 def curves_svg(runs: Sequence[Run], titles: Mapping[str, str]) -> tuple[str, ...]:
@@ -67,23 +30,15 @@ def curves_svg(runs: Sequence[Run], titles: Mapping[str, str]) -> tuple[str, ...
       runs: of one plan, at least one.
       titles: the title of each arm, by key.
     """
-    elements = []
-    for field in _PANELS:
-        # The salt makes ids that are the same in every run and unique on the page.
-        with matplotlib.rc_context({**_STYLE, "svg.hashsalt": field}):
-            figure = Figure(figsize=(4.4, 3.1), layout="constrained")
-            _draw_panel(figure.subplots(), runs, titles, field, _PAGE_INK)
-            nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            file = io.StringIO()
-            figure.savefig(file, format="svg", transparent=True, metadata=nothing)
-        svg = file.getvalue()
-        svg = svg[svg.index("<svg ") :].replace(_PAGE_INK, "currentColor")
-        svg = re.sub(r'<g id="[a-z0-9_.]+">', "<g>", svg)
-        head, body = svg.split(">", 1)
-        name, described = _described(runs, titles, field)
-        description = f"<title>{escape(name)}</title><desc>{escape(described)}</desc>"
-        elements.append(f'{head} role="img">{description}{body}')
-    return tuple(elements)
+    return tuple(
+        element(
+            partial(_draw_alone, runs, titles, field),
+            (4.4, 3.1),
+            field,
+            *_described(runs, titles, field),
+        )
+        for field in _PANELS
+    )
 
 
 def curves_png(runs: Sequence[Run], titles: Mapping[str, str]) -> bytes:
@@ -93,25 +48,22 @@ def curves_png(runs: Sequence[Run], titles: Mapping[str, str]) -> bytes:
       runs: of one plan, at least one.
       titles: the title of each arm, by key, in the order of the legend.
     """
-    file = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(8.8, 6.4), layout="constrained")
-        grid = figure.subplots(2, 2)
-        for axes, field in zip(grid.flat, _PANELS, strict=True):
-            _draw_panel(axes, runs, titles, field, _INK)
-        figure.legend(
-            *grid[0, 0].get_legend_handles_labels(),
-            loc="outside upper center",
-            ncols=2,
-            frameon=False,
-            labelcolor=_INK,
-            handlelength=3,
-        )
-        # The drawing's font lacks most scripts, so a name outside ASCII is spelled out.
-        name = runs[0].config.dataset.encode("unicode_escape").decode()
-        figure.suptitle(name, x=0.008, ha="left", weight="bold", color=_INK)
-        figure.savefig(file, format="png", dpi=160, metadata={"Software": None})
-    return file.getvalue()
+    return picture(partial(_draw_all, runs, titles), (8.8, 6.4))
+
+
+def _draw_alone(
+    runs: Sequence[Run], titles: Mapping[str, str], field: str, canvas: Figure, ink: str
+) -> None:
+    _draw_panel(canvas.subplots(), runs, titles, field, ink)
+
+
+def _draw_all(
+    runs: Sequence[Run], titles: Mapping[str, str], canvas: Figure, ink: str
+) -> None:
+    grid = canvas.subplots(2, 2)
+    for axes, field in zip(grid.flat, _PANELS, strict=True):
+        _draw_panel(axes, runs, titles, field, ink)
+    legend(canvas, grid[0, 0], title=runs[0].config.dataset)
 
 
 def _draw_panel(
@@ -150,11 +102,8 @@ def _draw_panel(
             marker=dots,
             zorder=4 if stroke.dash == "dashed" else 3,  # gaps show what is below
         )
-    axes.set_title(_PANELS[field], loc="left", color=ink, size="medium", weight="bold")
-    axes.set_xlabel("Epoch", color=ink)
-    axes.tick_params(colors=ink, length=3, width=0.6)
-    axes.grid(color=ink, alpha=0.12, linewidth=0.6)
-    axes.spines[:].set(color=ink, linewidth=0.6)
+    axes.set(title=_PANELS[field], xlabel="Epoch")
+    plain_axes(axes, ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0.7, len(runs[0].epochs) + 0.3)
     _scale(axes, runs, field)
@@ -172,7 +121,6 @@ def _scale(axes: Axes, runs: Sequence[Run], field: str) -> None:
         axes.yaxis.set_major_formatter(lambda x, _: f"{100 * x:.4g}%")
     elif low > 0 and high > 100 * low:  # one arm would flatten all others
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")  # by default it writes in TeX
         axes.set_ylim(low / 1.2, high * 1.2)
         return
     margin = 0.05 * (high - low) or 0.01

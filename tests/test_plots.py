@@ -4,12 +4,11 @@ import io
 from xml.etree import ElementTree
 
 import matplotlib.image
-import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
 from synthetic import ACCURACY, TITLES, diverged, synthetic_comparison, synthetic_run
 
 from experiments import plots
+from experiments.drawing import strokes
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -17,13 +16,6 @@ SVG = "{http://www.w3.org/2000/svg}"
 def comparison(**settings):
     accuracies = {arm: [value, value + 0.01] for arm, value in ACCURACY.items()}
     return synthetic_comparison(accuracies, **settings)
-
-
-def luminance(colour):
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour
-    ]
-    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
 def strokes_in(svg, colour):
@@ -49,7 +41,7 @@ def test_curves_svg_is_four_named_elements_without_prolog():
 def test_curves_svg_draws_a_line_a_seed_and_their_mean():
     runs = comparison()
     for svg in plots.curves_svg(runs, TITLES):
-        for colour, _ in plots.strokes(TITLES).values():
+        for colour, _ in strokes(TITLES).values():
             assert strokes_in(svg, colour) == 3
 
 
@@ -114,11 +106,3 @@ def test_curves_png_is_a_picture_for_any_name(name):
     pixels = matplotlib.image.imread(io.BytesIO(picture), format="png")
     assert pixels.shape == (1024, 1408, 4)
     assert pixels[..., :3].std() > 0.05
-
-
-@pytest.mark.parametrize("stroke", plots.STROKES)
-def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
-    bright, dark = 1.05, luminance(to_rgb("#14161a")) + 0.05
-    own = luminance(to_rgb(stroke.colour)) + 0.05
-    assert bright / own > 3
-    assert own / dark > 3

@@ -1,0 +1,178 @@
+"""Looks at pages in a real browser: phone and desktop, light and dark.
+
+    uv run --with playwright==1.65.2 python tests/browser/check_pages.py
+
+Fails if a page complains in the console, asks for anything from elsewhere, overflows
+its window, or has a table that does not sort. Without pages named, it makes three.
+"""
+
+import argparse
+import sys
+import tempfile
+from itertools import product
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+
+WIDTHS = (360, 1440)
+SCHEMES = ("light", "dark")
+ORDER = """(table, column) => [...table.tBodies[0].rows].map(({cells}) => ({
+    row: [...cells].map((cell) => cell.textContent).join("|"),
+    text: cells[column].textContent,
+    number: cells[column].dataset.value,
+    missing: cells[column].classList.contains("missing"),
+}))"""
+OVERFLOWING = """() => [...document.querySelectorAll("body, body *")]
+    .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
+    .filter((each) => !each.closest(".scroll, svg"))
+    .map((each) => `<${each.localName} class="${each.className}">`).join(" ")"""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pages", nargs="*", type=Path)
+    parser.add_argument("--screenshots", type=Path, default=Path("runs/screenshots"))
+    parser.add_argument("--chromium", default="/usr/bin/chromium")
+    options = parser.parse_args()
+    options.screenshots.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        pages = options.pages or demonstrations(Path(directory) / "results")
+        browser = playwright.chromium.launch(executable_path=options.chromium)
+        failures = [
+            f"{path} at {width} px, {scheme}: {failure}"
+            for path, width, scheme in product(pages, WIDTHS, SCHEMES)
+            for failure in look(browser, path, width, scheme, options.screenshots)
+        ]
+        browser.close()
+    print("\n".join(failures) or f"{len(pages)} pages are as they should be")
+    return 1 if failures else 0
+
+
+def demonstrations(directory: Path) -> list[Path]:
+    """A study's page, a comparison's report and their index, with names that bite."""
+    from demonstration import NAMES, PAGE, SCRIPT
+    from synthetic import ACCURACY, TITLES, synthetic_comparison
+
+    from experiments import index, page_html, report
+
+    study, comparison, broken = (
+        directory / name for name in ("study", "comparison", f"#{NAMES[1]}")
+    )
+    for each in (study, comparison, broken):
+        each.mkdir(parents=True)
+    (broken / "summary.json").write_text("{}")
+    accuracies = {arm: [value, value + 0.01] for arm, value in ACCURACY.items()}
+    setting = report.Setting(
+        titles=TITLES,
+        equations={arm: "θ ← θ − α·m" for arm in TITLES},
+        train_images=40_000,
+        validation_images=10_000,
+        test_images=10_000,
+        command="python -m experiments compare",
+    )
+    runs = synthetic_comparison(accuracies, dataset=f"{SCRIPT.replace('/', '')}.npz")
+    return [
+        page_html.write(study, PAGE),
+        report.write(comparison, runs, setting),
+        index.write_index(directory),
+    ]
+
+
+def look(
+    browser: Browser, path: Path, width: int, scheme: str, screenshots: Path
+) -> list[str]:
+    """All that is wrong with a page in one window."""
+    wrong: list[str] = []
+    address = path.resolve().as_uri()
+
+    def only_itself(route: Route) -> None:
+        if route.request.url == address:
+            return route.continue_()
+        wrong.append(f"it asks for {route.request.url}")
+        route.abort()
+
+    page = browser.new_page(
+        viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
+    page.route("**/*", only_itself)
+    page.on("console", lambda said: wrong.append(f"console: {said.text[:200]}"))
+    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.goto(address)
+    name = f"{path.parent.name}-{path.stem}-{width}-{scheme}.png"
+    page.screenshot(path=screenshots / name, full_page=True)
+    wrong += overflow(page)
+    for details in page.locator("details").all():
+        details.locator("summary").click()
+        if not details.locator("table").is_visible():
+            wrong.append("a table behind a figure does not show")
+    wrong += overflow(page)
+    for table in page.locator("table:has(th button)").all():
+        wrong += sorting(table)
+    wrong += copying(page)
+    page.screenshot(path=screenshots / f"opened-{name}", full_page=True)
+    page.close()
+    return wrong
+
+
+def overflow(page: Page) -> list[str]:
+    """What reaches beyond the window; a table may, within its own container."""
+    root = page.locator("html")
+    inner, outer = root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
+    if inner <= outer:
+        return []
+    return [f"{inner} px wide, by {page.evaluate(OVERFLOWING)}"]
+
+
+def copying(page: Page) -> list[str]:
+    """Each button beside a program must copy it, and say so."""
+    buttons = page.locator("button.copy")
+    for button in buttons.all():
+        button.click()
+    try:
+        expect(buttons).to_have_text(["Copied"] * buttons.count())
+    except AssertionError:
+        return ["a button does not copy"]
+    return []
+
+
+def sorting(table: Locator) -> list[str]:
+    """Each heading, clicked, must sort; and, by the keyboard, turn the order round."""
+    wrong = []
+    for column, button in enumerate(table.locator("thead button").all()):
+        what = f"the column {button.text_content()!r}"
+        heading = table.locator("thead th").nth(column)
+        before = table.evaluate(ORDER, column)
+        button.click()
+        ascending = table.evaluate(ORDER, column)
+        if heading.get_attribute("aria-sort") != "ascending":
+            wrong.append(f"{what} doesn't say that it is sorted")
+        button.press("Enter")
+        descending = table.evaluate(ORDER, column)
+        if ascending != ordered(before, ascending):
+            wrong.append(f"{what} is not in order: {ascending}")
+        if descending != ordered(ascending, ascending, reverse=True):
+            wrong.append(f"{what} is not in the reverse order: {descending}")
+    return wrong
+
+
+def ordered(rows: list[dict], ascending: list[dict], reverse: bool = False) -> list:
+    """The rows as they should be: numbers, then text, then what is missing; stable.
+
+    The order of words is the browser's own: that of `ascending`, whatever it is.
+    """
+    numbers = [row for row in rows if row["number"] is not None]
+    rest = [row for row in rows if row["number"] is None]
+    texts = [row for row in rest if not row["missing"]]
+    missing = [row for row in rows if row["missing"]]
+    words = list(dict.fromkeys(row["text"] for row in ascending))
+    return [
+        *sorted(numbers, key=lambda row: float(row["number"]), reverse=reverse),
+        *sorted(texts, key=lambda row: words.index(row["text"]), reverse=reverse),
+        *missing,
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
