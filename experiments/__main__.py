@@ -1,12 +1,16 @@
-"""The commands: `python -m experiments compare`, `prepare`, `bench`, `conformance`."""
+"""The commands: `python -m experiments compare`, and those that `--help` lists."""
 
 import contextlib
 import difflib
+import inspect
 import io
+import operator
 import os
 import sys
+from collections.abc import Callable
+from functools import reduce
 from itertools import dropwhile, takewhile
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -17,32 +21,43 @@ from experiments.bench import Bench, bench
 from experiments.compare import Compare, compare
 from experiments.config import UsageError
 from experiments.conformance import Conformance, conformance
+from experiments.index import Index, index
 from experiments.prepare import Prepare, prepare
+from experiments.studies.batch_size import BatchSize, batch_size
+from experiments.studies.claims.study import Claims, claims
+from experiments.studies.crossval import Crossval, crossval
+from experiments.studies.lr_decay import LrDecay, lr_decay
+from experiments.studies.sweep import Sweep, sweep
+from experiments.studies.tune import Tune, tune
 
-Command = (
-    Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
-    | Annotated[Bench, tyro.conf.subcommand("bench")]
-    | Annotated[Conformance, tyro.conf.subcommand("conformance")]
-)
+# What a command takes, and what it does with that and the console.
+COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {
+    "compare": (Compare, compare),
+    "sweep": (Sweep, sweep),
+    "crossval": (Crossval, crossval),
+    "batch-size": (BatchSize, batch_size),
+    "lr-decay": (LrDecay, lr_decay),
+    "claims": (Claims, claims),
+    "tune": (Tune, tune),
+    "index": (Index, index),
+    "prepare": (Prepare, lambda options, _: prepare(options.name, options.data_dir)),
+    "bench": (Bench, lambda options, _: bench(options)),
+    "conformance": (Conformance, conformance),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    console = Console()
     try:
-        command, unknown = _parse(arguments)
+        options, unknown = _parse(arguments)
+        name, run = next(
+            (name, run)
+            for name, (kind, run) in COMMANDS.items()
+            if type(options) is kind
+        )
         if unknown:
-            raise UsageError(_unknown(unknown[0], command))
-        match command:
-            case Compare():
-                compare(command, console)
-            case Prepare():
-                prepare(command.name, command.data_dir)
-            case Bench():
-                bench(command)
-            case Conformance():
-                conformance(command, console)
+            raise UsageError(_unknown(unknown[0], name, options))
+        run(options, Console())
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,17 +67,27 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str] | None) -> tuple[Command, list[str]]:
-    """The command and the words that it doesn't know."""
+def _parse(arguments: list[str] | None) -> tuple[Any, list[str]]:
+    """The command's options and the words that it doesn't know."""
+    words = sys.argv[1:] if arguments is None else arguments
+    chosen = words[0] if words else None
+    subcommands = (
+        Annotated[
+            kind, tyro.conf.subcommand(name, description=_help(kind, name == chosen))
+        ]
+        for name, (kind, _) in COMMANDS.items()
+    )
+    command: Any = reduce(operator.or_, subcommands)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             return tyro.cli(
-                Command,
+                command,
                 args=arguments,
                 prog="python -m experiments",
                 description="Momentum SGD, measured.",
                 return_unknown_args=True,
+                config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -73,10 +98,15 @@ def _parse(arguments: list[str] | None) -> tuple[Command, list[str]]:
         raise UsageError(f"{' '.join(message)} Add --help for all options.") from None
 
 
-def _unknown(option: str, command: object) -> str:
+def _help(kind: type, whole: bool) -> str:
+    """The explanation of a command: its first sentence in the list of all."""
+    text = inspect.getdoc(kind) or ""
+    return text if whole else " ".join(text.split("\n\n")[0].split())
+
+
+def _unknown(option: str, name: str, options: object) -> str:
     """What to do about an option that the command doesn't have."""
-    name = type(command).__name__.lower()
-    known = [f"--{field.replace('_', '-')}" for field in vars(command)]
+    known = [f"--{field.replace('_', '-')}" for field in vars(options)]
     close = difflib.get_close_matches(option, known, n=1)
     guess = f"; did you mean {close[0]}?" if close else "."
     return (
