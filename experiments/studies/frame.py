@@ -11,7 +11,7 @@ from rich.console import Console
 
 from experiments import data, event_files, index, model, page_html, plan, user_model
 from experiments.arms import Arm
-from experiments.config import Config, check_at_least_one
+from experiments.config import Config, UsageError, check_at_least_one
 from experiments.laboratory import Fold, Laboratory, hold_out
 from experiments.page import Page
 from experiments.runs import Run
@@ -73,6 +73,11 @@ class StudyOptions:
             check_at_least_one("--epochs", self.epochs, "the passes over the data")
         if self.seeds is not None:
             check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
+            if self.seeds > TUNING_SEED:
+                raise UsageError(
+                    f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
+                    "seeds from there on are those of the tuning."
+                )
 
 
 def chosen(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:

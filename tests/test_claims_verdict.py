@@ -1,0 +1,94 @@
+"""The rule that decides the claims, on numbers made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments.studies.claims.verdict import (
+    Answer,
+    Measured,
+    Prediction,
+    answer,
+    answers,
+    counted,
+    difference,
+    ratio,
+    table,
+    verdict,
+)
+
+BELOW = Prediction("cost", "cost, momentum / SGD", "below", 1.0)
+ABOVE = Prediction("gain", "gain, momentum − SGD", "above", 0.0)
+
+
+def answered(*outcomes) -> list[Answer]:
+    return [Answer(BELOW, Measured(0.7, 0.6, 0.8, 5), each) for each in outcomes]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "low", "high", "outcome"),
+    [
+        (BELOW, 0.7, 0.9, "met"),
+        (BELOW, 1.1, 1.3, "contradicted"),
+        (BELOW, 0.9, 1.1, "open"),
+        (BELOW, 0.9, 1.0, "open"),
+        (ABOVE, 0.02, 0.3, "met"),
+        (ABOVE, -0.3, -0.02, "contradicted"),
+        (ABOVE, -0.1, 0.2, "open"),
+        (ABOVE, 0.0, 0.0, "open"),
+        (ABOVE, math.nan, math.nan, "open"),
+        (ABOVE, None, None, "open"),
+    ],
+)
+def test_a_prediction_is_met_only_by_its_whole_interval(prediction, low, high, outcome):
+    assert answer(prediction, Measured(0.5, low, high, 7)).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        (["met", "met", "met"], "holds"),
+        (["met", "open", "met"], "holds partly"),
+        (["contradicted", "met"], "holds partly"),
+        (["contradicted", "open"], "does not hold"),
+        (["open"], "does not hold"),
+    ],
+)
+def test_the_verdict_follows_its_rule(outcomes, expected):
+    assert verdict(answered(*outcomes)) == expected
+
+
+def test_the_count_leaves_out_what_there_is_none_of():
+    told = counted(answered("met", "open", "open"))
+    assert told == "1 of 3 predictions met, 2 open"
+    assert counted(answered("contradicted")) == (
+        "0 of 1 predictions met, 1 contradicted"
+    )
+
+
+def test_a_difference_is_paired():
+    rng = np.random.default_rng(5)
+    shared = 100 * rng.normal(size=40)  # what pairs have in common drops out
+    first = shared + 0.3 + 0.01 * rng.normal(size=40)
+    mean, low, high, n = difference(first, shared)
+    assert n == 40 and low is not None and high is not None
+    assert 0.29 < low < mean < high < 0.31
+    unpaired = difference(rng.permutation(first), shared)
+    assert unpaired.high is not None and unpaired.high > 1
+
+
+def test_a_ratio_is_the_geometric_mean_of_its_pairs():
+    mean, low, high, n = ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0])
+    assert (mean, n) == (pytest.approx(2.0), 3)
+    assert low is not None and high is not None
+    assert low * high == pytest.approx(4.0)  # even on a log axis
+
+
+def test_answers_read_what_json_makes_of_an_interval():
+    measured = {"cost": [0.7, 0.6, 0.8, 9], "gain": [None, None, None, 1]}
+    met, opened = answers((BELOW, ABOVE), measured)
+    assert (met.outcome, opened.outcome) == ("met", "open")
+    assert math.isnan(opened.measured.mean)
+    rows = table((met, opened)).rows
+    assert rows[0] == ("cost, momentum / SGD", "below 1", 0.7, 0.6, 0.8, 9, "met")
