@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.console import Console
 
-from experiments import subjects
+from experiments import subjects, templates
 from experiments.config import UsageError
 from experiments.peer_optimizer import peer
 from experiments.runs import environment, write_atomically
@@ -156,17 +155,8 @@ def render(
     versions: Mapping[str, str],
 ) -> str:
     """One of the two files; the page needs nothing else."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=template.endswith(".html.jinja"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(cell=in_words)
-    return environment.get_template(template).render(
-        groups=groups, systems=systems, versions=versions
-    )
+    values = {"groups": groups, "systems": systems, "versions": versions}
+    return templates.render(template, values, cell=in_words)
 
 
 def in_words(cell: Cell) -> str:

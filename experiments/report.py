@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from experiments import plots
 from experiments.plan import digest, shared
 from experiments.runs import Run, provenance, to_json, write_atomically
 from experiments.statistics import PAIRS, Comparison, against_first, comparisons
+from experiments.templates import render
 
 METRICS = (
     "test_accuracy",
@@ -51,8 +51,7 @@ def write(output: Path, runs: Sequence[Run], setting: Setting) -> Path:
     summarized = to_json(summary(runs, setting.titles), indent=2)
     write_atomically(output / "summary.json", f"{summarized}\n".encode())
     write_atomically(output / "curves.png", plots.curves_png(runs, setting.titles))
-    # A file name that isn't text in UTF-8 holds surrogates, which it can't encode.
-    write_atomically(path, page(runs, setting).encode(errors="backslashreplace"))
+    write_atomically(path, page(runs, setting).encode())
     return path
 
 
@@ -86,34 +85,32 @@ def summary(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, Any]:
 
 def page(runs: Sequence[Run], setting: Setting) -> str:
     """The report as one HTML page that needs nothing else; arguments as for `write`."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent="{:.2%}".format, points=points, value=value, verdict=verdict
-    )
     arms = _by_arm(runs, setting.titles)
     pairs = compared(runs, setting.titles)
-    return environment.get_template("report.html.jinja").render(
-        setting=setting,
-        plan=shared(runs[0].config),
-        plan_hash=digest(shared(runs[0].config)),
-        factor=1 / (1 - runs[0].config.beta),
-        arms=arms,
-        seeds=sorted({run.config.seed for run in runs}),
-        strokes=plots.strokes(setting.titles),
+    values = {
+        "setting": setting,
+        "plan": shared(runs[0].config),
+        "plan_hash": digest(shared(runs[0].config)),
+        "factor": 1 / (1 - runs[0].config.beta),
+        "arms": arms,
+        "seeds": sorted({run.config.seed for run in runs}),
+        "strokes": plots.strokes(setting.titles),
         # Our own drawing, with every name in it escaped: the only text let through.
-        curves=[Markup(svg) for svg in plots.curves_svg(runs, setting.titles)],
-        comparisons=pairs,
-        accuracy_axis=_axis(run.test_accuracy for run in runs),
-        difference_axis=_difference_axis(pairs),
-        provenance=provenance(runs),
-        mean=fmean,
-        deviation=stdev,
+        "curves": [Markup(svg) for svg in plots.curves_svg(runs, setting.titles)],
+        "comparisons": pairs,
+        "accuracy_axis": _axis(run.test_accuracy for run in runs),
+        "difference_axis": _difference_axis(pairs),
+        "provenance": provenance(runs),
+        "mean": fmean,
+        "deviation": stdev,
+    }
+    return render(
+        "report.html.jinja",
+        values,
+        percent="{:.2%}".format,
+        points=points,
+        value=value,
+        verdict=verdict,
     )
 
 

@@ -13,7 +13,7 @@ _SPELLED_OUT = {code: f"\\u{code:04x}" for code in _CONTROLS + _TURNS}
 
 
 def render(template: str, values: Mapping[str, Any], **filters: Callable) -> str:
-    """A page: values are escaped, and what can't be seen in them is spelled out.
+    """A page: in HTML values are escaped, and what can't be seen is spelled out.
 
     So are surrogates, as file names have where they aren't UTF-8: the page has none.
 
@@ -24,7 +24,7 @@ def render(template: str, values: Mapping[str, Any], **filters: Callable) -> str
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=template.endswith(".html.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
