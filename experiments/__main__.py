@@ -17,18 +17,18 @@ import tyro
 from platformdirs import user_cache_path
 from rich.console import Console
 
-from experiments.bench import Bench, bench
+from experiments.bench.command import Bench, bench
 from experiments.compare import Compare, compare
 from experiments.config import UsageError
 from experiments.conformance import Conformance, conformance
 from experiments.index import Index, index
 from experiments.prepare import Prepare, prepare
-from experiments.studies.batch_size import BatchSize, batch_size
+from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.claims.study import Claims, claims
-from experiments.studies.crossval import Crossval, crossval
-from experiments.studies.lr_decay import LrDecay, lr_decay
-from experiments.studies.sweep import Sweep, sweep
-from experiments.studies.tune import Tune, tune
+from experiments.studies.crossval.study import Crossval, crossval
+from experiments.studies.lr_decay.study import LrDecay, lr_decay
+from experiments.studies.sweep.study import Sweep, sweep
+from experiments.studies.tune.study import Tune, tune
 
 # What a command takes, and what it does with that and the console.
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {

@@ -15,8 +15,8 @@ from experiments import laboratory as laboratories
 from experiments import runs
 from experiments.config import UsageError
 from experiments.runs import Run
-from experiments.studies import batch_size as study
-from experiments.studies.batch_size import BatchSize, batch_size
+from experiments.studies.batch_size import study
+from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.frame import TUNING_SEED
 from experiments.studies.validation import best
 

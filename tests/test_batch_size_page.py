@@ -7,9 +7,9 @@ from synthetic import synthetic_run
 from validated_runs import validated
 
 from experiments import page_html
-from experiments.studies.batch_size_page import gains, page
-from experiments.studies.batch_size_rules import Cell, series
-from experiments.studies.batch_size_tables import Found, chosen
+from experiments.studies.batch_size.page import gains, page
+from experiments.studies.batch_size.rules import Cell, series
+from experiments.studies.batch_size.tables import Found, chosen
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 

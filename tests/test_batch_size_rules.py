@@ -5,7 +5,7 @@ import math
 import pytest
 
 from experiments.statistics import Interval
-from experiments.studies.batch_size_rules import begins, extended, series
+from experiments.studies.batch_size.rules import begins, extended, series
 
 UP, NONE, DOWN = (
     Interval(0.02, 0.01, 0.03),

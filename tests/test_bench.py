@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from experiments import bench_train, peer_process
+from experiments import peer_process
 from experiments.__main__ import main
+from experiments.bench import train as bench_train
 
 pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
 

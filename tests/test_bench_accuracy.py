@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import bench_accuracy, data, peer_process
+from experiments import data, peer_process
 from experiments.__main__ import main
+from experiments.bench import accuracy as bench_accuracy
 
 PEER = """
 import json, sys

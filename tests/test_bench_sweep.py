@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from experiments import bench_sweep, model, peer_process
+from experiments import model, peer_process
 from experiments.__main__ import main
+from experiments.bench import sweep as bench_sweep
 
 pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
 

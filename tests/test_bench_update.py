@@ -6,8 +6,10 @@ import sys
 import jax
 import pytest
 
-from experiments import bench_memory, bench_update, peer_process
+from experiments import peer_process
 from experiments.__main__ import main
+from experiments.bench import memory as bench_memory
+from experiments.bench import update as bench_update
 
 PEER = """
 import sys

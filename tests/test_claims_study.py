@@ -10,9 +10,9 @@ from rich.console import Console
 from experiments import drawing
 from experiments.config import UsageError
 from experiments.page import Page, Section
-from experiments.studies.claims import Claims, claims, study
+from experiments.studies.claims import study
 from experiments.studies.claims.budget import BUDGETS
-from experiments.studies.claims.study import Claim, the_claims
+from experiments.studies.claims.study import Claim, Claims, claims, the_claims
 from experiments.studies.claims.verdict import Prediction, difference
 
 pytestmark = pytest.mark.usefixtures("small_network")

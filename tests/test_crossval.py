@@ -17,8 +17,8 @@ from experiments import runs
 from experiments.config import UsageError
 from experiments.laboratory import run_all
 from experiments.runs import Run
-from experiments.studies.crossval import Crossval, crossval, validate
-from experiments.studies.folds import stratified
+from experiments.studies.crossval.folds import stratified
+from experiments.studies.crossval.study import Crossval, crossval, validate
 from experiments.studies.frame import TUNING_SEED, Opened
 from experiments.studies.settings import Setting, configured
 from experiments.studies.validation import best

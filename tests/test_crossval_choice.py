@@ -9,7 +9,7 @@ from synthetic import synthetic_run
 from validated_runs import on_folds
 
 from experiments.statistics import Interval
-from experiments.studies.fold_choice import (
+from experiments.studies.crossval.choice import (
     Estimate,
     best_of_betas,
     estimates,

@@ -8,9 +8,9 @@ from synthetic import synthetic_run
 from validated_runs import on_folds
 
 from experiments import page_html
-from experiments.studies.crossval_page import in_words, page
-from experiments.studies.crossval_tables import Found, betas
-from experiments.studies.fold_choice import Estimate
+from experiments.studies.crossval.choice import Estimate
+from experiments.studies.crossval.page import in_words, page
+from experiments.studies.crossval.tables import Found, betas
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.config import UsageError
-from experiments.studies.folds import nested, stratified
+from experiments.studies.crossval.folds import nested, stratified
 
 LABELS = np.random.default_rng(3).permutation(np.repeat([0, 1, 4], [31, 20, 11]))
 

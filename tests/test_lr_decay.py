@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import laboratory, page_html
 from experiments.config import UsageError
 from experiments.studies.frame import TUNING_SEED
-from experiments.studies.lr_decay import LrDecay, lr_decay
+from experiments.studies.lr_decay.study import LrDecay, lr_decay
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

@@ -7,14 +7,14 @@ from synthetic import diverged, synthetic_run
 
 from experiments import page_html
 from experiments.runs import Run
-from experiments.studies.lr_decay_cells import (
+from experiments.studies.lr_decay.cells import (
     Cell,
     best,
     every,
     extended,
     to_report,
 )
-from experiments.studies.lr_decay_found import (
+from experiments.studies.lr_decay.found import (
     CORRECTED,
     INSIDE_GAINS,
     SAME_RATE,
@@ -22,7 +22,7 @@ from experiments.studies.lr_decay_found import (
     Found,
     comparisons,
 )
-from experiments.studies.lr_decay_page import page
+from experiments.studies.lr_decay.page import page
 
 RATES = [0.13, 0.26, 0.52]
 SCHEDULES = ("constant", "step")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.studies.rate_drop import Drop, by_equation, measured
+from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
 
 DROP = Drop(0.37, factor=0.23, beta=0.83, curvature=0.71, at=11, steps=47)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.config import UsageError
-from experiments.studies.sampling import SAMPLERS, grid, sides, sobol
-from experiments.studies.space import (
+from experiments.studies.sweep.sampling import SAMPLERS, grid, sides, sobol
+from experiments.studies.sweep.space import (
     Axis,
     Side,
     Space,

@@ -11,7 +11,7 @@ from rich.console import Console
 from experiments import laboratory
 from experiments.config import UsageError
 from experiments.studies import frame
-from experiments.studies.sweep import Sweep, sweep
+from experiments.studies.sweep.study import Sweep, sweep
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

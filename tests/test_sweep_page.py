@@ -9,16 +9,16 @@ from synthetic import diverged, synthetic_run
 
 from experiments import page_html
 from experiments.page import Page
-from experiments.studies.space import Side, Space, Trial
-from experiments.studies.sweep_page import page
-from experiments.studies.sweep_plan import (
+from experiments.studies.sweep.page import page
+from experiments.studies.sweep.plan import (
     Budget,
     Round,
     first_round,
     next_round,
     trials,
 )
-from experiments.studies.sweep_results import Found, result
+from experiments.studies.sweep.results import Found, result
+from experiments.studies.sweep.space import Side, Space, Trial
 
 BUDGET = Budget(
     dataset="digits",

@@ -4,9 +4,7 @@ import pytest
 
 from experiments.config import Config, UsageError
 from experiments.studies.methods import METHODS
-from experiments.studies.space import Axis, Side, Trial
-from experiments.studies.sweep import Sweep
-from experiments.studies.sweep_plan import (
+from experiments.studies.sweep.plan import (
     BUDGETS,
     Budget,
     Round,
@@ -16,6 +14,8 @@ from experiments.studies.sweep_plan import (
     next_round,
     trials,
 )
+from experiments.studies.sweep.space import Axis, Side, Trial
+from experiments.studies.sweep.study import Sweep
 
 BUDGET = Budget(
     dataset="digits",

@@ -10,8 +10,7 @@ from synthetic import diverged, synthetic_run
 
 from experiments.config import UsageError
 from experiments.runs import Run
-from experiments.studies.space import Trial
-from experiments.studies.sweep_results import (
+from experiments.studies.sweep.results import (
     Result,
     best,
     best_so_far,
@@ -19,6 +18,7 @@ from experiments.studies.sweep_results import (
     result,
     slices,
 )
+from experiments.studies.sweep.space import Trial
 
 CLASSES = 10
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from experiments import data, laboratory, page_html
 from experiments.config import Config, UsageError
 from experiments.studies.frame import TUNING_SEED
-from experiments.studies.tune import Tune, fitting, tune
-from experiments.studies.tune_plan import BUDGETS
-from experiments.studies.tune_snippet import snippet
+from experiments.studies.tune.plan import BUDGETS
+from experiments.studies.tune.snippet import snippet
+from experiments.studies.tune.study import Tune, fitting, tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

@@ -8,10 +8,11 @@ from synthetic import diverged, synthetic_run
 
 from experiments import page_html
 from experiments.runs import Run
-from experiments.studies import sweep_plan, sweep_results
-from experiments.studies.space import Trial
-from experiments.studies.tune_page import page
-from experiments.studies.tune_plan import (
+from experiments.studies.sweep import plan as sweep_plan
+from experiments.studies.sweep import results as sweep_results
+from experiments.studies.sweep.space import Trial
+from experiments.studies.tune.page import page
+from experiments.studies.tune.plan import (
     BUDGETS,
     METHODS,
     Candidate,

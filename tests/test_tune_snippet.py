@@ -11,7 +11,7 @@ import pytest
 from experiments.config import Config
 from experiments.schedules import SCHEDULES
 from experiments.studies.methods import METHODS
-from experiments.studies.tune_snippet import snippet
+from experiments.studies.tune.snippet import snippet
 
 IMAGES, BATCH_SIZE = 1_149, 57  # 21 steps an epoch, the last of them smaller
 RATE, BETA = 0.0372, 0.8413

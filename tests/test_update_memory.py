@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from experiments.bench_update import compile_step
+from experiments.bench.update import compile_step
 from optax_momentum import heavy_ball, keras, nesterov, pack, qhm, sgd
 
 FLOAT32 = [jax.ShapeDtypeStruct((512, 1024), jnp.float32)] * 3

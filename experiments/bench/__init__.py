@@ -1,0 +1,1 @@
+"""Benchmarks: ours in turn with others, as ratios of medians taken in one run."""

@@ -1,0 +1,83 @@
+"""What the update needs in memory, as compiled: state, temporaries, what it reuses."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.bench import table
+from experiments.bench.update import compile_step
+from optax_momentum import pack, sgd, storage, unpack
+
+LEAVES, SHAPE = 16, (1024, 1024)
+BATCH_SIZE = 8  # so few that the activations of the training step hardly count
+
+PROGRAMS = {
+    "optax_momentum": sgd(0.01, 0.9),
+    "optax_momentum, float32()": sgd(0.01, 0.9, storage=storage.float32()),
+    "optax_momentum, bfloat16()": sgd(0.01, 0.9, storage=storage.bfloat16()),
+    "optax_momentum, int8()": sgd(0.01, 0.9, storage=storage.int8()),
+    "Optax": optax.sgd(0.01, 0.9),
+    "Optax, bfloat16": optax.sgd(0.01, 0.9, accumulator_dtype=jnp.bfloat16),
+}
+
+
+def bench_memory() -> None:
+    """Compiles the updates, prints JSON lines to stdout and a table to stderr."""
+    table.print_records("memory of the update, bytes a parameter", _measure())
+
+
+def _measure() -> Iterator[Mapping[str, object]]:
+    leaf = jax.ShapeDtypeStruct(SHAPE, jnp.float32)
+    tree = [leaf] * LEAVES
+    arrangements = {"": tree, ", packed": jax.eval_shape(pack, tree)}
+    for name, transformation in PROGRAMS.items():
+        for suffix, params in arrangements.items():
+            record = {"benchmark": "memory", "program": name + suffix}
+            yield record | memory(transformation, params)
+
+
+def memory(
+    transformation: optax.GradientTransformation, params: Any
+) -> dict[str, float]:
+    """Bytes a parameter of one compiled update that overwrites params and state.
+
+    Args:
+      transformation: makes the updates that are applied.
+      params: arrays, or their shapes and dtypes.
+    """
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    state = jax.eval_shape(transformation.init, params)
+    held = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
+    compiled = compile_step(transformation, params).memory_analysis()
+    trained = _training_step(transformation, params).memory_analysis()
+    return {
+        "state": round(held / count, 4),
+        "temporaries": round(compiled.temp_size_in_bytes / count, 4),
+        "of_a_training_step": round(trained.temp_size_in_bytes / count, 4),
+        "overwritten": round(compiled.alias_size_in_bytes / count, 4),
+    }
+
+
+def _training_step(transformation: optax.GradientTransformation, params: Any) -> Any:
+    """A compiled step that also makes its gradients, of layers of such parameters.
+
+    There the updates can take the place of the gradients, which live no longer.
+    """
+
+    def loss(params: Any, x: jax.Array) -> jax.Array:
+        for kernel in jax.tree.leaves(unpack(params)):
+            x = jnp.tanh(x @ kernel) @ kernel.T
+        return jnp.sum(x)
+
+    def step(params: Any, state: Any, x: jax.Array) -> tuple[Any, Any]:
+        updates, state = transformation.update(jax.grad(loss)(params, x), state, params)
+        return optax.apply_updates(params, updates), state
+
+    state = jax.eval_shape(transformation.init, params)
+    width = jax.tree.leaves(jax.eval_shape(unpack, params))[0].shape[0]
+    x = jax.ShapeDtypeStruct((BATCH_SIZE, width), jnp.float32)
+    return jax.jit(step, donate_argnums=(0, 1)).lower(params, state, x).compile()

@@ -1,0 +1,114 @@
+"""Training throughput: ours, in turn with Keras and PyTorch, and at other sizes."""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments import peer_process, train
+from experiments.arms import ARMS
+from experiments.bench import table
+from experiments.devices import device_mesh, on_all_devices
+from experiments.examples import Examples
+from experiments.peer_process import PeerProcess
+
+IMAGES = 8192  # random, 32x32x3, float32
+BATCH_SIZE = 64
+TURNS = 3
+CLASSES = 10
+OPERATIONS = 25.7e6  # of an image: the multiplications and additions of its products
+SIZES = [  # (times IMAGES, images a step): each beside the first by one of the two
+    (1, 64),
+    (2, 64),
+    (4, 64),
+    *((1, batch_size) for batch_size in (32, 128, 256, 512, 1024)),
+]
+
+
+def bench_train(python: Path | None) -> None:
+    """Measures, prints JSON lines to stdout and tables to stderr.
+
+    Raises:
+      UsageError: the peers' interpreter is missing or lacks their libraries.
+    """
+    with ExitStack() as stack:
+        peers = {}
+        if python is not None:  # first, as they may be refused
+            for program in ("train_keras.py", "train_pytorch.py"):
+                peer = peer_process.start(python, program, str(IMAGES))
+                peer = stack.enter_context(peer)
+                peers[peer.greeting] = _their_epoch(peer)
+        programs = {
+            f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
+            **peers,
+            "matrix products alone": _products(),
+        }
+        _compare("training throughput", programs, dict.fromkeys(programs, IMAGES))
+    names = {f"{n * IMAGES} images, {batch} a step": (n, batch) for n, batch in SIZES}
+    programs = {name: _our_epoch(n * IMAGES, b) for name, (n, b) in names.items()}
+    sizes = {name: n * IMAGES for name, (n, _) in names.items()}
+    _compare("ours, at other sizes", programs, sizes)
+
+
+def _compare(
+    title: str, programs: Mapping[str, Callable[[], float]], images: Mapping[str, int]
+) -> None:
+    """Measures epochs in turn and prints their images per second."""
+    seconds = table.seconds_in_turn(programs, TURNS)
+    rates = {name: [images[name] / s for s in own] for name, own in seconds.items()}
+    records = table.compared(rates, unit="images_per_second", benchmark="train")
+    table.print_records(title, records)
+
+
+def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
+    """One epoch of our training on every call; returns its seconds."""
+    rng = np.random.default_rng(0)
+    pixels = rng.random((images, 32, 32, 3), dtype=np.float32)
+    labels = rng.integers(0, CLASSES, images, dtype=np.int32)
+    examples = Examples(*on_all_devices((pixels, labels)))
+    transformation = ARMS["keras"].transformation(0.01, 0.9)
+    program = train.compile_epoch(transformation, examples, CLASSES, batch_size)
+    params = train.initial_params(examples, CLASSES, seed=0)
+    carry: Any = params, on_all_devices(transformation.init(params))
+    keys = (train.order_key(0, epoch) for epoch in range(1 + TURNS))
+
+    def epoch() -> float:
+        nonlocal carry
+        start = time.perf_counter()
+        *carry, _ = jax.block_until_ready(program(*carry, next(keys), examples))
+        return time.perf_counter() - start
+
+    return epoch
+
+
+def _their_epoch(peer: PeerProcess) -> Callable[[], float]:
+    """The same of a peer, which measures it itself."""
+    return lambda: float(peer.ask("epoch"))
+
+
+def _products() -> Callable[[], float]:
+    """What an epoch's arithmetic would take as large products, on all devices."""
+    size, repetitions = 1024, 8
+    matrices = jnp.ones((jax.device_count(), size, size)) / size
+    matrices = jax.device_put(
+        matrices, NamedSharding(device_mesh(), PartitionSpec("data"))
+    )
+
+    @jax.jit
+    def multiply(matrices: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, repetitions, lambda _, x: x @ matrices, matrices)
+
+    share = IMAGES * OPERATIONS / (2 * size**3 * repetitions * jax.device_count())
+
+    def epoch() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(multiply(matrices))
+        return share * (time.perf_counter() - start)
+
+    return epoch

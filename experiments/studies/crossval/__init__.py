@@ -1,0 +1,1 @@
+"""Beta, chosen by cross-validation."""

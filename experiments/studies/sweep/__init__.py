@@ -1,0 +1,1 @@
+"""The sweep: which learning rate and beta each method wants."""

@@ -1,0 +1,1 @@
+"""What to train one's own data with."""
