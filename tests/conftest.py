@@ -58,4 +58,4 @@ def small_network():
 @pytest.fixture
 def no_rest(monkeypatch):
     """Programs of a benchmark follow one another at once."""
-    monkeypatch.setattr("experiments.bench_table.REST", 0.0)
+    monkeypatch.setattr("experiments.bench.table.REST", 0.0)
