@@ -1,6 +1,6 @@
 "use strict";
 
-const words = new Intl.Collator(undefined, { numeric: true });
+const words = new Intl.Collator();
 
 // Numbers come before text, and what is missing last, in either direction.
 function rank(cell) {

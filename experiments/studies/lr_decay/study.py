@@ -98,7 +98,7 @@ class Budget(NamedTuple):
 ALL = tuple(SCHEDULES)
 BUDGETS = {
     "smoke": Budget("digits", 2, 3, 1, 64, 0.9, ("step",), (0.2, 0.4), 0),
-    "default": Budget("digits", 6, 10, 2, 64, 0.9, ALL, (0.1, 0.2, 0.4, 0.8), 1),
+    "default": Budget("digits", 6, 10, 1, 64, 0.9, ALL, (0.1, 0.2, 0.4, 0.8), 1),
     "paper": Budget("cifar10", 30, 10, 3, 64, 0.9, ALL, (0.05, 0.1, 0.2, 0.4, 0.8), 2),
 }
 
