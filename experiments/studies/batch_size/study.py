@@ -37,9 +37,9 @@ class BatchSize(StudyOptions):
     momentum's half-life in images instead of its beta.
 
     smoke: digits, 30 runs, less than a minute. default: digits, batch sizes 16 to 512,
-    160 runs, 5 minutes on two CPU cores. Expected: no difference at 16, and momentum
-    the better from 256 on, by 20 points at 512. paper: CIFAR-10, batch sizes 16 to
-    2,048, about 500 runs of 45 seconds, 6 hours on two CPU cores.
+    160 runs, 2 to 5 minutes on two CPU cores. Expected: no difference at 16, and
+    momentum the better from 256 on, by 20 points at 512. paper: CIFAR-10, batch sizes
+    16 to 2,048, about 500 runs of 45 seconds, 6 hours on two CPU cores.
     """
 
     batch_sizes: tuple[int, ...] | None = None

@@ -40,10 +40,10 @@ class Crossval(StudyOptions):
     each is then trained once a seed and read on the test images.
 
     smoke: digits, 30 runs, less than a minute. default: digits, 7 betas at 4 rates on 5
-    folds, 180 runs, 4 minutes on two CPU cores. Expected: beta 0.9, or 0.8 by the rule
-    of one standard error; on the test images +1.0 points over tuned SGD, of which the
-    interval contains 0. paper: the same on CIFAR-10, 180 runs of 45 seconds, 2.5 hours
-    on two CPU cores.
+    folds, 180 runs, 2 to 4 minutes on two CPU cores. Expected: beta 0.9, or 0.8 by the
+    rule of one standard error; on the test images +1.0 points over tuned SGD, of which
+    the interval contains 0. paper: the same on CIFAR-10, 180 runs of 45 seconds, 2.5
+    hours on two CPU cores.
     """
 
     betas: tuple[float, ...] | None = None
