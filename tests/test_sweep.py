@@ -1,12 +1,10 @@
 """The command `sweep`: what it runs, records, repeats and refuses."""
 
-import io
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from rich.console import Console
+from small_studies import printed, sixty_images
 
 from experiments import laboratory
 from experiments.config import UsageError
@@ -33,12 +31,8 @@ SMALL = Sweep(
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     """A sweep of a small data set."""
-    rng = np.random.default_rng(4)
-    labels = rng.permutation(60) % 3
-    images = (labels[:, None, None] * 80 + rng.integers(0, 60, (60, 24, 24))) % 256
     path = tmp_path_factory.mktemp("small") / "data.npz"
-    np.savez(path, images=images.astype(np.uint8), labels=labels)
-    return replace(SMALL, dataset=str(path))
+    return replace(SMALL, dataset=sixty_images(path))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +45,7 @@ def swept(options, tmp_path_factory):
 
 def run(options: Sweep, output) -> str:
     """What a sweep prints."""
-    console = Console(file=io.StringIO(), width=200)
-    sweep(replace(options, output=output), console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return printed(sweep, options, output)
 
 
 def records(output) -> list[dict]:

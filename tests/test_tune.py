@@ -1,12 +1,10 @@
 """The command `tune`: what it trains, keeps, recommends and refuses."""
 
-import io
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
-from rich.console import Console
+from small_studies import printed, sixty_images
 
 from experiments import data, laboratory, page_html
 from experiments.config import Config, UsageError
@@ -33,12 +31,8 @@ IMAGES = 38  # that are trained on
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     """A study of a small data set, whose name is none to be trusted."""
-    rng = np.random.default_rng(4)
-    labels = rng.permutation(60) % 3
-    images = (labels[:, None, None] * 80 + rng.integers(0, 60, (60, 24, 24))) % 256
     path = tmp_path_factory.mktemp("small") / "<b>$_{$.npz"
-    np.savez(path, images=images.astype(np.uint8), labels=labels)
-    return replace(SMALL, dataset=str(path))
+    return replace(SMALL, dataset=sixty_images(path))
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +45,7 @@ def finished(options, tmp_path_factory):
 
 def run(options: Tune, output) -> str:
     """What the study prints."""
-    console = Console(file=io.StringIO(), width=200)
-    tune(replace(options, output=output), console)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    return printed(tune, options, output)
 
 
 def configs(output, **settings) -> list[Config]:
