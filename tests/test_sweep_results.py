@@ -52,7 +52,8 @@ def test_the_best_trial_has_the_best_mean_accuracy_then_loss():
 
 def test_a_trial_that_diverged_is_never_the_best():
     lost, dead = diverged(run(0.99)), run(0.99)
-    stuck = dead.epochs[-1]._replace(train_loss=math.log(CLASSES) + 0.01)
+    guessing = math.log(CLASSES) + 0.01
+    stuck = dead.epochs[-1]._replace(train_loss=guessing, validation_loss=guessing)
     dead = replace(dead, epochs=(*dead.epochs[:-1], stuck))
     results = [tried(lost), tried(dead), tried(run(0.2))]
     assert [each.diverged for each in results] == [1, 1, 0]
@@ -64,7 +65,8 @@ def test_a_method_that_never_trained_is_told_in_one_line():
     with pytest.raises(UsageError) as error:
         best([tried(run(0.5)), tried(diverged(run(0.5)), method="nesterov")])
     assert str(error.value) == (
-        "a run of every trial of nesterov diverged: lower --effective-rate."
+        "every trial of nesterov has a run no better than guessing: change "
+        "--effective-rate, or take more --epochs."
     )
 
 

@@ -20,12 +20,13 @@ class Score(NamedTuple):
 def diverged(run: Run, classes: int) -> bool:
     """Whether the last epoch was no better than guessing, or not even finite.
 
-    The loss on the training images tells, because the one on others may exceed
-    guessing's, ln(classes), by undue certainty alone.
+    Both losses tell. The one on the images that it didn't train on may exceed
+    guessing's, ln(classes), by undue certainty alone; the one on the others is a mean
+    over the epoch, at whose beginning a short run has not learnt anything.
     """
     last = run.epochs[-1]
-    guessing = math.log(classes)
-    return not (last.train_loss < guessing and math.isfinite(last.validation_loss))
+    losses = last.train_loss, last.validation_loss
+    return not (all(map(math.isfinite, losses)) and min(losses) < math.log(classes))
 
 
 def score(run: Run, classes: int) -> Score:

@@ -53,7 +53,7 @@ class LrDecay(StudyOptions):
     equal trials, then compared on new seeds. Expected: momentum gains some points on
     SGD; its conventions differ hardly more than one of them from itself.
 
-    smoke: digits, one schedule, half a minute. default: digits, about 380 runs, under 5
+    smoke: digits, one schedule, half a minute. default: digits, about 320 runs, 3 to 5
     minutes on two CPU cores. paper: CIFAR-10, about 450 runs of 30 epochs, 17 hours on
     two CPU cores.
     """

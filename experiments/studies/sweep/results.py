@@ -73,7 +73,8 @@ def best(results: Sequence[Result]) -> dict[str, Result]:
     for method, own in found.items():
         if own.diverged:
             raise UsageError(
-                f"a run of every trial of {method} diverged: lower --effective-rate."
+                f"every trial of {method} has a run no better than guessing: "
+                "change --effective-rate, or take more --epochs."
             )
     return found
 
