@@ -93,7 +93,7 @@ MUTANTS = {
     "the buffer takes the gradients' dtype": [
         Edit(
             "momentum.py",
-            "store(storage, m, held, state.step, path)",
+            "store(storage, m, held, step, path)",
             "m.astype(u.dtype)",
         )
     ],
@@ -145,9 +145,10 @@ def passes(edits) -> bool:
                 )
             path.write_text(source.replace(edit.old, edit.new))
         # -P keeps the library beside this file off the path, else found before ours.
-        command = [sys.executable, "-P", "-m", "pytest", "-xqp", "no:cacheprovider"]
+        # One process: of several, one that fails stops the others as if interrupted.
+        words = "-P -m pytest -x -q --numprocesses=0 -p no:cacheprovider"
         finished = subprocess.run(
-            [*command, *TESTS],
+            [sys.executable, *words.split(), *TESTS],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": directory},
             capture_output=True,
