@@ -192,6 +192,10 @@ def publish(
         event_files.write_events(output, runs)
     index.write_index(output.parent)
     console.print(page.summary, markup=False, highlight=False)
+    if options.preset != "paper":
+        console.print(
+            f"At full size: {page.study} --preset paper; its --help says what it takes."
+        )
     console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     return path
 
