@@ -24,5 +24,5 @@ def sixty_images(path: Path) -> str:
 def printed(study: Callable, options: StudyOptions, output: Path) -> str:
     """What a study prints that writes into `output`."""
     file = io.StringIO()
-    study(replace(options, output=output), Console(file=file, width=200))
+    study(replace(options, output=output), Console(file=file, width=10_000))
     return file.getvalue()

@@ -1,6 +1,5 @@
 """The study `batch-size`: equal trials for every arm, tuned before it is compared."""
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import small_images
-from rich.console import Console
+from small_studies import printed
 
 from experiments import laboratory as laboratories
 from experiments import runs
@@ -45,10 +44,7 @@ class Finished(NamedTuple):
 
 def run(options: BatchSize, path: Path, output: Path) -> str:
     """What a study of the small images prints."""
-    text = io.StringIO()
-    options = replace(options, dataset=str(path), output=output)
-    batch_size(options, Console(file=text, width=10_000))
-    return text.getvalue()
+    return printed(batch_size, replace(options, dataset=str(path)), output)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The study `crossval`: nothing leaks between folds, and nothing is repeated."""
 
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 import small_images
 from laboratories import config, laboratory, small_dataset
-from rich.console import Console
+from small_studies import printed
 
 from experiments import laboratory as laboratories
 from experiments import runs
@@ -51,10 +50,7 @@ class Finished(NamedTuple):
 
 def run(options: Crossval, path: Path, output: Path) -> str:
     """What a cross-validation of the small images prints."""
-    text = io.StringIO()
-    options = replace(options, dataset=str(path), output=output)
-    crossval(options, Console(file=text, width=10_000))
-    return text.getvalue()
+    return printed(crossval, replace(options, dataset=str(path)), output)
 
 
 @pytest.fixture(scope="module")

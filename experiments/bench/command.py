@@ -31,8 +31,8 @@ class Bench:
     many one after another: of the tutorial's CNN, and of a small MLP on 8x8 pixels.
     Medians of three turns.
 
-    memory: bytes a parameter that the compiled update needs: the state, temporaries,
-    and the share of params and state that it overwrites.
+    memory: bytes a parameter that the compiled update needs: the state, temporaries
+    (also of a training step), and the share of params and state that it overwrites.
 
     accuracy: seconds to the validation accuracy with which the tutorial's Keras run on
     CIFAR-10 ends, compilation included, with a learning rate and beta that a sweep on

@@ -1,6 +1,5 @@
 """What every study does before its first run and after its last one."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -198,17 +197,3 @@ def publish(
         )
     console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     return path
-
-
-def command(study: str, options: object) -> str:
-    """The command line that repeats a study."""
-    words = ["python", "-m", "experiments", study]
-    for name, value in vars(options).items():
-        flag = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        elif value is not None and value is not False:
-            words += [flag, str(value)]
-    return shlex.join(words)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.config import Config, UsageError, check_at_least_one
 from experiments.laboratory import run_all
 from experiments.runs import Run
@@ -19,7 +20,6 @@ from experiments.studies.frame import (
     Opened,
     StudyOptions,
     chosen,
-    command,
     opened,
     publish,
 )
@@ -129,7 +129,7 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         compared = compare(study, choice, range(budget.seeds))
         found = Found(ways, tuned, choice, compared, left_out, classes)
         runs = list(study.laboratory.finished.values())
-        told = page(found, study.plan, runs, command("batch-size", options))
+        told = page(found, study.plan, runs, repeating("batch-size", options))
         return publish(options, told, study, runs)
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.page import Page, Section, Table
 from experiments.plan import digest
 from experiments.studies.claims import (
@@ -35,7 +36,6 @@ from experiments.studies.frame import (
     Opened,
     StudyOptions,
     chosen,
-    command,
     opened,
     publish,
 )
@@ -130,7 +130,7 @@ def claims(options: Claims, console: Console) -> Path:
             if key not in done:
                 console.print(f"Measuring: momentum {claim.says} …", highlight=False)
                 done[key] = record.write(study, key, claim.measure(study, budget))
-        page = _page(the_four, done, study, command("claims", options))
+        page = _page(the_four, done, study, repeating("claims", options))
         return publish(options, page, study, list(study.laboratory.finished.values()))
 
 

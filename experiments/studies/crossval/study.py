@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.config import UsageError, check_at_least_one
 from experiments.laboratory import Fold, run_all
 from experiments.runs import Run
@@ -20,7 +21,6 @@ from experiments.studies.frame import (
     Opened,
     StudyOptions,
     chosen,
-    command,
     opened,
     publish,
     read,
@@ -121,7 +121,7 @@ def crossval(options: Crossval, console: Console) -> Path:
         study = study._replace(base=replace(study.base, batch_size=budget.batch_size))
         found = _find(study, budget, outer, inner)
         runs = list(study.laboratory.finished.values())
-        told = page(found, study.plan, runs, command("crossval", options))
+        told = page(found, study.plan, runs, repeating("crossval", options))
         return publish(options, told, study, runs)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.config import (
     Config,
     UsageError,
@@ -26,7 +27,6 @@ from experiments.studies.frame import (
     Opened,
     StudyOptions,
     chosen,
-    command,
     opened,
     publish,
 )
@@ -119,7 +119,7 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
         cells = to_report(best(tuning, classes))
         compared = _run(study, budget, cells, range(budget.seeds), "comparing", True)
         told = page(
-            Found(study.plan, tuning, compared, classes), command("lr-decay", options)
+            Found(study.plan, tuning, compared, classes), repeating("lr-decay", options)
         )
         return publish(options, told, study, list(study.laboratory.finished.values()))
 

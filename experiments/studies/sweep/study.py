@@ -10,6 +10,7 @@ from typing import Literal
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.config import Config, UsageError
 from experiments.laboratory import Laboratory, run_all
 from experiments.studies import frame
@@ -105,7 +106,7 @@ def sweep(options: Sweep, console: Console) -> Path:
         }
         classes = laboratory.dataset.classes
         found = Found(budget, rounds, results, final, classes)
-        page = sweep_page.page(found, study.plan, frame.command("sweep", options))
+        page = sweep_page.page(found, study.plan, repeating("sweep", options))
         return frame.publish(options, page, study, found.runs)
 
 

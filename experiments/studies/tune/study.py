@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.command_line import repeating
 from experiments.config import Config, UsageError
 from experiments.data import Dataset
 from experiments.laboratory import hold_out, run_all
@@ -87,7 +88,7 @@ def tune(options: Tune, console: Console) -> Path:
     arms = {method: every_method.METHODS[method].arm for method in METHODS}
     with frame.opened(options, "tune", budget, arms, console, dataset=dataset) as study:
         found = _find(study, budget)
-        page = tune_page.page(found, study.plan, frame.command("tune", options))
+        page = tune_page.page(found, study.plan, repeating("tune", options))
         return frame.publish(options, page, study, found.runs)
 
 
