@@ -22,6 +22,7 @@ from experiments.compare import Compare, compare
 from experiments.config import UsageError
 from experiments.conformance import Conformance, conformance
 from experiments.index import Index, index
+from experiments.interruption import Stopped
 from experiments.prepare import Prepare, prepare
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.claims.study import Claims, claims
@@ -61,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        return 128 + stop.signal
     except KeyboardInterrupt:
         print("stopped; finished runs are kept.", file=sys.stderr)
         return 130

@@ -1,20 +1,28 @@
 """SGD against momentum: the same seeds through every arm, then a report."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import jax
-import numpy as np
 from rich.console import Console
 
-from experiments import data, plan, report, runs, terminal, user_arms
+from experiments import canary, data, plan, report, runs, terminal, user_arms
 from experiments.arms import ARMS, STORAGES, Arm
+from experiments.checkpoints import Checkpoints, checkpoints_of
 from experiments.command_line import repeating
-from experiments.config import Config, UsageError, check_at_least_one, check_step
-from experiments.devices import on_all_devices
-from experiments.examples import Examples, Splits
-from experiments.train import Program, compile_program, fit
+from experiments.config import (
+    Config,
+    Nonfinite,
+    UsageError,
+    check_at_least_one,
+    check_save_every,
+    check_step,
+)
+from experiments.examples import Splits
+from experiments.fit import Program, compile_program, fit
+from experiments.splits import split
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,15 @@ class Compare:
     """Runs of each arm, with seeds 0, 1, ...; two are the
     least for an interval."""
 
+    nonfinite: Nonfinite = "stop"
+    """What to do about a step whose gradient or result is
+    not finite. stop: end, and say at which step and in
+    which leaf. skip: leave the step out and count it.
+    record: train on, as the arm itself would."""
+
+    save_every: float = 30.0
+    """Seconds between the checkpoints of a run."""
+
     output: Path | None = None
     """Directory of the results, made if it isn't there;
     without it, one under runs/ that is named after the
@@ -80,6 +97,7 @@ class Compare:
         check_at_least_one("--batch-size", self.batch_size, "the images of a step")
         check_at_least_one("--epochs", self.epochs, "the passes over the data")
         check_at_least_one("--seeds", self.seeds, "the runs of each arm")
+        check_save_every(self.save_every)
 
 
 def compare(options: Compare, console: Console) -> Path:
@@ -113,6 +131,7 @@ def compare(options: Compare, console: Console) -> Path:
         epochs=options.epochs,
         seed=0,
         code=code,
+        nonfinite=options.nonfinite,
     )
     held = plan.shared(settings)
     name = f"{subject}-{Path(dataset.name).stem}-{plan.digest(held)}"
@@ -126,8 +145,11 @@ def compare(options: Compare, console: Console) -> Path:
         done = {run.config: run for run in finished if run.config in wanted}
         missing = [config for config in wanted if config not in done]
         terminal.announce(console, len(done), missing, splits.train.images.shape)
-        for run in _run_all(missing, arms, splits, console):
+        tell = partial(terminal.say, console)
+        keep = partial(checkpoints_of, output, every=options.save_every, tell=tell)
+        for run, checkpoints in _run_all(missing, arms, splits, console, keep):
             runs.record(output, run)
+            checkpoints.discard()
             done[run.config] = run
         setting = report.Setting(
             titles={key: arm.title for key, arm in arms.items()},
@@ -158,27 +180,20 @@ def _chosen_arms(name: str) -> tuple[str, Mapping[str, Arm], str]:
     return "arms", *user_arms.arms("--arms", name)
 
 
-def split(dataset: data.Dataset) -> Splits:
-    """The three splits on the device, as bytes: they are scaled batch by batch."""
-    *train, validation_images, validation_labels = data.hold_out(dataset)
-
-    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
-        return Examples(*on_all_devices((images, labels)))
-
-    return Splits(
-        train=examples(*train),
-        validation=examples(validation_images, validation_labels),
-        test=examples(dataset.test_images, dataset.test_labels),
-        classes=dataset.classes,
-    )
-
-
 def _run_all(
-    configs: list[Config], arms: Mapping[str, Arm], splits: Splits, console: Console
-) -> Iterator[runs.Run]:
-    """Each run as soon as it is finished; an arm is compiled once for all its seeds."""
+    configs: list[Config],
+    arms: Mapping[str, Arm],
+    splits: Splits,
+    console: Console,
+    keep: Callable[[list[Config]], Checkpoints],
+) -> Iterator[tuple[runs.Run, Checkpoints]]:
+    """Each run as soon as it is finished, and where it has been kept until then.
+
+    An arm is compiled once for all its seeds.
+    """
     if not configs:
         return
+    checked = canary.check()
     versions, commit = runs.environment(), runs.git_commit()
     device = jax.devices()[0]
     programs: dict[str, Program] = {}
@@ -191,12 +206,14 @@ def _run_all(
                 transformation = make(config.learning_rate, config.beta)
                 programs = {
                     config.arm: compile_program(
-                        transformation, splits, config.batch_size
+                        transformation, splits, config.batch_size, config.nonfinite
                     )
                 }
-            program = programs[config.arm]
-            outcome = fit(program, splits, config, lambda: progress.advance(task))
-            yield runs.Run(
+            program, checkpoints = programs[config.arm], keep([config])
+            outcome = fit(
+                program, splits, config, checkpoints, lambda: progress.advance(task)
+            )
+            run = runs.Run(
                 config=config,
                 config_hash=config.digest(),
                 epochs=outcome.epochs,
@@ -205,7 +222,11 @@ def _run_all(
                 seconds=outcome.seconds,
                 seconds_with_compilation=outcome.seconds + program.compile_seconds,
                 images_per_second=outcome.images_per_second,
+                skipped_steps=outcome.skipped_steps,
+                resumed=outcome.resumed,
+                canary=checked._asdict(),
                 versions=versions,
                 device=f"{device.platform}: {device.device_kind}",
                 git_commit=commit,
             )
+            yield run, checkpoints

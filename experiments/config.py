@@ -4,6 +4,12 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from typing import Literal
+
+# What is done about a step whose gradient, or whose result, is not finite. record: it
+# is taken, and its NaN stands in the record: that a rate diverges is a result. skip: it
+# is left out, whole, and counted. stop: the run ends before it.
+Nonfinite = Literal["stop", "skip", "record"]
 
 
 class UsageError(Exception):
@@ -26,6 +32,7 @@ class Config:
     network: str = "cnn"  # or FILE.py:function of the user's
     code: str = ""  # digests of files that the user named, of network and arms
     fold: str = "hold-out"  # which images it is trained on and validated with
+    nonfinite: Nonfinite = "record"  # what is done about a gradient that is not
     test: bool = True  # whether the test images are read, after the last epoch
 
     def digest(self) -> str:
@@ -38,6 +45,15 @@ def check_at_least_one(option: str, value: int, what: str) -> None:
     """Raises `UsageError` for a count below 1."""
     if value < 1:
         raise UsageError(f"{option} must be at least 1, got {value}: {what}.")
+
+
+def check_save_every(seconds: float) -> None:
+    """Raises `UsageError` for what is no time between two checkpoints."""
+    if not 0 <= seconds < math.inf:
+        raise UsageError(
+            f"--save-every must be at least 0 and finite, got {seconds}: the seconds "
+            "between the checkpoints of a run."
+        )
 
 
 def check_step(learning_rate: float, beta: float) -> None:

@@ -3,16 +3,19 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from experiments import model
+from experiments.checkpoints import Checkpoints
 from experiments.config import UsageError, check_at_least_one, check_step
+from experiments.course import Course, Training, follow
 from experiments.examples import Splits
 from experiments.lanes import Point, Program, Transformation, as_arrays, compile_lanes
 from experiments.scoring import Network, Score
+from experiments.train import Underway, steps_of
 
 
 class Outcome(NamedTuple):
@@ -22,6 +25,8 @@ class Outcome(NamedTuple):
     validation: Score  # [points, epochs]
     test: Score | None  # [points], after the last epoch, where asked for
     images_per_second: float  # of all runs together, and of the training epochs alone
+    seconds: float  # of everything, but for compilation
+    resumed: int  # how often the runs were taken up from a checkpoint
 
 
 def compile_grid(
@@ -99,11 +104,12 @@ def fit_grid(
     epochs: int,
     *,
     test: bool = False,
+    checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Trains all points and validates after each epoch; `test` scores that split too.
 
-    A run starts from the parameters and sees the images in the order that `train.fit`
+    A run starts from the parameters and sees the images in the order that `fit.fit`
     gives its seed, and takes the same steps but for rounding, its learning rate and
     beta being float32. No lane changes a bit of another, not even by NaN.
 
@@ -113,47 +119,59 @@ def fit_grid(
       splits: what all runs read; only `test` reads the test split.
       epochs: passes of each run over the training images.
       test: whether to score the test split after the last epoch.
+      checkpoints: where the runs are kept meanwhile, of no more points than
+        `program.lanes`.
       on_epoch: called after each epoch of `program.lanes` runs.
 
     Raises:
       UsageError: the points are not a grid, or there are no epochs.
+      Stopped: by a signal.
     """
     _check(points)
     check_at_least_one("--epochs", epochs, "it is the passes over the training images")
-    fitted = []
+    start = time.perf_counter()
+    fitted, courses = [], []
     for first in range(0, len(points), program.lanes):
         chunk = points[first : first + program.lanes]
-        fitted.append(_fit_chunk(program, chunk, splits, epochs, test, on_epoch))
-    scores, seconds = zip(*fitted, strict=True)
-    joined = jax.tree.map(lambda *chunks: np.concatenate(chunks), *scores)
+        training = _training(program, chunk, splits)
+        course = follow(training, epochs, checkpoints, on_epoch)
+        fitted.append(_scores(program, course, splits, len(chunk), test))
+        courses.append(course)
+    joined = jax.tree.map(lambda *chunks: np.concatenate(chunks), *fitted)
     images = len(points) * epochs * len(splits.train.labels)
-    return Outcome(*joined, images_per_second=images / sum(seconds))
+    rate = images / sum(course.seconds for course in courses)
+    resumed = max(course.resumed for course in courses)
+    train, validation, tested = joined
+    seconds = time.perf_counter() - start
+    return Outcome(train, validation, tested, rate, seconds, resumed)
 
 
-def _fit_chunk(
-    program: Program,
-    points: Sequence[Point],
-    splits: Splits,
-    epochs: int,
-    test: bool,
-    on_epoch: Callable[[], None],
-) -> tuple[tuple[Score, Score, Score | None], float]:
-    """Train, validation and test scores of the points, and seconds of training."""
+def _training(program: Program, points: Sequence[Point], splits: Splits) -> Training:
+    """The program with these points, for `follow`; repetitions fill it."""
     filling = [points[-1]] * (program.filled - len(points))
     lanes = as_arrays([*points, *filling])
-    params, state = program.start(lanes)
-    curves, seconds = [], 0.0
-    for epoch in range(epochs):
-        start = time.perf_counter()
-        params, state, trained = jax.block_until_ready(
-            program.train_epoch(lanes, params, state, np.int32(epoch), splits.train)
-        )
-        seconds += time.perf_counter() - start
-        curves.append((trained, program.validate(params, splits.validation)))
-        on_epoch()
-    joined = jax.tree.map(lambda *epochs: np.stack(epochs, axis=-1), *curves)
-    scores = (*joined, program.score(params, splits.test) if test else None)
-    return jax.tree.map(lambda x: np.asarray(x)[: len(points)], scores), seconds
+
+    def advance(underway: Underway, epoch: int, first: int, last: int) -> Underway:
+        numbers = map(np.int32, (epoch, first, last))
+        return program.advance(lanes, underway, *numbers, splits.train)
+
+    return Training(
+        begin=lambda: program.start(lanes),
+        advance=advance,
+        validate=lambda params: program.validate(params, splits.validation),
+        steps=steps_of(splits.train, program.batch_size),
+        images=len(splits.train.labels),
+    )
+
+
+def _scores(
+    program: Program, course: Course, splits: Splits, points: int, test: bool
+) -> tuple[Score, Score, Score | None]:
+    """Train, validation and test scores, the filling left out."""
+    curves: Any = [course.curves[:, field, :points].T for field in range(4)]
+    of_test = program.score(course.underway.params, splits.test) if test else None
+    tested = jax.tree.map(lambda x: np.asarray(x)[:points], of_test)
+    return Score(*curves[:2]), Score(*curves[2:]), tested
 
 
 def _check(points: Sequence[Point]) -> None:

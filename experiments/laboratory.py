@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from experiments import data, runs, terminal
 from experiments.arms import Arm
+from experiments.canary import Canary
+from experiments.checkpoints import Checkpoints, checkpoints_of
 from experiments.config import Config
 from experiments.devices import on_all_devices
 from experiments.examples import Examples, Splits
@@ -44,7 +47,14 @@ class Laboratory:
     folds: Mapping[str, Fold]
     console: Console
     finished: dict[str, Run]  # by config hash
+    canary: Canary
+    save_every: float = 30.0  # seconds between the checkpoints of a run
     programs: dict[Any, tuple[Program, float]] = field(default_factory=dict)
+
+    def checkpoints(self, chunk: Sequence[Config]) -> Checkpoints:
+        """Where runs that are trained together are kept until they are recorded."""
+        tell = partial(terminal.say, self.console)
+        return checkpoints_of(self.output, chunk, self.save_every, tell)
 
 
 class _Kind(NamedTuple):
@@ -69,8 +79,8 @@ def run_all(laboratory: Laboratory, configs: Sequence[Config], phase: str) -> li
     """The runs of the configs, in their order; those not yet finished are done.
 
     Every run starts from parameters and a state of its own, whatever ran before it.
-    Finished runs are recorded some at a time, as many as one program trains: an
-    interruption loses no more than these.
+    Finished runs are recorded some at a time, as many as one program trains; until then
+    these are kept in checkpoints.
 
     Args:
       laboratory: where they run.
@@ -116,31 +126,30 @@ def _train(
             own = list(group)
             for first in range(0, len(own), program.lanes):
                 chunk = own[first : first + program.lanes]
-                finished = _fit(program, compile_seconds, chunk, splits, advance)
+                checkpoints = laboratory.checkpoints(chunk)
+                outcome = fit_grid(
+                    program,
+                    [Point(c.learning_rate, c.beta, c.seed) for c in chunk],
+                    splits,
+                    common.epochs,
+                    test=common.test,
+                    checkpoints=checkpoints,
+                    on_epoch=partial(advance, len(chunk) / common.epochs),
+                )
+                finished = _runs(laboratory, chunk, outcome, compile_seconds)
                 runs.record(laboratory.output, *finished)
+                checkpoints.discard()
                 yield from finished
 
 
-def _fit(
-    program: Program,
-    compile_seconds: float,
+def _runs(
+    laboratory: Laboratory,
     chunk: Sequence[Config],
-    splits: Splits,
-    advance: Callable[[float], None],
+    outcome: Outcome,
+    compile_seconds: float,
 ) -> list[Run]:
-    """The runs of a few configs of one kind, trained together."""
-    epochs, test = chunk[0].epochs, chunk[0].test
-    points = [Point(c.learning_rate, c.beta, c.seed) for c in chunk]
-    start = time.perf_counter()
-    outcome = fit_grid(
-        program,
-        points,
-        splits,
-        epochs,
-        test=test,
-        on_epoch=lambda: advance(len(chunk) / epochs),
-    )
-    seconds = (time.perf_counter() - start) / len(chunk)
+    """The records of runs that were trained together, each with its share of time."""
+    seconds = outcome.seconds / len(chunk)
     versions, commit = runs.environment(), runs.git_commit()
     device = jax.devices()[0]
     return [
@@ -155,6 +164,9 @@ def _fit(
             seconds=seconds,
             seconds_with_compilation=seconds + compile_seconds,
             images_per_second=outcome.images_per_second / len(chunk),
+            skipped_steps=0,
+            resumed=outcome.resumed,
+            canary=laboratory.canary._asdict(),
             versions=versions,
             device=f"{device.platform}: {device.device_kind}",
             git_commit=commit,

@@ -17,8 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import model, train
 from experiments.devices import device_mesh, slice_size
-from experiments.examples import Examples, Splits, in_batches
+from experiments.examples import Examples, Splits
 from experiments.scoring import Network, Score, score_apart
+from experiments.train import Underway
 
 Transformation = Callable[[Any, Any], optax.GradientTransformation]
 
@@ -37,10 +38,12 @@ class Point(NamedTuple):
 class Program(NamedTuple):
     """The training of some lanes at a time, compiled once for all points."""
 
-    start: Callable[..., Any]  # points ↦ params, state
-    train_epoch: Callable[..., Any]  # points, params, state, epoch, train ↦ …, Score
+    start: Callable[..., Underway]  # points ↦ a run a lane
+    # Points, runs, epoch, its first step and the one not taken any more, train ↦ runs.
+    advance: Callable[..., Underway]
     validate: Callable[..., Score]  # params, validation ↦ Score [lanes]
     score: Callable[..., Score]  # the same of any split, compiled when it is called
+    batch_size: int  # images a step of one run
     lanes: int  # asked for
     filled: int  # lanes, and repetitions that give every device as many
     memory: int  # bytes that XLA says it needs, of all devices together
@@ -71,27 +74,27 @@ def compile_lanes(
     filled = -(-lanes // groups) * groups
     mesh = device_mesh(groups)
 
-    def initial(point: Point) -> tuple[model.Params, optax.OptState]:
-        seed = point.seed
-        params = train.initial_params(splits.train, splits.classes, seed, network)
-        return params, transformation(point.learning_rate, point.beta).init(params)
+    def begin(point: Point) -> Underway:
+        own = transformation(point.learning_rate, point.beta)
+        return train.begin(own, splits.train, splits.classes, point.seed, network)
 
     def score(params: model.Params, split: Examples) -> Score:
         of_lane = partial(score_apart, network=network)
-        return _each_lane(mesh, of_lane, (params,), split)
+        return _each_lane(mesh, of_lane, (params,), (split,))
 
     points = as_arrays([Point(0.01, 0.9, 0)] * filled)
     by_lane = NamedSharding(mesh, _LANES)
-    start = jax.jit(jax.vmap(initial), out_shardings=by_lane).lower(points)
-    params, state = start.out_info
-    epoch = partial(_train_epoch, network, transformation, batch_size, mesh)
-    train_epoch = jax.jit(epoch, donate_argnums=(1, 2))
-    arguments = (points, params, state, np.int32(0), splits.train)
-    compiled = train_epoch.lower(*arguments).compile()
+    start = jax.jit(jax.vmap(begin), out_shardings=by_lane).lower(points)
+    underway = start.out_info
+    advance = partial(_advance, network, transformation, batch_size, mesh)
+    numbers = np.zeros(3, np.int32)
+    advancing = jax.jit(advance, donate_argnums=1)
+    compiled = advancing.lower(points, underway, *numbers, splits.train).compile()
     scoring = jax.jit(score)
-    validate = scoring.lower(params, splits.validation).compile()
+    validate = scoring.lower(underway.params, splits.validation).compile()
     memory = max(map(_memory_of, (compiled, validate))) * devices
-    return Program(start.compile(), compiled, validate, scoring, lanes, filled, memory)
+    programs = start.compile(), compiled, validate, scoring
+    return Program(*programs, batch_size, lanes, filled, memory)
 
 
 def as_arrays(points: Sequence[Point]) -> Point:
@@ -99,47 +102,48 @@ def as_arrays(points: Sequence[Point]) -> Point:
     return Point._make(map(np.array, zip(*points, strict=True), _DTYPES))
 
 
-def _train_epoch(
+def _advance(
     network: Network,
     transformation: Transformation,
     batch_size: int,
     mesh: Mesh,
     points: Point,
-    params: model.Params,
-    state: optax.OptState,
+    underway: Underway,
     epoch: Array,
+    first: Array,
+    last: Array,
     examples: Examples,
-) -> tuple[model.Params, optax.OptState, Score]:
-    """`train.steps` of every lane: every example once, in the order of its seed."""
+) -> Underway:
+    """`train.take_steps` of every lane: the images in the order of its seed."""
     sharing = mesh.shape["data"]
     size = slice_size(batch_size, sharing)
 
     def rows_of(point: Point) -> tuple[Array, Array]:
         key = train.order_key(point.seed, epoch)
-        order = jax.random.permutation(key, len(examples.labels))
-        return in_batches(order, batch_size, size * sharing)
+        return train.batch_rows(key, examples, batch_size, size * sharing)
 
     def of_lane(point: Point, *rest: Any) -> Any:
         own = transformation(point.learning_rate, point.beta)
-        return train.steps(network, own, size, *rest)
+        return train.take_steps(network, own, size, None, *rest)
 
-    lanes = points, params, state, jax.vmap(rows_of)(points)
+    lanes = points, underway, jax.vmap(rows_of)(points)
     by_row = PartitionSpec("lanes", None, "data")
-    return _each_lane(mesh, of_lane, lanes, examples, (*[_LANES] * 3, by_row))
+    shared = first, last, examples
+    return _each_lane(mesh, of_lane, lanes, shared, (_LANES, _LANES, by_row))
 
 
 def _each_lane(
     mesh: Mesh,
     function: Callable[..., Any],
     lanes: Any,
-    examples: Examples,
+    shared: Any,
     specs: Any = _LANES,
 ) -> Any:
-    """`function(*lane, examples)` of every lane, each device calling it for its own."""
+    """`function(*lane, *shared)` of every lane, each device calling it for its own."""
 
-    def on_device(lanes: Any, examples: Examples) -> Any:
+    def on_device(lanes: Any, shared: Any) -> Any:
         def call(lane: Any) -> Any:
-            return function(*lane, examples)
+            return function(*lane, *shared)
 
         one_after_another = jax.default_backend() == "cpu"
         return jax.lax.map(call, lanes) if one_after_another else jax.vmap(call)(lanes)
@@ -150,7 +154,7 @@ def _each_lane(
         in_specs=(specs, PartitionSpec()),
         out_specs=_LANES,
         check_vma=False,  # as in `train`
-    )(lanes, examples)
+    )(lanes, shared)
 
 
 def _memory_of(compiled: Any) -> int:

@@ -40,6 +40,9 @@ class Run:
     seconds: float  # training, validation and test; compilation excluded
     seconds_with_compilation: float
     images_per_second: float  # of the training epochs alone
+    skipped_steps: int  # left out, as `config.nonfinite` wants it
+    resumed: int  # how often it was taken up from a checkpoint
+    canary: dict[str, float]  # what `canary.check` found before it
     versions: dict[str, str]
     device: str
     git_commit: str | None

@@ -26,6 +26,11 @@ _IMAGES_PER_SECOND = 5000
 _COMPILE_SECONDS = 6
 
 
+def say(console: Console, line: str) -> None:
+    """A line of plain text, in one piece."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def announce(
     console: Console, done: int, missing: Sequence[Config], shape: tuple[int, ...]
 ) -> None:

@@ -1,8 +1,6 @@
-"""One training run: a step, an epoch of steps as one compiled scan, and `fit`."""
+"""Training: steps as one compiled loop that starts and ends wherever it is told."""
 
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,95 +13,71 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from experiments import model
-from experiments.config import Config
 from experiments.devices import device_mesh, on_all_devices, replicated, slice_size
-from experiments.examples import Examples, Splits, in_batches, sum_in_slices
-from experiments.runs import Epoch
-from experiments.scoring import Network, Score, score, weighted_sums
-
-TrainEpoch = Callable[..., tuple[model.Params, optax.OptState, Score]]
+from experiments.examples import Examples, in_batches, sum_in_slices
+from experiments.scoring import Network, Score, weighted_sums
 
 
-class Program(NamedTuple):
-    """One arm's training, compiled once and run with every seed."""
+class Underway(NamedTuple):
+    """What a step changes: with the seed, all that the next one depends on."""
 
-    transformation: optax.GradientTransformation
-    train_epoch: TrainEpoch
-    compile_seconds: float
-
-
-class Outcome(NamedTuple):
-    """What `fit` measured."""
-
-    epochs: tuple[Epoch, ...]
-    test: Score
-    seconds: float  # training, validation and test; compilation excluded
-    images_per_second: float  # of the training epochs alone
+    params: model.Params
+    state: Any  # of the transformation
+    sums: Score  # of loss and hits over the images of this epoch so far
 
 
-def compile_program(
-    transformation: optax.GradientTransformation, splits: Splits, batch_size: int
-) -> Program:
-    """Compiles an arm's epoch, and beside it the scoring that all arms share."""
-    start = time.perf_counter()
-    arguments = transformation, splits.train, splits.classes, batch_size
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        epoch = thread.submit(compile_epoch, *arguments)
-        params = initial_params(splits.train, splits.classes, seed=0)
-        for split in (splits.validation, splits.test):
-            jax.block_until_ready(score(params, split))
-    return Program(transformation, epoch.result(), time.perf_counter() - start)
+# Underway, the epoch's key, the first step and the one not taken any more, the images.
+Advance = Callable[[Underway, Array, ArrayLike, ArrayLike, Examples], Underway]
 
 
-def compile_epoch(
+def compile_steps(
     transformation: optax.GradientTransformation,
     train: Examples,
     classes: int,
     batch_size: int,
     network: Network = model,
-) -> TrainEpoch:
-    """One pass over `train` as one program, of (params, state, key, train).
+    halted: Callable[[optax.OptState], Array] | None = None,
+) -> Advance:
+    """Any number of steps of an epoch as one program.
 
-    It returns the next params and state, whose memory it takes over from the arguments,
-    and the mean `Score` of the batches, each before its own step.
+    Its arguments' memory it takes over. Each sum is of the batches before their own
+    steps. The order of the images is a pure function of the key, and a step's images
+    of that and its number: where an epoch is cut changes no bit.
+
+    Args:
+      transformation: steps with gradients of mean losses.
+      train: the images.
+      classes: of their labels.
+      batch_size: images a step; the epoch's last one may have fewer.
+      network: what is trained.
+      halted: true of a state after which no further step is taken.
     """
-    epoch = jax.jit(_train_epoch, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
-    draw = partial(initial_params, train, classes, network=network)
-    params = replicated(jax.eval_shape(draw, 0))
-    state = replicated(jax.eval_shape(transformation.init, params))
-    arguments = (params, state, order_key(0, 0), train)
-    return epoch.lower(network, transformation, batch_size, *arguments).compile()
+    steps = jax.jit(_advance, static_argnums=(0, 1, 2, 3), donate_argnums=4)
+    draw = partial(begin, transformation, train, classes, network=network)
+    underway = replicated(jax.eval_shape(draw, 0))
+    numbers = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+    arguments = (underway, order_key(0, 0), *numbers, train)
+    return steps.lower(
+        network, transformation, batch_size, halted, *arguments
+    ).compile()
 
 
-def fit(
-    program: Program,
-    splits: Splits,
-    config: Config,
-    on_epoch: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Trains for all epochs, validates after each, and reads the test split once.
+def begin(
+    transformation: optax.GradientTransformation,
+    train: Examples,
+    classes: int,
+    seed: ArrayLike,
+    network: Network = model,
+) -> Underway:
+    """A run before its first step."""
+    params = initial_params(train, classes, seed, network)
+    zeros = Score(jnp.zeros(()), jnp.zeros(()))
+    return Underway(params, *on_all_devices((transformation.init(params), zeros)))
 
-    The initial parameters and the order of the data are functions of the seed alone,
-    so that arms with equal seeds are paired.
-    """
-    start = time.perf_counter()
-    params = initial_params(splits.train, splits.classes, config.seed)
-    state = on_all_devices(program.transformation.init(params))
-    epochs, training_seconds = [], 0.0
-    for epoch in range(config.epochs):
-        key = order_key(config.seed, epoch)
-        epoch_start = time.perf_counter()
-        params, state, train = jax.block_until_ready(
-            program.train_epoch(params, state, key, splits.train)
-        )
-        training_seconds += time.perf_counter() - epoch_start
-        validation = score(params, splits.validation)
-        epochs.append(Epoch(*map(float, (*train, *validation))))
-        on_epoch()
-    test = jax.block_until_ready(score(params, splits.test))
-    seconds = time.perf_counter() - start
-    images = config.epochs * len(splits.train.labels)
-    return Outcome(tuple(epochs), test, seconds, images / training_seconds)
+
+def steps_of(examples: Examples, batch_size: int) -> int:
+    """Steps of an epoch."""
+    return -(-len(examples.labels) // batch_size)
 
 
 def initial_params(
@@ -122,57 +96,73 @@ def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
     return on_all_devices(key)
 
 
-def _train_epoch(
+def batch_rows(
+    key: Array, train: Examples, batch_size: int, multiple: int
+) -> tuple[Array, Array]:
+    """The images of every step of an epoch, each once: indices and weights."""
+    order = jax.random.permutation(key, len(train.labels))
+    return in_batches(order, batch_size, multiple)
+
+
+def _advance(
     network: Network,
     transformation: optax.GradientTransformation,
     batch_size: int,
-    params: model.Params,
-    state: optax.OptState,
+    halted: Callable[[optax.OptState], Array] | None,
+    underway: Underway,
     key: Array,
+    first: Array,
+    last: Array,
     train: Examples,
-) -> tuple[model.Params, optax.OptState, Score]:
-    """Every example once, in an order that is a pure function of the key."""
-    order = jax.random.permutation(key, len(train.labels))
+) -> Underway:
     size = slice_size(batch_size, jax.device_count())
-    rows = in_batches(order, batch_size, size * jax.device_count())
+    rows = batch_rows(key, train, batch_size, size * jax.device_count())
+    everywhere = PartitionSpec()
     all_steps = jax.shard_map(
-        partial(steps, network, transformation, size),
+        partial(take_steps, network, transformation, size, halted),
         mesh=device_mesh(),
-        in_specs=(
-            PartitionSpec(),
-            PartitionSpec(),
-            PartitionSpec(None, "data"),
-            PartitionSpec(),
-        ),
-        out_specs=PartitionSpec(),
+        in_specs=(everywhere, PartitionSpec(None, "data"), *[everywhere] * 3),
+        out_specs=everywhere,
         check_vma=False,  # it can't see that the gradients' sum is the same everywhere
     )
-    return all_steps(params, state, rows, train)
+    return all_steps(underway, rows, first, last, train)
 
 
-def steps(
+def take_steps(
     network: Network,
     transformation: optax.GradientTransformation,
     slice_size: int,
-    params: model.Params,
-    state: optax.OptState,
+    halted: Callable[[optax.OptState], Array] | None,
+    underway: Underway,
     rows: tuple[Array, Array],
+    first: Array,
+    last: Array,
     train: Examples,
-) -> tuple[model.Params, optax.OptState, Score]:
-    """A device's share of all steps: its part of each batch, and then the same step."""
+) -> Underway:
+    """A device's share of steps: its part of each batch, and then the same step."""
 
     def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
         return weighted_sums(network, params, train, *rows)
 
-    def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Score]:
-        params, state = carry
+    def step(carry: tuple[Array, Underway]) -> tuple[Array, Underway]:
+        number, (params, state, sums) = carry
+        own = jax.tree.map(
+            lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), rows
+        )
         of_slice = partial(jax.value_and_grad(loss_sum, has_aux=True), params)
-        sums = sum_in_slices(of_slice, rows, slice_size), jnp.sum(rows[1])
-        flat, unravel = ravel_pytree(sums)  # one exchange, not one for each array
-        ((loss, correct), gradients), count = unravel(jax.lax.psum(flat, "data"))
+        totals = sum_in_slices(of_slice, own, slice_size), jnp.sum(own[1])
+        flat, unravel = ravel_pytree(totals)  # one exchange, not one for each array
+        (score, gradients), count = unravel(jax.lax.psum(flat, "data"))
         gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, state = transformation.update(gradients, state, params)
-        return (optax.apply_updates(params, updates), state), Score(loss, correct)
+        stepped: Any = optax.apply_updates(params, updates)
+        sums = jax.tree.map(jnp.add, sums, Score(*score))
+        return number + 1, Underway(stepped, state, sums)
 
-    (params, state), sums = jax.lax.scan(step, (params, state), rows)
-    return params, state, Score(*(jnp.sum(x) / len(train.labels) for x in sums))
+    def goes_on(carry: tuple[Array, Underway]) -> Array:
+        number, (_, state, _) = carry
+        return number < last if halted is None else (number < last) & ~halted(state)
+
+    sums = jax.tree.map(lambda x: jnp.where(first == 0, 0.0, x), underway.sums)
+    carry = first, underway._replace(sums=sums)
+    return jax.lax.while_loop(goes_on, step, carry)[1]

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from experiments import data, mlp
 from experiments.arms import Arm
+from experiments.canary import Canary
 from experiments.config import Config
 from experiments.laboratory import Fold, Laboratory, hold_out
 from experiments.studies.methods import METHODS
@@ -48,6 +49,7 @@ def laboratory(
         {**hold_out(dataset), **(folds or {})},
         Console(file=io.StringIO()),
         {},
+        Canary(0.0, True, 0.0),
     )
 
 

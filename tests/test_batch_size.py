@@ -55,22 +55,22 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "batch-size"
-    fit, fitted = laboratories._fit, []
+    fit, fitted = laboratories.fit_grid, []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         if len(fitted) == 3:
             raise KeyboardInterrupt
         fitted.append(arguments)
-        return fit(*arguments)
+        return fit(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         small = study.BUDGETS["default"]._replace(extensions=2)
         patch.setitem(study.BUDGETS, "default", small)
-        patch.setattr(laboratories, "_fit", interrupted)
+        patch.setattr(laboratories, "fit_grid", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
         before = (output / "runs.jsonl").read_bytes()
-        patch.setattr(laboratories, "_fit", fit)
+        patch.setattr(laboratories, "fit_grid", fit)
         printed = run(SMALL, images, output)
         after = (output / "runs.jsonl").read_bytes()
         run(SMALL, images, output)

@@ -163,7 +163,7 @@ def test_arms_of_one_seed_start_alike(run, tmp_path):
     ("words", "message"),
     [
         (["--epoch", "3"], "compare has no option --epoch; did you mean --epochs?"),
-        (["--frobnicate"], "compare has no option --frobnicate. `python -m "),
+        (["--zigzag"], "compare has no option --zigzag. `python -m "),
         (["--epochs", "0"], "--epochs must be at least 1, got 0"),
         (["--epochs", "ten"], "Error parsing --epochs: "),
         (["--seeds", "-1"], "--seeds must be at least 1, got -1"),

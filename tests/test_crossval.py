@@ -61,21 +61,21 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "crossval"
-    fit, compile_at_most = laboratories._fit, laboratories.compile_at_most
+    fit, compile_at_most = laboratories.fit_grid, laboratories.compile_at_most
     fitted, compiled = [], []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         if len(fitted) == 4:
             raise KeyboardInterrupt
         fitted.append(arguments)
-        return fit(*arguments)
+        return fit(*arguments, **options)
 
     def counted(*arguments, **keywords):
         compiled.append(arguments)
         return compile_at_most(*arguments, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratories, "_fit", interrupted)
+        patch.setattr(laboratories, "fit_grid", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
     records = output / "runs.jsonl"

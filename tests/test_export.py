@@ -16,11 +16,13 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     split = Examples(images, jnp.arange(11, dtype=jnp.int32) % 3)
     transformation = ARMS["keras"].transformation(0.05, 0.8)
 
-    def epoch(params, state, key, split):
-        return train._train_epoch(model, transformation, 4, params, state, key, split)
+    def epoch(underway, key, split):
+        first, last = jnp.int32(0), jnp.int32(3)
+        steps = model, transformation, 4, None, underway, key, first, last, split
+        return train._advance(*steps)
 
-    params = train.initial_params(split, 3, seed=0)
-    arguments = (params, transformation.init(params), train.order_key(0, 0), split)
+    underway = train.begin(transformation, split, 3, seed=0)
+    arguments = (underway, train.order_key(0, 0), split)
     platforms = ["cpu", "cuda", "tpu"]
     exported = jax.export.export(jax.jit(epoch), platforms=platforms)(*arguments)
     assert set(exported.platforms) == set(platforms)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import grid, mlp, train
+from experiments import fit, grid, mlp, train
 from experiments.arms import ARMS
 from experiments.config import Config, UsageError
 from experiments.examples import Examples, Splits
@@ -47,12 +47,12 @@ def whole(small_network) -> grid.Outcome:
     return fitted(POINTS, test=True)
 
 
-def alone(arm: str, point: Point) -> train.Outcome:
+def alone(arm: str, point: Point) -> fit.Outcome:
     rates = (float(np.float32(rate)) for rate in point[:2])
     transformation = ARMS[arm].transformation(*rates)
-    program = train.compile_program(transformation, SPLITS, BATCH)
+    program = fit.compile_program(transformation, SPLITS, BATCH)
     config = Config("made up", "0" * 16, arm, *point[:2], BATCH, EPOCHS, point.seed)
-    return train.fit(program, SPLITS, config)
+    return fit.fit(program, SPLITS, config)
 
 
 def lane(outcome: grid.Outcome, index: int) -> list[np.ndarray]:
@@ -60,7 +60,7 @@ def lane(outcome: grid.Outcome, index: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_lane_is_the_run_that_train_fit_makes_of_its_point(arm):
+def test_a_lane_is_the_run_that_fit_makes_of_its_point(arm):
     points = POINTS[:3] if arm == "keras" else POINTS[2:3]  # two devices: 4 lanes, 1
     together = fitted(points, arm, test=True)
     assert together.train.loss.shape == (len(points), EPOCHS)
@@ -75,7 +75,8 @@ def test_a_lane_is_the_run_that_train_fit_makes_of_its_point(arm):
 
 def test_lanes_start_where_train_starts_bit_for_bit():
     program = compile_lanes(ARMS["keras"].transformation, 4, SPLITS, BATCH, mlp)
-    params, state = program.start(as_arrays(POINTS[:4]))
+    params, state, sums = program.start(as_arrays(POINTS[:4]))
+    np.testing.assert_array_equal(sums, np.zeros((2, 4)))
     for index, point in enumerate(POINTS[:4]):
         own = jax.tree.map(lambda x, i=index: x[i], params)
         alone = train.initial_params(SPLITS.train, SPLITS.classes, point.seed, mlp)

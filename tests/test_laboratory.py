@@ -89,30 +89,29 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     wanted = [config(seed=seed) for seed in range(5)]
     done = run_all(lab, wanted[:3], "first")
     trained = []
-    fit = laboratories._fit
 
-    def counted(program, compile_seconds, chunk, *rest):
-        trained.extend(chunk)
-        return fit(program, compile_seconds, chunk, *rest)
+    def counted(program, points, *rest, **options):
+        trained.extend(point.seed for point in points)
+        return fit_grid(program, points, *rest, **options)
 
-    monkeypatch.setattr(laboratories, "_fit", counted)
+    monkeypatch.setattr(laboratories, "fit_grid", counted)
     assert run_all(lab, wanted, "all")[:3] == done
-    assert trained == wanted[3:]
+    assert trained == [3, 4]
     assert run_all(lab, [wanted[1], wanted[1]], "again") == [done[1], done[1]]
-    assert trained == wanted[3:]
+    assert trained == [3, 4]
 
 
 def test_interruption_loses_no_run_that_has_finished(tmp_path, monkeypatch):
     lab = laboratory(tmp_path)
-    fit, calls = laboratories._fit, []
+    calls = []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return fit(*arguments)
+        return fit_grid(*arguments, **options)
 
-    monkeypatch.setattr(laboratories, "_fit", interrupted)
+    monkeypatch.setattr(laboratories, "fit_grid", interrupted)
     wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
     with pytest.raises(KeyboardInterrupt):
         run_all(lab, wanted, "interrupted")

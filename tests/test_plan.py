@@ -115,6 +115,7 @@ def test_plan_of_a_comparison_differs_by_every_setting_but_arm_and_seed():
         "network": "model.py:small",
         "code": "f" * 16,
         "fold": "1 of 3",
+        "nonfinite": "skip",
         "test": False,
     }
     assert changes.keys() | {"arm", "seed"} == vars(config).keys()

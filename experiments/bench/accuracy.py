@@ -12,13 +12,14 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from experiments import data, peer_process, train
+from experiments import data, peer_process
 from experiments.bench import table
-from experiments.compare import split
 from experiments.config import Config, UsageError
 from experiments.examples import Splits
+from experiments.fit import compile_program, fit
 from experiments.grid import compile_grid, fit_grid
 from experiments.lanes import Point
+from experiments.splits import split
 from optax_momentum import keras
 
 EPOCHS = 3  # ours; the tutorial's are 10
@@ -57,9 +58,9 @@ def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
     best = _tuned(splits)
     for seed in SEEDS:
         jax.clear_caches()
-        program = train.compile_program(_decaying(splits)(*best), splits, BATCH_SIZE)
+        program = compile_program(_decaying(splits)(*best), splits, BATCH_SIZE)
         config = Config("cifar10", "", "", *best, BATCH_SIZE, EPOCHS, seed)
-        outcome = train.fit(program, splits, config)
+        outcome = fit(program, splits, config)
         own = program.compile_seconds + outcome.seconds
         accuracy = outcome.epochs[-1].validation_accuracy
         yield {

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -80,14 +80,16 @@ def _together(case: Case, splits: Splits, runs: int) -> Callable[[], float]:
     program = compile_lanes(transformation, runs, splits, BATCH_SIZE, case.network)
     seeds = range(program.filled)
     points = as_arrays([Point(LEARNING_RATE, BETA, seed) for seed in seeds])
-    carry = program.start(points)
+    underway = program.start(points)
+    steps = np.int32(train.steps_of(splits.train, BATCH_SIZE))
 
     def turn() -> float:
-        nonlocal carry
+        nonlocal underway
         start = time.perf_counter()
         for epoch in np.arange(case.epochs, dtype=np.int32):
-            *carry, _ = program.train_epoch(points, *carry, epoch, splits.train)
-        jax.block_until_ready(carry)
+            numbers = epoch, np.int32(0), steps
+            underway = program.advance(points, underway, *numbers, splits.train)
+        jax.block_until_ready(underway)
         return time.perf_counter() - start
 
     return turn
@@ -97,15 +99,16 @@ def _alone(case: Case, examples: Examples) -> Callable[[], float]:
     """An epoch of one run of ours; returns its seconds."""
     transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
     arguments = transformation, examples, CLASSES, BATCH_SIZE, case.network
-    program = train.compile_epoch(*arguments)
-    params = train.initial_params(examples, CLASSES, 0, case.network)
-    carry: Any = params, on_all_devices(transformation.init(params))
+    advance = train.compile_steps(*arguments)
+    underway = train.begin(transformation, examples, CLASSES, 0, case.network)
+    steps = np.int32(train.steps_of(examples, BATCH_SIZE))
 
     def epoch() -> float:
-        nonlocal carry
+        nonlocal underway
         start = time.perf_counter()
-        *carry, _ = program(*carry, train.order_key(0, 0), examples)
-        jax.block_until_ready(carry)
+        key = train.order_key(0, 0)
+        underway = advance(underway, key, np.int32(0), steps, examples)
+        jax.block_until_ready(underway)
         return time.perf_counter() - start
 
     return epoch

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -73,15 +72,17 @@ def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
     labels = rng.integers(0, CLASSES, images, dtype=np.int32)
     examples = Examples(*on_all_devices((pixels, labels)))
     transformation = ARMS["keras"].transformation(0.01, 0.9)
-    program = train.compile_epoch(transformation, examples, CLASSES, batch_size)
-    params = train.initial_params(examples, CLASSES, seed=0)
-    carry: Any = params, on_all_devices(transformation.init(params))
+    advance = train.compile_steps(transformation, examples, CLASSES, batch_size)
+    underway = train.begin(transformation, examples, CLASSES, seed=0)
     keys = (train.order_key(0, epoch) for epoch in range(1 + TURNS))
+    steps = np.int32(train.steps_of(examples, batch_size))
 
     def epoch() -> float:
-        nonlocal carry
+        nonlocal underway
         start = time.perf_counter()
-        *carry, _ = jax.block_until_ready(program(*carry, next(keys), examples))
+        underway = jax.block_until_ready(
+            advance(underway, next(keys), np.int32(0), steps, examples)
+        )
         return time.perf_counter() - start
 
     return epoch

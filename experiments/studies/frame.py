@@ -8,9 +8,18 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from rich.console import Console
 
-from experiments import data, event_files, index, model, page_html, plan, user_model
+from experiments import (
+    canary,
+    data,
+    event_files,
+    index,
+    model,
+    page_html,
+    plan,
+    user_model,
+)
 from experiments.arms import Arm
-from experiments.config import Config, UsageError, check_at_least_one
+from experiments.config import Config, UsageError, check_at_least_one, check_save_every
 from experiments.laboratory import Fold, Laboratory, hold_out
 from experiments.page import Page
 from experiments.runs import Run
@@ -63,6 +72,9 @@ class StudyOptions:
     without it, one under runs/ that is named after the
     plan."""
 
+    save_every: float = 30.0
+    """Seconds between the checkpoints of a run."""
+
     tensorboard: bool = False
     """Also write event files for TensorBoard."""
 
@@ -70,6 +82,7 @@ class StudyOptions:
         """Raises `UsageError` for what is impossible whatever the data are."""
         if self.epochs is not None:
             check_at_least_one("--epochs", self.epochs, "the passes over the data")
+        check_save_every(self.save_every)
         if self.seeds is not None:
             check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
             if self.seeds > TUNING_SEED:
@@ -167,6 +180,8 @@ def opened(
             {**hold_out(dataset), **(folds or {})},
             console,
             {run.config_hash: run for run in finished},
+            canary.check(),
+            options.save_every,
         )
         yield Opened(laboratory, base, held)
 
