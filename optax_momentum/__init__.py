@@ -27,6 +27,8 @@ from optax_momentum.outer import OuterState, outer_loop
 from optax_momentum.packed import Packed, pack, unpack
 from optax_momentum.qhm import qhm, qhm_coefficients
 from optax_momentum.restart import RestartState, adaptive_restart
+from optax_momentum.sharded import reduce_scatter, sharded
+from optax_momentum.sharding_plan import Shard, ShardingPlan, sharding_plan
 from optax_momentum.srsgd import delayed, sawtooth, srsgd
 from optax_momentum.surgery import change_convention, rescale_momentum, reset_momentum
 from optax_momentum.tuning import (
@@ -42,6 +44,8 @@ __all__ = [
     "OuterState",
     "Packed",
     "RestartState",
+    "Shard",
+    "ShardingPlan",
     "accumulate",
     "adaptive_restart",
     "aggmo",
@@ -73,11 +77,14 @@ __all__ = [
     "polyak_average",
     "qhm",
     "qhm_coefficients",
+    "reduce_scatter",
     "rescale_momentum",
     "reset_momentum",
     "sawtooth",
     "schedules",
     "sgd",
+    "sharded",
+    "sharding_plan",
     "srsgd",
     "storage",
     "two_point_nesterov",

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from optax_momentum._rounding import uniform
 
@@ -31,6 +32,11 @@ class Blocks(NamedTuple):
     def dtype(self) -> Any:
         """Of the values."""
         return self.scales.dtype
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """The shape of a block."""
+        return _tile_of(self.codes.shape, self.scales.shape)
 
 
 class Parts(NamedTuple):
@@ -62,8 +68,7 @@ def value(stored: Any) -> jax.Array:
             parts = (value(part).astype(jnp.float32) for part in (real, imag))
             return jax.lax.complex(*parts)
         case Blocks(codes, scales):
-            tile = _tile_of(codes.shape, scales.shape)
-            code, scale = _split(codes, tile), _beside_tiles(scales)
+            code, scale = _split(codes, stored.tile), _beside_tiles(scales)
             size = _size(jnp.abs(code.astype(jnp.float32)), scale)
             m = jnp.where(code < 0, -size, size)
             m = jnp.where(code == _NOT_FINITE, jnp.nan, m)
@@ -80,8 +85,12 @@ def values(buffer: Any) -> Any:
 def zero_blocks(leaf: Any, block_size: int) -> Blocks:
     """The blocks of a leaf of zeros, placed as the leaf is."""
     codes = jnp.zeros_like(leaf, dtype=jnp.int8)
-    tile = _tile(codes.shape, block_size)
-    return Blocks(codes, _largest(_split(codes, tile)).astype(jnp.float32))
+    blocks = _split(codes, _tile(codes.shape, block_size))
+    # Not the largest of each: XLA takes seconds to find that it is 0 of a large leaf.
+    first = [n for count in blocks.shape[::2] for n in (count, 1)]
+    scales = jax.lax.slice(blocks, [0] * blocks.ndim, first)
+    scales = jnp.squeeze(scales, range(1, blocks.ndim, 2))
+    return Blocks(codes, scales.astype(jnp.float32))
 
 
 def in_blocks(m: jax.Array, bits: jax.Array, block_size: int) -> Blocks:
@@ -148,16 +157,23 @@ def _split(x: jax.Array, tile: tuple[int, ...]) -> jax.Array:
     ]
     x = jnp.pad(x, missing) if any(after for _, after in missing) else x
     pairs = zip(counts, tile, strict=True)
-    return x.reshape([length for pair in pairs for length in pair])
+    placed = jax.typeof(x).sharding
+    spec = PartitionSpec(*[name for axis in placed.spec for name in (axis, None)])
+    shape = [length for pair in pairs for length in pair]
+    return _reshaped(x, shape, placed.update(spec=spec))
 
 
 def _joined(x: jax.Array, like: jax.Array) -> jax.Array:
     """The inverse of `_split`: of the shape of `like`, and placed as that."""
     shape = [a * b for a, b in zip(x.shape[::2], x.shape[1::2], strict=True)]
-    placed = jax.typeof(like).sharding  # has a spec on explicit mesh axes only
-    explicit = any(axis is not None for axis in placed.spec)
-    x = jax.lax.reshape(x, shape, out_sharding=placed if explicit else None)
+    x = _reshaped(x, shape, jax.typeof(like).sharding)
     return jax.lax.slice(x, [0] * like.ndim, like.shape)
+
+
+def _reshaped(x: jax.Array, shape: list[int], placed: NamedSharding) -> jax.Array:
+    """Reshaped and placed, where the type says how: on explicit mesh axes only."""
+    explicit = any(axis is not None for axis in placed.spec)
+    return jax.lax.reshape(x, shape, out_sharding=placed if explicit else None)
 
 
 def _largest(x: jax.Array) -> jax.Array:
@@ -167,4 +183,4 @@ def _largest(x: jax.Array) -> jax.Array:
 
 def _beside_tiles(scales: jax.Array) -> jax.Array:
     """One for each block, shaped to meet what is split."""
-    return scales.reshape([n for count in scales.shape for n in (count, 1)])
+    return jnp.expand_dims(scales, range(1, 2 * scales.ndim, 2))

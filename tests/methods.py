@@ -50,8 +50,8 @@ def _nesterov_reference(gradients, beta):
     return reference.nesterov(gradients, RATES[: len(gradients)], beta)
 
 
-def _aggmo(beta):
-    return aggmo([0.6, beta, 0, 0.6])
+def _aggmo(beta, **options):
+    return aggmo([0.6, beta, 0, 0.6], **options)
 
 
 def _aggmo_reference(gradients, beta):

@@ -57,6 +57,13 @@ def test_memory_is_that_of_the_codes():
     assert memory.temp_size_in_bytes < 3.5 * 4 * size
 
 
+def test_jitted_init_searches_no_zeros_for_the_largest():
+    """XLA does so when it compiles, one by one: seconds for a large leaf."""
+    init = jax.jit(sgd(0.1, 0.9, storage=storage.int8()).init)
+    text = init.lower(jnp.zeros((64, 100))).as_text()
+    assert "stablehlo.reduce" not in text
+
+
 def test_training_step_decodes_one_leaf_at_a_time():
     """As compiled: momentum in 8 bits needs a few leaves' room, not all leaves'."""
     leaf, count = jax.ShapeDtypeStruct((256, 256), jnp.float32), 16

@@ -1,0 +1,229 @@
+"""What the devices exchange in a step of a divided state, and what it takes to hold."""
+
+import re
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from optax_momentum import (
+    ema,
+    reduce_scatter,
+    sgd,
+    sharded,
+    sharding_plan,
+    storage,
+)
+
+MESH: Any = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+WHOLE, ROWS = NamedSharding(MESH, P()), NamedSharding(MESH, P("data"))
+RANDOM = np.random.default_rng(8)
+SHAPES = {"bias": (128,), "first": (128, 255), "second": (255, 128)}
+PARAMS: Any = {k: RANDOM.normal(size=s) / 8 for k, s in SHAPES.items()}
+PARAMS = jax.device_put(jax.tree.map(jnp.float32, PARAMS), WHOLE)
+BATCHES: Any = RANDOM.normal(size=(4, 32, 128))
+BATCHES = jax.device_put(jnp.float32(BATCHES), NamedSharding(MESH, P(None, "data")))
+INT8 = sgd(0.01, 0.9, weight_decay=0.01, storage=storage.int8())
+
+
+def loss(params, images):
+    hidden = jnp.tanh(images @ params["first"])
+    wrong = hidden @ params["second"] + params["bias"][None] - images
+    return jnp.sum(wrong**2) / 32  # of the whole batch
+
+
+def divided(inner) -> Any:
+    plan = sharding_plan(inner, PARAMS, MESH, "data")
+    return sharded(inner, plan), plan
+
+
+def in_parts(plan, check_vma=True) -> Any:
+    """The gradients of a batch, made and exchanged in a `shard_map`."""
+
+    @partial(
+        jax.shard_map,
+        mesh=MESH,
+        in_specs=(P(), P("data")),
+        out_specs=plan.slices,
+        check_vma=check_vma,
+    )
+    def gradients(params, images):
+        params = jax.lax.pcast(params, "data", to="varying")
+        return reduce_scatter(jax.grad(loss)(params, images), plan)
+
+    return gradients
+
+
+def training(optimizer, gradients) -> Any:
+    """All steps in one program, which takes over the arrays that it is given."""
+
+    def step(carry, images):
+        params, state = carry
+        updates, state = optimizer.update(gradients(params, images), state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), loss(params, images)
+
+    def train(params, state, batches):
+        (params, state), losses = jax.lax.scan(step, (params, state), batches)
+        return params, state, losses
+
+    return jax.jit(train, donate_argnums=(0, 1))
+
+
+def fresh(tree) -> Any:
+    return jax.tree.map(jnp.copy, tree)
+
+
+def exchanges(text) -> list[tuple[str, str]]:
+    """Every exchange of a compiled program: what it is, and its result's type."""
+    found = re.findall(
+        r"= (\S+) (all-reduce|reduce-scatter|all-gather|all-to-all|collective-permute)"
+        r"(?:-start)?\(",
+        re.sub(r"\{[\d,]*\}", "", text),
+    )
+    return sorted((kind, result) for result, kind in found)
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_gradients_are_scattered_and_updates_gathered_and_no_more(check_vma):
+    optimizer, plan = divided(INT8)
+    train = training(optimizer, in_parts(plan, check_vma))
+    lowered = train.lower(PARAMS, optimizer.init(PARAMS), BATCHES)
+    text = lowered.as_text()
+    assert text.count("stablehlo.reduce_scatter") == 2
+    assert text.count("stablehlo.all_reduce") == 1  # of the bias
+    compiled = exchanges(lowered.compile().as_text())
+    assert compiled == [
+        ("all-gather", "f32[128,255]"),
+        ("all-gather", "f32[255,128]"),
+        ("all-reduce", "f32[128]"),
+        ("all-reduce", "f32[]"),  # the loss
+        ("reduce-scatter", "f32[255,64]"),
+        ("reduce-scatter", "f32[64,255]"),
+    ]
+
+
+@pytest.mark.parametrize("kept", [None, storage.bfloat16(), storage.int8()])
+def test_training_goes_as_undivided_in_half_the_memory(kept):
+    inner = sgd(0.01, 0.9, weight_decay=0.01, storage=kept)
+    optimizer, plan = divided(inner)
+    train = training(optimizer, in_parts(plan))
+    alone = training(inner, jax.grad(loss))
+    state, whole = optimizer.init(PARAMS), inner.init(PARAMS)
+    memory: Any = train.lower(PARAMS, state, BATCHES).compile().memory_analysis()
+    given = sum(x.nbytes for x in PARAMS.values()) + BATCHES.nbytes // 2
+    held = memory.argument_size_in_bytes - given
+    assert held == sum(shard.nbytes_per_device for shard in plan.shards)
+    kernels = sum(shard.nbytes for shard in plan.shards if shard.axis is not None)
+    assert held == sum(x.nbytes for x in jax.tree.leaves(whole)) - kernels // 2
+    assert memory.alias_size_in_bytes == given - BATCHES.nbytes // 2 + held
+    params, state, losses = train(fresh(PARAMS), state, BATCHES)
+    want, _, wanted = alone(fresh(PARAMS), whole, BATCHES)
+    np.testing.assert_allclose(losses, wanted, 1e-4)
+    assert losses[-1] < losses[0]
+    for a, b in zip(*map(jax.tree.leaves, (params, want)), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
+        assert a.sharding.is_fully_replicated
+    for x, sharding in zip(*map(jax.tree.leaves, (state, plan.shardings)), strict=True):
+        assert x.sharding.is_equivalent_to(sharding, x.ndim)
+
+
+def test_steps_compile_once_and_leave_the_parameters_whole(caplog):
+    """Without a `shard_map`: XLA sees a divided batch and a divided state."""
+    optimizer, plan = divided(INT8)
+
+    @partial(jax.jit, donate_argnums=(1, 2))
+    def step(learning_rate, params, state, images):
+        inner = sgd(learning_rate, 0.9, weight_decay=0.01, storage=storage.int8())
+        gradients = jax.grad(loss)(params, images)
+        updates, state = sharded(inner, plan).update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = fresh(PARAMS), optimizer.init(PARAMS)
+    want: Any = PARAMS
+    whole = INT8.init(PARAMS)
+    update = jax.jit(INT8.update)
+    for images in BATCHES:
+        rate = jnp.asarray(0.01)
+        with jax.log_compiles():
+            params, state = step(rate, params, state, jax.device_put(images, ROWS))
+        updates, whole = update(jax.grad(loss)(want, images), whole, want)
+        want = optax.apply_updates(want, updates)
+        assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(params))
+        codes = state.buffer["first"].codes
+        assert {s.data.shape for s in codes.addressable_shards} == {(64, 255)}
+    finished = "Finished XLA compilation of jit(step)"
+    assert sum(line.startswith(finished) for line in caplog.messages) == 1
+    np.testing.assert_allclose(params["first"], want["first"], atol=2e-4)
+
+
+def test_gradients_that_jax_has_summed_already_are_refused():
+    _, plan = divided(ema(0.9))
+
+    @partial(jax.shard_map, mesh=MESH, in_specs=(P(), P("data")), out_specs=plan.slices)
+    def gradients(params, images):
+        return reduce_scatter(jax.grad(loss)(params, images), plan)
+
+    with pytest.raises(ValueError) as raised:
+        gradients(PARAMS, BATCHES[0])
+    assert str(raised.value) == (
+        "reduce_scatter: gradients['bias'] is the same on all devices of 'data', it "
+        "has been summed already. Take it at "
+        "`jax.lax.pcast(params, 'data', to='varying')`."
+    )
+
+
+def test_update_in_a_shard_map_is_refused():
+    optimizer, plan = divided(ema(0.9))
+    state = optimizer.init(PARAMS)
+    inside = jax.shard_map(
+        lambda g: optimizer.update(g, state)[0], mesh=MESH, in_specs=P(), out_specs=P()
+    )
+    with pytest.raises(ValueError) as raised:
+        inside(PARAMS)
+    assert str(raised.value) == (
+        "sharded: update must be called outside of the `jax.shard_map` over 'data': "
+        "inside, a device knows its own part alone. Return the gradients from it, "
+        "through `reduce_scatter`."
+    )
+    with pytest.raises(NameError, match="unbound axis name: data"):
+        reduce_scatter(PARAMS, plan)
+
+
+def test_plan_on_paper_is_refused():
+    plan = sharding_plan(ema(0.9), PARAMS, AbstractMesh((2,), ("data",)), "data")
+    with pytest.raises(ValueError) as raised:
+        sharded(ema(0.9), plan)
+    assert str(raised.value) == (
+        "sharded: the plan's mesh must have devices, got an AbstractMesh, for plans on "
+        "paper. Make the plan with a `jax.sharding.Mesh`."
+    )
+
+
+def test_tree_that_the_plan_was_not_made_for_is_refused():
+    optimizer, plan = divided(ema(0.9))
+    state, other = optimizer.init(PARAMS), {"bias": PARAMS["bias"]}
+    scatter = jax.shard_map(
+        lambda g: reduce_scatter(g, plan), mesh=MESH, in_specs=P(), out_specs=P()
+    )
+    foreign = sharded(optax.trace(0.9), plan)
+    foreign_state: Any = optax.trace(0.9).init(PARAMS)
+    calls = {
+        "sharded: updates": lambda: optimizer.update(other, state),
+        "sharded: params": lambda: optimizer.update(PARAMS, state, other),
+        "sharded: the state": lambda: foreign.update(PARAMS, foreign_state),
+        "reduce_scatter: gradients": lambda: scatter(other),
+    }
+    for what, call in calls.items():
+        with pytest.raises(ValueError) as raised:
+            call()
+        assert str(raised.value) == (
+            f"{what}: not the tree that the plan was made for. Make the plan of the "
+            "optimizer and the params that you train."
+        )
