@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optax_momentum._placement import committed_to
 from optax_momentum._scalars import is_concrete
 from optax_momentum._stored import is_stored
 from optax_momentum.storage import Storage
@@ -17,8 +18,12 @@ _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and trace
 
 
 def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
-    """True for a leaf that takes no part in a step: `None` or `optax.MaskedNode`."""
-    return leaf is None or isinstance(leaf, optax.MaskedNode)
+    """True for a leaf that takes no part in a step: `None` or `optax.MaskedNode`.
+
+    So is float0, which JAX gives as the gradient of an integer.
+    """
+    nothing = leaf is None or isinstance(leaf, optax.MaskedNode)
+    return nothing or getattr(leaf, "dtype", None) == jax.dtypes.float0
 
 
 def check_beta(call: str, beta: Any) -> None:
@@ -185,6 +190,12 @@ def _check_gradient(path: tuple[Any, ...], gradient: Any, buffer: Any) -> None:
         raise TypeError(
             f"{where} is of type {jnp.result_type(gradient)}, its buffer {buffer.dtype}"
             "; an imaginary part would be lost. Make both real or both complex."
+        )
+    got, kept = committed_to(gradient), committed_to(jax.tree.leaves(buffer)[0])
+    if got and kept and got != kept:
+        raise ValueError(
+            f"{where} is on {sorted(map(str, got))}, its buffer on "
+            f"{sorted(map(str, kept))}. Put them together, by `jax.device_put`."
         )
 
 

@@ -38,20 +38,28 @@ def zero_beside(params: optax.Params, dtype: Any) -> jax.Array:
     return jax.device_put(zero, first) if len(first.device_set) == 1 else zero
 
 
+def committed_to(leaf: Any) -> set[Any]:
+    """The devices that an array is committed to; none if it is a tracer."""
+    known = isinstance(leaf, jax.Array) and is_concrete(leaf) and leaf.committed
+    return leaf.sharding.device_set if known else set()
+
+
 def stored_as(old: jax.Array, new: jax.Array) -> jax.Array:
     """`new` with the dtype and, where it can be known, the sharding of `old`."""
     new = new.astype(old.dtype)
-    if is_concrete(new):
+    if is_concrete(new) and is_concrete(old):
         same = new.sharding.is_equivalent_to(old.sharding, new.ndim)
         return new if same else jax.device_put(new, old.sharding)
     sharding = jax.typeof(old).sharding  # a tracer has one on explicit mesh axes only
-    same = jax.typeof(new).sharding == sharding
+    same = jax.typeof(new).sharding.spec == sharding.spec  # on any mesh, or none
     return new if same else jax.sharding.reshard(new, sharding)
 
 
 def replaced_where(condition: jax.Array, new: Any, old: Any) -> jax.Array:
     """`new` where the condition holds, else `old`, whose dtype and sharding stay."""
     old, new = jnp.asarray(old), jnp.asarray(new)
+    if old.dtype == jax.dtypes.float0:  # which has no values
+        return old
     if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):  # a key has no astype
         new = stored_as(old, new)
     return jnp.where(condition, new, old)

@@ -1,4 +1,4 @@
-"""The warning of a buffer too narrow for its beta."""
+"""Warnings of a buffer that is too narrow: for its beta, or for its parameter."""
 
 import warnings
 from collections.abc import Callable
@@ -40,3 +40,17 @@ def warn_of_stall(
                 stacklevel=3,
             )
             return
+
+
+def warn_of_float32(params: optax.Params) -> None:
+    """Warns where a leaf is float64, of which JAX keeps float32 unless it is told."""
+    for path, leaf in jax.tree.leaves_with_path(params):
+        if not hasattr(leaf, "dtype") or leaf.dtype == jnp.result_type(leaf):
+            continue
+        warnings.warn(
+            f"init: params{jax.tree_util.keystr(path)} is {leaf.dtype}, of which JAX "
+            f"keeps {jnp.result_type(leaf)} while `jax_enable_x64` is off. Switch that "
+            "on, or make the leaf what is kept.",
+            stacklevel=3,
+        )
+        return

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from optax_momentum._checks import check_beta, check_scalar
+from optax_momentum._checks import check_beta, check_scalar, is_absent
 from optax_momentum._scalars import checked, common_dtype
 from optax_momentum.momentum import Coefficients, linear_momentum
 from optax_momentum.storage import Storage
@@ -85,12 +85,13 @@ def aggmo(
         terms = [wide] * (len(each) - len(kernels)) + [
             emitted for emitted, _ in stepped
         ]
-        mean = jax.tree.map(
-            lambda g, *b: jnp.asarray(sum(b[1:], b[0]) / len(each), jnp.result_type(g)),
-            updates,
-            *terms,
-        )
-        return mean, tuple(state for _, state in stepped)
+
+        def mean(g: Any, *read: Any) -> Any:
+            if is_absent(g):
+                return g
+            return jnp.asarray(sum(read[1:], read[0]) / len(each), jnp.result_type(g))
+
+        return jax.tree.map(mean, updates, *terms), tuple(state for _, state in stepped)
 
     return optax.GradientTransformation(init, update)
 

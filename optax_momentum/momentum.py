@@ -20,7 +20,7 @@ from optax_momentum._checks import (
 )
 from optax_momentum._placement import zero_beside, zeros_like
 from optax_momentum._scalars import common_dtype, is_concrete, select
-from optax_momentum._stall import warn_of_stall
+from optax_momentum._stall import warn_of_float32, warn_of_stall
 from optax_momentum._stored import is_stored, value, values
 from optax_momentum.storage import Storage, store
 
@@ -57,9 +57,13 @@ def linear_momentum(
 
     Sums run in float32 or wider, whatever the gradients' dtype; m is kept in the
     parameter's dtype, or by `storage`; uₜ comes back in the gradient's. A leaf whose
-    gradient is `None` or `optax.MaskedNode` is passed on as it is and keeps its m;
-    `optax.apply_updates` and `optax.MultiSteps` (0.2.8) refuse `None` themselves: use
-    `optax.masked`, or Equinox's `apply_updates`.
+    gradient is `None`, `optax.MaskedNode` or float0 is passed on as it is and keeps its
+    m; `optax.apply_updates` and `optax.MultiSteps` (0.2.8) refuse the first and last:
+    use `optax.masked`, or Equinox's `apply_updates`.
+
+    NaN and infinity stay in their own element of m, for good; `guard` keeps them out. A
+    sum beyond its dtype is infinite, and a subnormal is 0 where the device has none, as
+    in XLA on a CPU.
 
     Units: m is in gradients times a; a constant g settles at u = (a·b/(1 − β) + c)·g.
 
@@ -80,8 +84,11 @@ def linear_momentum(
       TypeError: storage is no `Storage`; at init, for a leaf that is not floating-point
         or complex; at update, for such a gradient, or one that is complex where its
         parameter is real.
-      ValueError: at update, for a tree or a shape that init did not see, or a buffer in
-        another storage.
+      ValueError: at update, for a tree or a shape that init did not see, a gradient on
+        another device, or a buffer in another storage.
+
+    Warns: at init, of a leaf in float64 where `jax_enable_x64` is off, of which JAX
+      keeps float32.
 
     Differs from `optax.trace` and `optax.ema`: the state's dtypes never change, shapes
     are never broadcast, absent leaves keep their m, debiasing knows schedules, and the
@@ -102,6 +109,7 @@ def linear_momentum(
 
     def init(params: optax.Params) -> MomentumState:
         check_params(params)
+        warn_of_float32(params)
         if storage is None:
             warn_of_stall(params, coefficients)
         zeros = zeros_like if storage is None else storage.init

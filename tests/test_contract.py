@@ -113,6 +113,22 @@ def test_an_absent_subtree_keeps_its_buffers_and_the_rest_goes_on(
 
 
 @every_method
+def test_a_gradient_of_float0_is_none(transformation):
+    def loss(params):
+        return jnp.sum(params["weight"][params["count"]])
+
+    params: Any = {"weight": jnp.asarray([0.3, -1.7]), "count": jnp.asarray([1])}
+    gradients: Any = jax.grad(loss, allow_int=True)(params)
+    assert gradients["count"].dtype == jax.dtypes.float0
+    state = initial(transformation, {**params, "count": None})
+    updates, after = transformation.update(gradients, state)
+    assert updates["count"] is gradients["count"]
+    want, other = transformation.update({**gradients, "count": None}, state)
+    testing.expect_same_bits("the rest", updates["weight"], want["weight"])
+    testing.expect_same_bits("the state", after, other)
+
+
+@every_method
 def test_step_counts_calls_and_saturates(transformation):
     _, state = run(transformation.update, initial(transformation, PARAMS), steps=5)
     assert all(momentum.step == 5 for momentum in momenta(state))

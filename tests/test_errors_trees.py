@@ -1,12 +1,14 @@
 """Bad parameters, updates and states are refused by an error that names the leaf."""
 
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from optax_momentum import ema
+from optax_momentum import ema, storage
 
 
 def init(params):
@@ -123,3 +125,29 @@ def test_a_state_of_another_type_is_refused(state):
     with pytest.raises(TypeError, match=re.escape(message)) as raised:
         update(jnp.ones(2), state)
     assert "restore a checkpoint into that structure" in str(raised.value)
+
+
+@pytest.mark.parametrize("kept", [None, storage.int8(min_size=1)])
+def test_a_gradient_on_another_device_is_refused_by_path(kept):
+    here, there = jax.devices()[:2]
+    transformation: Any = ema(0.9, storage=kept)
+    state = transformation.init(jax.device_put(PARAMS, here))
+    message = (
+        f"update: the gradient at updates['layer']['bias'] is on ['{there}'], its "
+        f"buffer on ['{here}']. Put them together, by `jax.device_put`."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        transformation.update(jax.device_put(PARAMS, there), state)
+    transformation.update(PARAMS, state)  # committed to no device, it is moved
+
+
+def test_a_float64_parameter_of_which_float32_is_kept_is_warned_of():
+    message = "init: params['w'] is float64, of which JAX keeps float32 while `jax_"
+    with pytest.warns(UserWarning, match=re.escape(message)) as warned:
+        state: Any = init({"b": jnp.ones(2), "w": np.ones(3)})
+    assert state.buffer["w"].dtype == jnp.float32
+    (warning,) = warned
+    assert "Switch that on, or make the leaf what is kept." in str(warning.message)
+    init({"w": np.ones(3, np.float32), "number": 0.5})
+    with jax.enable_x64(True):
+        init({"w": np.ones(3)})

@@ -193,6 +193,26 @@ def test_ranks_agree_where_an_axis_is_named(axis_name):
     np.testing.assert_array_equal(skipped, [axis_name is not None, 1])
 
 
+def test_lanes_are_judged_each_by_itself_also_where_nothing_is_compiled():
+    transformation: Any = guard(heavy_ball(0.83))
+    gradients = jnp.asarray([[0.25, -1.75], [NAN, 0.9]])
+    states = jax.vmap(transformation.init)(jnp.zeros((2, 2)))
+    updates, states = jax.vmap(transformation.update)(gradients, states)
+    np.testing.assert_array_equal(updates, [[0.25, -1.75], [0, 0]])
+    np.testing.assert_array_equal(states.skipped, [0, 1])
+
+
+def test_a_gradient_of_float0_is_judged_by_the_others():
+    transformation: Any = guard(heavy_ball(0.83))
+    zero = np.zeros(3, jax.dtypes.float0)
+    state = transformation.init({"weight": jnp.zeros(2), "count": None})
+    for weight, skipped in (([0.3, -1.7], 0), ([0.3, NAN], 1)):
+        gradients = {"weight": jnp.asarray(weight), "count": zero}
+        updates, state = transformation.update(gradients, state)
+        assert updates["count"].dtype == jax.dtypes.float0
+        assert state.skipped == skipped
+
+
 def test_nothing_is_aliased_so_that_everything_can_be_donated():
     transformation: Any = guard(heavy_ball(0.83), max_norm=9.0)
     state = transformation.init(PARAMS)

@@ -49,7 +49,7 @@ def integer_parameters(
 ) -> None:
     """Their updates round to zero: they would never move."""
     path, leaf = trees.first_leaf(params)
-    _refused_init(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
+    refused_init(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
 
 
 def boolean_parameters(
@@ -57,7 +57,7 @@ def boolean_parameters(
 ) -> None:
     """A flag among the parameters has no momentum."""
     path, leaf = trees.first_leaf(params)
-    _refused_init(transformation, params, path, jnp.ones(leaf.shape, bool))
+    refused_init(transformation, params, path, jnp.ones(leaf.shape, bool))
 
 
 def random_keys_among_the_parameters(
@@ -65,7 +65,7 @@ def random_keys_among_the_parameters(
 ) -> None:
     """A key is of a type of its own, which can't be added to."""
     path, _ = trees.first_leaf(params)
-    _refused_init(transformation, params, path, jax.random.key(0))
+    refused_init(transformation, params, path, jax.random.key(0))
 
 
 def text_among_the_parameters(
@@ -73,7 +73,7 @@ def text_among_the_parameters(
 ) -> None:
     """A name that was left in the tree."""
     path, _ = trees.first_leaf(params)
-    _refused_init(transformation, params, path, "relu")
+    refused_init(transformation, params, path, "relu")
 
 
 def a_gradient_that_would_broadcast(
@@ -81,7 +81,7 @@ def a_gradient_that_would_broadcast(
 ) -> None:
     """Shapes (1, 1) and (n, m) add up, to what nobody meant."""
     path, leaf = trees.first_leaf(params)
-    _refused_update(transformation, params, path, jnp.ones((1,) * leaf.ndim))
+    refused_update(transformation, params, path, jnp.ones((1,) * leaf.ndim))
 
 
 def an_integer_gradient(
@@ -89,7 +89,7 @@ def an_integer_gradient(
 ) -> None:
     """Counts that were taken for gradients."""
     path, leaf = trees.first_leaf(params)
-    _refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
+    refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
 
 
 def a_complex_gradient_of_a_real_parameter(
@@ -97,7 +97,7 @@ def a_complex_gradient_of_a_real_parameter(
 ) -> None:
     """Its imaginary part would be lost."""
     path, leaf = trees.first_leaf(params)
-    _refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.complex64))
+    refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.complex64))
 
 
 def gradients_of_another_tree(
@@ -106,9 +106,7 @@ def gradients_of_another_tree(
     """One leaf more than init saw."""
     extended = {"first": params, "added": jnp.ones(2)}
     state = transformation.init({"first": params})
-    _refused(
-        "a leaf more", ("added",), transformation.update, extended, state, extended
-    )
+    refused("a leaf more", ("added",), transformation.update, extended, state, extended)
 
 
 def a_state_that_was_restored_as_a_dictionary(
@@ -118,7 +116,7 @@ def a_state_that_was_restored_as_a_dictionary(
     state = transformation.init(params)
     leaves = jax.tree.leaves_with_path(state)
     restored = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    _refused("it", ("state",), transformation.update, params, restored, params)
+    refused("it", ("state",), transformation.update, params, restored, params)
 
 
 REFUSALS = (
@@ -136,27 +134,27 @@ REFUSALS = (
 
 def a_negative_beta(build: Callable[[Any], Any]) -> None:
     """It turns the momentum round."""
-    _refused("-0.5", ARGUMENT, build, -0.5)
+    refused("-0.5", ARGUMENT, build, -0.5)
 
 
 def a_beta_of_one(build: Callable[[Any], Any]) -> None:
     """It never forgets: an integrator."""
-    _refused("1.0", ARGUMENT, build, 1.0)
+    refused("1.0", ARGUMENT, build, 1.0)
 
 
 def a_beta_above_one(build: Callable[[Any], Any]) -> None:
     """It diverges."""
-    _refused("1.5", ARGUMENT, build, 1.5)
+    refused("1.5", ARGUMENT, build, 1.5)
 
 
 def a_beta_of_nan(build: Callable[[Any], Any]) -> None:
     """All parameters become NaN."""
-    _refused("nan", ARGUMENT, build, float("nan"))
+    refused("nan", ARGUMENT, build, float("nan"))
 
 
 def a_beta_of_several_numbers(build: Callable[[Any], Any]) -> None:
     """It would broadcast against the last axis of the parameters."""
-    _refused("[0.8, 0.9]", ARGUMENT, lambda: build(jnp.asarray([0.8, 0.9])))
+    refused("[0.8, 0.9]", ARGUMENT, lambda: build(jnp.asarray([0.8, 0.9])))
 
 
 BAD_BETAS = (
@@ -168,28 +166,35 @@ BAD_BETAS = (
 )
 
 
-def _refused_init(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
+def refused_init(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
     """Raises unless such a leaf among the parameters, or its first step, is refused."""
     bad = trees.replaced(params, path, leaf)
 
     def begin():
         transformation.update(params, transformation.init(bad), bad)
 
-    _refused("it", (jax.tree_util.keystr(path),), begin)
+    refused("it", (jax.tree_util.keystr(path),), begin)
 
 
-def _refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
+def refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
     """Raises unless such a gradient is refused."""
     bad, state = trees.replaced(params, path, leaf), transformation.init(params)
     where = (jax.tree_util.keystr(path),)
     case = f"{leaf.dtype}{list(leaf.shape)}"
-    _refused(case, where, transformation.update, bad, state, params)
+    refused(case, where, transformation.update, bad, state, params)
 
 
-def _refused(
+def refused(
     case: str, names: tuple[str, ...], call: Callable[..., Any], *arguments: Any
 ) -> None:
-    """Raises unless the call raises an error that has one of the names."""
+    """Raises AssertionError unless the call raises an error that has one of the names.
+
+    Args:
+      case: what is given, as the message names it.
+      names: what tells where: the leaf's path, or the argument.
+      call: what must refuse it.
+      *arguments: of the call.
+    """
     try:
         call(*arguments)
     except DoesNotApply:
