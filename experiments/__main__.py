@@ -17,6 +17,7 @@ import tyro
 from platformdirs import user_cache_path
 from rich.console import Console
 
+from experiments.bad_inputs.command import BadInputs, bad_inputs
 from experiments.bench.command import Bench, bench
 from experiments.compare import Compare, compare
 from experiments.config import UsageError
@@ -24,6 +25,7 @@ from experiments.conformance import Conformance, conformance
 from experiments.index import Index, index
 from experiments.interruption import Stopped
 from experiments.prepare import Prepare, prepare
+from experiments.processes import Lost, is_first, joined, leave
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.claims.study import Claims, claims
 from experiments.studies.crossval.study import Crossval, crossval
@@ -44,11 +46,15 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {
     "prepare": (Prepare, lambda options, _: prepare(options.name, options.data_dir)),
     "bench": (Bench, lambda options, _: bench(options)),
     "conformance": (Conformance, conformance),
+    "bad-inputs": (BadInputs, bad_inputs),
 }
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not every name can be encoded
+            stream.reconfigure(errors="backslashreplace")
     try:
         options, unknown = _parse(arguments)
         name, run = next(
@@ -58,17 +64,29 @@ def main(arguments: list[str] | None = None) -> int:
         )
         if unknown:
             raise UsageError(_unknown(unknown[0], name, options))
-        run(options, Console())
+        if hasattr(options, "together"):
+            with joined(name, options, options.together):
+                run(options, Console(quiet=not is_first()))
+        else:
+            run(options, Console())
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_one_line(str(error))}", file=sys.stderr)
         return 2
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
+    except Lost as error:
+        print(f"error: {_in_one_line(str(error))}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped; finished runs are kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _in_one_line(text: str) -> str:
+    """What breaks a line or can't be seen is spelled out: names may hold anything."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _parse(arguments: list[str] | None) -> tuple[Any, list[str]]:
@@ -123,10 +141,12 @@ def configure() -> None:
     """Sets JAX up for a command, before it has found its devices.
 
     Two CPU devices train faster than one that has all cores; other platforms take no
-    notice. Compiled programs are kept in the user's cache directory, or in what
-    JAX_COMPILATION_CACHE_DIR says, for the next command.
+    notice, and JAX_NUM_CPU_DEVICES says otherwise. Compiled programs are kept in the
+    user's cache directory, or in what JAX_COMPILATION_CACHE_DIR says, for the next
+    command.
     """
-    jax.config.update("jax_num_cpu_devices", 2)
+    if "JAX_NUM_CPU_DEVICES" not in os.environ:
+        jax.config.update("jax_num_cpu_devices", 2)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         compiled = user_cache_path("optax_momentum") / "compiled"
         jax.config.update("jax_compilation_cache_dir", str(compiled))
@@ -135,4 +155,4 @@ def configure() -> None:
 
 if __name__ == "__main__":
     configure()
-    sys.exit(main())
+    leave(main())

@@ -5,18 +5,27 @@ checkpoint is of, and where in the data it stands. What has no manifest, or diff
 it in a bit, is never loaded.
 """
 
+import errno
 import hashlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.runs import environment, to_json, write_atomically
 
 MANIFEST = "manifest.json"
+_OVERHEAD = 2**18  # bytes of a checkpoint that are none of its leaves', at the most
+
+# What Orbax logs as an error it raises too; the user is told of that in one line.
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 Leaves = dict[str, np.ndarray]  # by path in the tree, in its order
 
@@ -26,10 +35,15 @@ class Damaged(Exception):
 
 
 def write(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
-    """Writes a checkpoint and then its manifest, each as a whole."""
+    """Writes a checkpoint and then its manifest, each as a whole.
+
+    Raises:
+      OSError, UsageError, ValueError: the disk is full, or doesn't take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{i:04}": leaf for i, leaf in enumerate(leaves.values()) if leaf.size}
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    _check_space(path.parent, 2 * sum(leaf.nbytes for leaf in leaves.values()))
+    with _orbax() as checkpointer:
         checkpointer.save(path.absolute(), ocp.args.PyTreeSave(arrays), force=True)
     body = {
         **about,
@@ -60,7 +74,7 @@ def read(path: Path, work: Mapping[str, Any]) -> Leaves:
         if _sha256(path / name) != expected[name]:
             raise Damaged(f"its file {name} was altered")
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _orbax() as checkpointer:
             arrays = checkpointer.restore(path.absolute())
     except Exception as error:  # of Orbax or of what it reads with: no file is trusted
         raise Damaged(f"Orbax can't read it ({error})") from None
@@ -74,6 +88,32 @@ def read(path: Path, work: Mapping[str, Any]) -> Leaves:
         if _description(leaves[name]) != described:
             raise Damaged(f"its leaf {name} is not what was saved")
     return leaves
+
+
+def _check_space(directory: Path, size: int) -> None:
+    """Raises `OSError` before a save that can't end.
+
+    One that fails halfway leaves threads behind, of which each prints a traceback.
+    """
+    if shutil.disk_usage(directory).free < size + _OVERHEAD:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
+
+
+def read_work(path: Path) -> dict[str, Any]:
+    """What a checkpoint is of.
+
+    Raises:
+      Damaged: its manifest doesn't say.
+    """
+    return _manifest(path)["work"]
+
+
+def _orbax() -> ocp.Checkpointer:
+    """For this process alone: it waits for no other."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=own, active_processes={own})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checkpoint import MANIFEST, Damaged, Leaves, read, write
+from experiments import processes
+from experiments.checkpoint import MANIFEST, Damaged, Leaves, read, read_work, write
 from experiments.config import Config
+from experiments.devices import in_full
 
 DIRECTORY = "checkpoints"  # in that of the results
 KEPT = 2  # the newest, and one to fall back on
@@ -48,25 +50,34 @@ class Checkpoints:
 
         The user is told of each that is not. Arrays lie where the template's do.
         """
+        expected = _on_host(template)
+        leaves = self._newest(expected) if processes.is_first() else None
+        leaves = _of_first(leaves, expected)
+        return None if leaves is None else _like(template, leaves)
+
+    def _newest(self, expected: Leaves) -> Leaves | None:
         for path in sorted(self.directory.glob("*"), reverse=True):
             try:
                 leaves = read(path, self._work)
-                tree = _like(template, leaves)
+                if _kinds(leaves) != _kinds(expected):
+                    raise Damaged("it has other leaves than this program saves")
             except Damaged as reason:
                 self._tell(f"{path} is left out: {reason}.")
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             self._tell(f"Going on from {path}.")
-            return tree
+            return leaves
         return None
 
-    def offer(self, tree: Any, position: Mapping[str, int]) -> None:
-        """Saves, if that is due, beside the training that goes on."""
-        if time.monotonic() - self._saved >= self._every:
-            self.save(tree, position)
+    def due(self) -> bool:
+        """Whether it is time for another one."""
+        return time.monotonic() - self._saved >= self._every
 
     def save(self, tree: Any, position: Mapping[str, int]) -> None:
         """Copies the tree to the host and has it written; waits for the one before.
+
+        The training goes on meanwhile. Of several processes each hands over its part,
+        and the first writes.
 
         Args:
           tree: arrays and numbers.
@@ -74,7 +85,8 @@ class Checkpoints:
         """
         self.wait()
         leaves = _on_host(tree)  # now, as the arrays are about to be given away
-        self._writing = self._writer.submit(self._write, leaves, dict(position))
+        if processes.is_first():
+            self._writing = self._writer.submit(self._write, leaves, dict(position))
         self._saved = time.monotonic()
 
     def wait(self) -> None:
@@ -93,7 +105,8 @@ class Checkpoints:
     def discard(self) -> None:
         """Removes all of them, once what they were for is recorded."""
         self.wait()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if processes.is_first():
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _write(self, leaves: Leaves, position: dict[str, int]) -> None:
         name = "-".join(f"{value:08d}" for value in position.values())
@@ -119,10 +132,27 @@ def checkpoints_of(
     return Checkpoints(output / DIRECTORY / name, work, every, tell)
 
 
+def clear(output: Path, recorded: Collection[str]) -> None:
+    """Removes what a process left that had recorded runs and died before it discarded.
+
+    Args:
+      output: the results' directory.
+      recorded: the runs' digests.
+    """
+    held = (output / DIRECTORY).glob("*") if processes.is_first() else ()
+    for directory in held:
+        try:
+            works = [read_work(path.parent) for path in directory.glob(f"*/{MANIFEST}")]
+        except Damaged:
+            continue  # whoever restores it will tell
+        if {run for work in works for run in work["runs"]} <= {*recorded}:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
 def _on_host(tree: Any) -> Leaves:
     """Copies of all leaves; a random key is its data."""
     return {
-        jax.tree_util.keystr(path): np.array(_data(leaf))
+        jax.tree_util.keystr(path): np.array(in_full(_data(leaf)))
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
@@ -135,17 +165,26 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
-def _like(template: Any, leaves: Leaves) -> Any:
-    """The leaves in the template's structure, each of its kind and in its place.
+def _kinds(leaves: Leaves) -> dict[str, Any]:
+    return {name: (leaf.dtype, leaf.shape) for name, leaf in leaves.items()}
 
-    Raises:
-      Damaged: they are those of another structure.
-    """
-    expected = {
-        name: (leaf.dtype, leaf.shape) for name, leaf in _on_host(template).items()
-    }
-    if expected != {name: (leaf.dtype, leaf.shape) for name, leaf in leaves.items()}:
-        raise Damaged("it has other leaves than this program saves")
+
+def _of_first(leaves: Leaves | None, expected: Leaves) -> Leaves | None:
+    """What process 0 has read, for all processes."""
+    if jax.process_count() == 1:
+        return leaves
+    if not processes.told_by_all(leaves is not None)[0]:
+        return None
+    received = {}
+    for name, leaf in expected.items():
+        own = b"" if leaves is None else leaves[name].tobytes()
+        content = np.frombuffer(processes.exchange(own)[0], leaf.dtype)
+        received[name] = content.reshape(leaf.shape)
+    return received
+
+
+def _like(template: Any, leaves: Leaves) -> Any:
+    """The leaves in the template's structure, each of its kind and in its place."""
 
     def placed(path: Any, leaf: Any) -> Any:
         value = leaves[jax.tree_util.keystr(path)]

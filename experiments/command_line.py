@@ -12,6 +12,8 @@ def repeating(command: str, options: object) -> str:
     """
     words = ["python", "-m", "experiments", command]
     for name, value in vars(options).items():
+        if name == "together":  # how it was run, not what
+            continue
         flag = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(flag)

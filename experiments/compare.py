@@ -6,11 +6,21 @@ from functools import partial
 from pathlib import Path
 
 import jax
+import tyro
 from rich.console import Console
 
-from experiments import canary, data, plan, report, runs, terminal, user_arms
+from experiments import (
+    canary,
+    data,
+    plan,
+    report,
+    runs,
+    shared_plan,
+    terminal,
+    user_arms,
+)
 from experiments.arms import ARMS, STORAGES, Arm
-from experiments.checkpoints import Checkpoints, checkpoints_of
+from experiments.checkpoints import Checkpoints, checkpoints_of, clear
 from experiments.command_line import repeating
 from experiments.config import (
     Config,
@@ -22,6 +32,7 @@ from experiments.config import (
 )
 from experiments.examples import Splits
 from experiments.fit import Program, compile_program, fit
+from experiments.processes import ALONE, Processes, is_first
 from experiments.splits import split
 
 
@@ -91,12 +102,14 @@ class Compare:
     without it, one under runs/ that is named after the
     settings."""
 
+    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
+
     def check(self) -> None:
         """Raises `UsageError` for what is impossible whatever the data are."""
         check_step(self.learning_rate, self.beta)
         check_at_least_one("--batch-size", self.batch_size, "the images of a step")
         check_at_least_one("--epochs", self.epochs, "the passes over the data")
-        check_at_least_one("--seeds", self.seeds, "the runs of each arm")
+        check_at_least_one("--seeds", self.seeds, "the runs of each arm", 1_000)
         check_save_every(self.save_every)
 
 
@@ -108,7 +121,7 @@ def compare(options: Compare, console: Console) -> Path:
     """
     options.check()
     subject, arms, code = _chosen_arms(options.arms)
-    if options.output is not None:
+    if options.output is not None and is_first():
         plan.make_directory(options.output)  # or refuse it, before anything takes long
     console.print(f"Reading {options.dataset} …", markup=False, highlight=False)
     dataset = data.load(
@@ -136,7 +149,8 @@ def compare(options: Compare, console: Console) -> Path:
     held = plan.shared(settings)
     name = f"{subject}-{Path(dataset.name).stem}-{plan.digest(held)}"
     output = options.output or Path("runs") / name
-    with plan.hold(output, held) as finished:
+    with shared_plan.hold(output, held) as finished:
+        clear(output, [run.config_hash for run in finished])
         wanted = [
             replace(settings, arm=arm, seed=seed)
             for arm in arms
@@ -148,7 +162,8 @@ def compare(options: Compare, console: Console) -> Path:
         tell = partial(terminal.say, console)
         keep = partial(checkpoints_of, output, every=options.save_every, tell=tell)
         for run, checkpoints in _run_all(missing, arms, splits, console, keep):
-            runs.record(output, run)
+            if is_first():
+                runs.record(output, run)
             checkpoints.discard()
             done[run.config] = run
         setting = report.Setting(
@@ -160,7 +175,7 @@ def compare(options: Compare, console: Console) -> Path:
             command=repeating("compare", options),
         )
         ordered = [done[config] for config in wanted]
-        page = report.write(output, ordered, setting)
+        page = report.write(output, ordered, setting) if is_first() else output
     terminal.print_results(console, ordered, setting.titles)
     console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
     return page

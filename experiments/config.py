@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 # What is done about a step whose gradient, or whose result, is not finite. record: it
 # is taken, and its NaN stands in the record: that a rate diverges is a result. skip: it
@@ -37,14 +37,23 @@ class Config:
 
     def digest(self) -> str:
         """Sixteen hex digits that differ when any setting differs."""
-        text = json.dumps(asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest(asdict(self))
 
 
-def check_at_least_one(option: str, value: int, what: str) -> None:
-    """Raises `UsageError` for a count below 1."""
+def digest(values: Any) -> str:
+    """Sixteen hex digits that differ when anything in a JSON value does."""
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_at_least_one(
+    option: str, value: int, what: str, most: int = 1_000_000
+) -> None:
+    """Raises `UsageError` for a count below 1, or one that nobody has time for."""
     if value < 1:
         raise UsageError(f"{option} must be at least 1, got {value}: {what}.")
+    if value > most:
+        raise UsageError(f"{option} must be at most {most}, got {value}: {what}.")
 
 
 def check_save_every(seconds: float) -> None:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import model
+from experiments import model, processes
 from experiments.checkpoints import Checkpoints
 from experiments.config import UsageError
+from experiments.devices import in_full
 from experiments.interruption import Stopped, awaited
 from experiments.scoring import Score
 from experiments.train import Underway
@@ -87,10 +88,13 @@ def follow(
             if course.step == training.steps:
                 course = _validated(training, course)
                 on_epoch()
-            if number := asked():
+            due = checkpoints is not None and checkpoints.due()
+            said = processes.told_by_all([asked() or 0, pace, due])
+            number, (_, pace, due) = max(each[0] for each in said), said[0]
+            if number:
                 raise _stopped(course, checkpoints, number)
-            if checkpoints is not None:
-                checkpoints.offer(course, _position(course))
+            if checkpoints is not None and due:
+                checkpoints.save(course, _position(course))
     return course
 
 
@@ -118,8 +122,8 @@ def _advanced(training: Training, course: Course, last: int) -> Course:
 def _validated(training: Training, course: Course) -> Course:
     """The end of an epoch: its figures are written down."""
     underway = course.underway
-    trained = (np.asarray(each) / training.images for each in underway.sums)
-    validation = map(np.asarray, training.validate(underway.params))
+    trained = (in_full(each) / training.images for each in underway.sums)
+    validation = map(in_full, training.validate(underway.params))
     curves = course.curves.copy()
     curves[course.epoch] = np.stack([*trained, *validation])
     return course._replace(epoch=course.epoch + 1, step=0, curves=curves)

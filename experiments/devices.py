@@ -1,8 +1,11 @@
 """All devices: how arrays lie on them, and how much each takes at once."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 _CPU_SLICE = 16  # images; measured, see docs/performance.md
@@ -16,7 +19,24 @@ def device_mesh(lanes: int = 1) -> jax.sharding.Mesh:
 
 def on_all_devices(tree: Any) -> Any:
     """The arrays, replicated: what `TrainEpoch` takes."""
+    if jax.process_count() > 1:  # `device_put` takes no random keys to other processes
+        return _everywhere()(tree)
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
+
+
+def in_full(array: Any) -> np.ndarray:
+    """The whole array on the host, also where other processes have parts of it."""
+    here = not isinstance(array, jax.Array) or array.is_fully_addressable
+    return np.asarray(
+        array if here or array.is_fully_replicated else _everywhere()(array)
+    )
+
+
+@cache
+def _everywhere() -> Callable[[Any], Any]:
+    """Gives each device all of what it is handed, compiled once a shape."""
+    everywhere = NamedSharding(device_mesh(), PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=everywhere)
 
 
 def replicated(shapes: Any) -> Any:

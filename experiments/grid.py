@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import model
+from experiments import model, processes
 from experiments.checkpoints import Checkpoints
 from experiments.config import UsageError, check_at_least_one, check_step
 from experiments.course import Course, Training, follow
+from experiments.devices import in_full
 from experiments.examples import Splits
 from experiments.lanes import Point, Program, Transformation, as_arrays, compile_lanes
 from experiments.scoring import Network, Score
@@ -83,6 +84,7 @@ def compile_at_most(
     """
     check_at_least_one("--batch-size", batch_size, "it is the images of one step")
     limit = _memory_of_devices() if memory_limit is None else memory_limit
+    limit = processes.told_by_all(limit)[0]
     chunks = 1
     while True:
         part = -(-lanes // chunks)
@@ -170,7 +172,7 @@ def _scores(
     """Train, validation and test scores, the filling left out."""
     curves: Any = [course.curves[:, field, :points].T for field in range(4)]
     of_test = program.score(course.underway.params, splits.test) if test else None
-    tested = jax.tree.map(lambda x: np.asarray(x)[:points], of_test)
+    tested = jax.tree.map(lambda x: in_full(x)[:points], of_test)
     return Score(*curves[:2]), Score(*curves[2:]), tested
 
 

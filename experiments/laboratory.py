@@ -22,6 +22,7 @@ from experiments.devices import on_all_devices
 from experiments.examples import Examples, Splits
 from experiments.grid import Outcome, compile_at_most, fit_grid
 from experiments.lanes import Point, Program
+from experiments.processes import is_first
 from experiments.runs import Epoch, Run
 from experiments.schedules import SCHEDULES
 from experiments.scoring import Network
@@ -137,7 +138,8 @@ def _train(
                     on_epoch=partial(advance, len(chunk) / common.epochs),
                 )
                 finished = _runs(laboratory, chunk, outcome, compile_seconds)
-                runs.record(laboratory.output, *finished)
+                if is_first():
+                    runs.record(laboratory.output, *finished)
                 checkpoints.discard()
                 yield from finished
 

@@ -46,7 +46,7 @@ class Program(NamedTuple):
     batch_size: int  # images a step of one run
     lanes: int  # asked for
     filled: int  # lanes, and repetitions that give every device as many
-    memory: int  # bytes that XLA says it needs, of all devices together
+    memory: int  # bytes that XLA says it needs, of this process's devices
 
 
 def compile_lanes(
@@ -92,7 +92,7 @@ def compile_lanes(
     compiled = advancing.lower(points, underway, *numbers, splits.train).compile()
     scoring = jax.jit(score)
     validate = scoring.lower(underway.params, splits.validation).compile()
-    memory = max(map(_memory_of, (compiled, validate))) * devices
+    memory = max(map(_memory_of, (compiled, validate))) * jax.local_device_count()
     programs = start.compile(), compiled, validate, scoring
     return Program(*programs, batch_size, lanes, filled, memory)
 
@@ -120,7 +120,7 @@ def _advance(
 
     def rows_of(point: Point) -> tuple[Array, Array]:
         key = train.order_key(point.seed, epoch)
-        return train.batch_rows(key, examples, batch_size, size * sharing)
+        return train.batch_rows(key, len(examples.labels), batch_size, sharing)
 
     def of_lane(point: Point, *rest: Any) -> Any:
         own = transformation(point.learning_rate, point.beta)

@@ -66,7 +66,7 @@ def _where(
 ) -> str:
     """Which gradient of the step it is, or that it is none of them."""
     key = order_key(config.seed, epoch)
-    rows = batch_rows(key, images, config.batch_size, 1)
+    rows = batch_rows(key, len(images.labels), config.batch_size, 1)
     indices, weights = jax.tree.map(lambda x: x[step], rows)
 
     def loss(params: Params) -> Array:

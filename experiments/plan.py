@@ -1,27 +1,22 @@
 """The plan of a study: written and hashed before its first run, and held to."""
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from experiments.config import Config, UsageError
+from experiments.config import Config, UsageError, digest
 from experiments.runs import Run, read, to_json, write_atomically
 
 FILE_NAME = "plan.json"
 
 Plan = Mapping[str, Any]  # names and JSON values
-
-
-def digest(plan: Plan) -> str:
-    """Sixteen hex digits that differ when any value of the plan does."""
-    text = json.dumps(plan, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shared(config: Config) -> Plan:
@@ -68,14 +63,16 @@ def make_directory(output: Path) -> None:
     """Creates the directory of the results, with its parents, if it isn't there.
 
     Raises:
-      UsageError: it is a file or can't be created.
+      UsageError: it is a file, or can't be created or written into.
     """
-    if output.exists() and not output.is_dir():
+    if os.path.exists(output) and not os.path.isdir(output):
         raise UsageError(f"--output {output} is a file; name a directory.")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(output, error) from None
+    if not os.access(output, os.W_OK):
+        raise _unwritable(output, PermissionError(EACCES, os.strerror(EACCES)))
 
 
 def _unwritable(output: Path, error: OSError) -> UsageError:
@@ -98,9 +95,11 @@ def _check_same(output: Path, ours: Plan, finished: tuple[Run, ...]) -> None:
     try:
         stored = json.loads(path.read_bytes())
         theirs, hashed = stored["plan"], stored["hash"]
+        if not isinstance(theirs, dict):
+            raise TypeError("its plan is no object")
         if digest(theirs) != hashed:
             raise ValueError(f"its plan hashes to {digest(theirs)}")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UsageError(
             f"{path} is not a whole plan of this program: {error}. "
             "Repair it, or choose another --output."

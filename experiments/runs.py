@@ -11,9 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.config import Config, UsageError
+from experiments.config import Config, UsageError, digest
 
 FILE_NAME = "runs.jsonl"
+# What a line raises that is none.
+_BROKEN = ValueError, TypeError, AttributeError, OverflowError, RecursionError
 
 
 class Epoch(NamedTuple):
@@ -58,7 +60,8 @@ def record(output: Path, *finished: Run) -> None:
 
 def _line(run: Run) -> str:
     epochs = [epoch._asdict() for epoch in run.epochs]
-    return to_json({**asdict(run), "epochs": epochs})
+    values = json.loads(to_json({**asdict(run), "epochs": epochs}))
+    return to_json({"hash": digest(values), **values})
 
 
 def read(output: Path) -> tuple[Run, ...]:
@@ -70,9 +73,19 @@ def read(output: Path) -> tuple[Run, ...]:
     """
     path = output / FILE_NAME
     try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        content = path.read_bytes() if path.exists() else b""
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> tuple[Run, ...]:
+    """The runs of a file's content, oldest first.
+
+    Raises:
+      UsageError: as `read`.
+    """
+    lines = content.split(b"\n")
     runs: dict[str, Run] = {}
     # After the last record's newline nothing follows; anything there is half a line.
     for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
@@ -80,7 +93,7 @@ def read(output: Path) -> tuple[Run, ...]:
             run = _from_json(line)
             if run.config_hash in runs:
                 raise ValueError(f"it repeats run {run.config_hash}")
-        except (ValueError, TypeError, AttributeError) as error:
+        except _BROKEN as error:
             raise UsageError(
                 f"{path}, line {number}, is not a whole record of this program: "
                 f"{error}. Repair or remove the line, or choose another --output."
@@ -170,11 +183,14 @@ def _from_json(line: bytes) -> Run:
     """The inverse of `record`'s line, but for the infinities, which come back as NaN.
 
     Raises:
-      ValueError, TypeError, AttributeError: it isn't one.
+      ValueError, or another of `_BROKEN`: it isn't one, or not as it was written.
     """
     values = json.loads(line)
-    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(Run)}:
+    names = {"hash", *(field.name for field in fields(Run))}
+    if not isinstance(values, dict) or values.keys() != names:
         raise ValueError("its fields are not those of a run")
+    if values.pop("hash") != digest(values):
+        raise ValueError(f"it hashes to {digest(values)}")
     config = Config(**values["config"])
     if config.digest() != values["config_hash"]:
         raise ValueError(f"its config hashes to {config.digest()}")

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
-from experiments import model
+from experiments import model, own_part
 from experiments.devices import device_mesh, on_all_devices, replicated, slice_size
 from experiments.examples import Examples, in_batches, sum_in_slices
 from experiments.scoring import Network, Score, weighted_sums
@@ -52,14 +53,42 @@ def compile_steps(
       network: what is trained.
       halted: true of a state after which no further step is taken.
     """
-    steps = jax.jit(_advance, static_argnums=(0, 1, 2, 3), donate_argnums=4)
     draw = partial(begin, transformation, train, classes, network=network)
     underway = replicated(jax.eval_shape(draw, 0))
-    numbers = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
-    arguments = (underway, order_key(0, 0), *numbers, train)
-    return steps.lower(
-        network, transformation, batch_size, halted, *arguments
-    ).compile()
+    numbers = np.int32(0), np.int32(0)
+    own = network, transformation, batch_size, halted
+    if jax.process_count() > 1:
+        return _compile_parts(own, underway, numbers, train)
+    steps = jax.jit(partial(_advance, *own), donate_argnums=0)
+    return steps.lower(underway, order_key(0, 0), *numbers, train).compile()
+
+
+def _compile_parts(
+    own: Any, underway: Any, numbers: tuple[Any, Any], train: Examples
+) -> Advance:
+    """The same where each process hands over its own images, once an epoch."""
+    network, transformation, batch_size, halted = own
+    devices, images = jax.device_count(), len(train.labels)
+
+    def rows_of(key: Array) -> tuple[Array, Array]:
+        return batch_rows(key, images, batch_size, devices)
+
+    rows = jax.eval_shape(rows_of, order_key(0, 0))
+    steps = partial(_share_out, network, transformation, batch_size, halted)
+    jitted = jax.jit(partial(steps, own_part.BY_IMAGE), donate_argnums=0)
+    abstract = own_part.shapes(train, rows)
+    compiled = jitted.lower(underway, abstract[0], *numbers, abstract[1]).compile()
+    parts: dict[bytes, Any] = {}
+
+    def advance(underway, key, first, last, train) -> Underway:
+        epoch = np.asarray(jax.random.key_data(key)).tobytes()
+        if epoch not in parts:
+            parts.clear()  # of the epoch before
+            parts[epoch] = own_part.own_part(train, rows_of(key))
+        rows, images = parts[epoch]
+        return compiled(underway, rows, first, last, images)
+
+    return advance
 
 
 def begin(
@@ -97,11 +126,11 @@ def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
 
 
 def batch_rows(
-    key: Array, train: Examples, batch_size: int, multiple: int
+    key: Array, images: int, batch_size: int, devices: int
 ) -> tuple[Array, Array]:
-    """The images of every step of an epoch, each once: indices and weights."""
-    order = jax.random.permutation(key, len(train.labels))
-    return in_batches(order, batch_size, multiple)
+    """Every image of an epoch once, by its index, a row a step; and weights."""
+    order = jax.random.permutation(key, images)
+    return in_batches(order, batch_size, devices * slice_size(batch_size, devices))
 
 
 def _advance(
@@ -115,13 +144,32 @@ def _advance(
     last: Array,
     train: Examples,
 ) -> Underway:
+    """Steps whose images every device has all of."""
+    rows = batch_rows(key, len(train.labels), batch_size, jax.device_count())
+    own = network, transformation, batch_size, halted, PartitionSpec()
+    return _share_out(*own, underway, rows, first, last, train)
+
+
+def _share_out(
+    network: Network,
+    transformation: optax.GradientTransformation,
+    batch_size: int,
+    halted: Callable[[optax.OptState], Array] | None,
+    images: PartitionSpec,
+    underway: Underway,
+    rows: tuple[Array, Array],
+    first: Array,
+    last: Array,
+    train: Examples,
+) -> Underway:
+    """Steps on all devices, each of which takes its columns of the rows."""
     size = slice_size(batch_size, jax.device_count())
-    rows = batch_rows(key, train, batch_size, size * jax.device_count())
     everywhere = PartitionSpec()
+    columns = PartitionSpec(None, "data")
     all_steps = jax.shard_map(
         partial(take_steps, network, transformation, size, halted),
         mesh=device_mesh(),
-        in_specs=(everywhere, PartitionSpec(None, "data"), *[everywhere] * 3),
+        in_specs=(everywhere, columns, everywhere, everywhere, images),
         out_specs=everywhere,
         check_vma=False,  # it can't see that the gradients' sum is the same everywhere
     )

@@ -1,13 +1,11 @@
 """Strict mode for every test: two CPU devices, no silent promotion or broadcasting."""
 
-import math
 import os
 
 # Set before JAX starts: tests never depend on an accelerator that happens to be there.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
-import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -38,20 +36,14 @@ def small_network():
 
     Compiling the CNN takes longer than the rest of such a test.
     """
+    import small_network as small
+
     from experiments import model
-
-    def init(key, image_shape, classes):
-        kernel = jax.random.normal(key, (math.prod(image_shape), classes)) / 20
-        return {"dense": {"kernel": kernel, "bias": jnp.zeros(classes)}}
-
-    def apply(params, images):
-        flat = images.reshape(len(images), -1)
-        return flat @ params["dense"]["kernel"] + params["dense"]["bias"][None]
 
     jax.clear_caches()  # the jitted functions may have been compiled for the CNN
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "init", init)
-        patch.setattr(model, "apply", apply)
+        patch.setattr(model, "init", small.init)
+        patch.setattr(model, "apply", small.apply)
         yield
 
 

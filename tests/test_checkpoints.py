@@ -13,7 +13,7 @@ import pytest
 
 from experiments import checkpoints as checkpoints_module
 from experiments.checkpoint import MANIFEST
-from experiments.checkpoints import Checkpoints
+from experiments.checkpoints import DIRECTORY, Checkpoints, clear
 
 WORK = {"runs": ["0123456789abcdef"]}
 
@@ -158,7 +158,8 @@ def test_saves_are_as_far_apart_as_was_asked(tmp_path, told, monkeypatch):
     monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
     kept = Checkpoints(tmp_path / "kept", WORK, 5.0, told)
     for step in range(13):
-        kept.offer(tree(float(step)), at(step))
+        if kept.due():
+            kept.save(tree(float(step)), at(step))
         now[0] += 1
     kept.wait()
     assert names(kept) == ["00000001-00000005", "00000001-00000010"]
@@ -185,3 +186,20 @@ def test_once_recorded_nothing_of_them_is_left(three):
     three.discard()
     assert not three.directory.exists()
     assert three.restore(tree(0.0)) is None
+
+
+def test_what_a_recorded_run_left_behind_is_cleared_away(tmp_path, told):
+    works = {"recorded": ["a", "b"], "half": ["a", "c"], "emptied": ["d"], "odd": ["a"]}
+    directories = {name: tmp_path / DIRECTORY / name for name in works}
+    for name, runs in works.items():
+        kept = Checkpoints(directories[name], {"runs": runs}, 0.0, told)
+        kept.save(tree(3.0), at(3))
+        kept.wait()
+    (manifest,) = directories["emptied"].glob(f"*/{MANIFEST}")
+    manifest.unlink()
+    (manifest,) = directories["odd"].glob(f"*/{MANIFEST}")
+    manifest.write_bytes(manifest.read_bytes()[:-9])
+    clear(tmp_path, ["b", "a", "e"])
+    left = {name for name, directory in directories.items() if directory.exists()}
+    assert left == {"half", "odd"}  # what may be gone on from, and what is to be told
+    clear(tmp_path / "nowhere", ["a"])

@@ -1,5 +1,7 @@
 """The compiled epoch leaves this machine: one export serves CPU, CUDA and TPU."""
 
+from typing import Any
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -18,8 +20,8 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
 
     def epoch(underway, key, split):
         first, last = jnp.int32(0), jnp.int32(3)
-        steps = model, transformation, 4, None, underway, key, first, last, split
-        return train._advance(*steps)
+        own: Any = model, transformation, 4, None
+        return train._advance(*own, underway, key, first, last, split)
 
     underway = train.begin(transformation, split, 3, seed=0)
     arguments = (underway, train.order_key(0, 0), split)

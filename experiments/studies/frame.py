@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
+import tyro
 from rich.console import Console
 
 from experiments import (
@@ -16,12 +17,15 @@ from experiments import (
     model,
     page_html,
     plan,
+    shared_plan,
     user_model,
 )
 from experiments.arms import Arm
+from experiments.checkpoints import clear
 from experiments.config import Config, UsageError, check_at_least_one, check_save_every
 from experiments.laboratory import Fold, Laboratory, hold_out
 from experiments.page import Page
+from experiments.processes import ALONE, Processes, is_first
 from experiments.runs import Run
 from experiments.scoring import Network
 
@@ -77,6 +81,8 @@ class StudyOptions:
 
     tensorboard: bool = False
     """Also write event files for TensorBoard."""
+
+    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
 
     def check(self) -> None:
         """Raises `UsageError` for what is impossible whatever the data are."""
@@ -135,7 +141,7 @@ def opened(
     Raises:
       UsageError: the data, the network or the directory can't be used.
     """
-    if options.output is not None:
+    if options.output is not None and is_first():
         plan.make_directory(options.output)  # before anything takes long
     if dataset is None:
         dataset = read(options, budget.dataset, console)
@@ -168,7 +174,8 @@ def opened(
     }
     name = f"{study}-{Path(dataset.name).stem}-{plan.digest(held)}"
     output = options.output or Path("runs") / name
-    with plan.hold(output, held) as finished:
+    with shared_plan.hold(output, held) as finished:
+        clear(output, [run.config_hash for run in finished])
         console.print(f"Plan {plan.digest(held)}, in {output}", markup=False)
         if finished:
             console.print(f"{len(finished)} finished runs of this plan are kept.")
@@ -201,6 +208,8 @@ def publish(
       The path of the page.
     """
     output, console = opened.laboratory.output, opened.laboratory.console
+    if not is_first():
+        return output
     path = page_html.write(output, page)
     if options.tensorboard:
         event_files.write_events(output, runs)
