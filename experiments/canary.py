@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import optax
 from jax.sharding import PartitionSpec
@@ -20,6 +19,7 @@ from experiments import canary_reference
 from experiments.config import UsageError
 from experiments.devices import device_mesh, on_all_devices, slice_size
 from experiments.examples import Examples, in_batches
+from experiments.runs import environment
 from experiments.scoring import Score
 from experiments.train import Underway, take_steps
 from optax_momentum import keras
@@ -42,8 +42,9 @@ class Canary(NamedTuple):
 class _Case(NamedTuple):
     """Data and initial parameters, and what they are after one pass."""
 
-    train: Examples  # NumPy's
-    order: np.ndarray  # of the examples
+    images: np.ndarray
+    labels: np.ndarray
+    order: np.ndarray
     params: dict[str, np.ndarray]
     expected: tuple[dict[str, np.ndarray], float]  # parameters, mean loss
 
@@ -77,7 +78,7 @@ def check(transformation: optax.GradientTransformation = _MOMENTUM) -> Canary:
     case = _case()
     train = _training(case, transformation)
     calls: list[Underway] = [jax.device_get(train()) for _ in range(_CALLS)]
-    error = max(map(_largest_error, calls, [case.expected] * _CALLS))
+    error = float(np.max([_largest_error(call, case.expected) for call in calls]))
     if not error <= _TOLERANCE:  # nor NaN
         _refuse(f"steps of training differ from NumPy's by {error:.3g}")
     if any(_bits(call) != _bits(calls[0]) for call in calls):
@@ -88,50 +89,54 @@ def check(transformation: optax.GradientTransformation = _MOMENTUM) -> Canary:
 def _training(
     case: _Case, transformation: optax.GradientTransformation
 ) -> Callable[[], Underway]:
-    """The program that takes all steps of an epoch, as every run takes its own.
-
-    Its order of the data is given, as that of a run takes a second to compile.
-    """
-    train = Examples(*on_all_devices(case.train))
-    init = jax.jit(transformation.init)
-    size, everywhere = slice_size(_BATCH, jax.device_count()), PartitionSpec()
-
-    @jax.jit
-    def advance(underway: Underway, order: jax.Array, train: Examples) -> Underway:
-        rows = in_batches(order, _BATCH, size * jax.device_count())
-        steps = partial(take_steps, _SoftmaxRegression, transformation, size, None)
-        all_steps = jax.shard_map(
-            steps,
-            mesh=device_mesh(),
-            in_specs=(everywhere, PartitionSpec(None, "data"), *[everywhere] * 3),
-            out_specs=everywhere,
-            check_vma=False,  # as in `train`
-        )
-        return all_steps(underway, rows, jnp.int32(0), jnp.int32(len(rows[0])), train)
+    """A call trains the case anew."""
+    train = Examples(*on_all_devices((case.images, case.labels)))
+    init, zero = jax.jit(transformation.init), jax.device_put(np.float32(0))
 
     def call() -> Underway:
-        zeros = Score(np.float32(0), np.float32(0))
-        start = Underway(case.params, init(case.params), zeros)
-        return advance(*on_all_devices((start, case.order)), train)
+        start = case.params, init(case.params), Score(zero, zero)
+        underway = Underway(*on_all_devices(start))
+        return _take_all_steps(transformation, underway, case.order, train)
 
     return call
 
 
+@partial(jax.jit, static_argnums=0)
+def _take_all_steps(
+    transformation: optax.GradientTransformation,
+    underway: Underway,
+    order: Any,
+    train: Examples,
+) -> Underway:
+    """An epoch's steps as every run takes its own, but in an order that is given.
+
+    That which a run draws takes a second to compile.
+    """
+    size, everywhere = slice_size(_BATCH, jax.device_count()), PartitionSpec()
+    rows = in_batches(order, _BATCH, size * jax.device_count())
+    all_steps = jax.shard_map(
+        partial(take_steps, _SoftmaxRegression, transformation, size, None),
+        mesh=device_mesh(),
+        in_specs=(everywhere, PartitionSpec(None, "data"), *[everywhere] * 3),
+        out_specs=everywhere,
+        check_vma=False,  # as in `train`
+    )
+    return all_steps(underway, rows, jnp.int32(0), jnp.int32(len(rows[0])), train)
+
+
 def _case() -> _Case:
     random = np.random.default_rng(7)
-    train = Examples(
-        random.random((_EXAMPLES, 4, 4, 1), np.float32),
-        random.integers(0, _CLASSES, _EXAMPLES, np.int32),
-    )
+    images = random.random((_EXAMPLES, 4, 4, 1), np.float32)
+    labels = random.integers(0, _CLASSES, _EXAMPLES, np.int32)
     params = {
         "kernel": random.normal(size=(16, _CLASSES)).astype(np.float32),
         "bias": random.normal(size=_CLASSES).astype(np.float32),
     }
     order = random.permutation(_EXAMPLES).astype(np.int32)
     expected = canary_reference.trained(
-        params, *train, order, _BATCH, _LEARNING_RATE, _BETA
+        params, images, labels, order, _BATCH, _LEARNING_RATE, _BETA
     )
-    return _Case(train, order, params, expected)
+    return _Case(images, labels, order, params, expected)
 
 
 def _largest_error(call: Underway, expected: Any) -> float:
@@ -147,13 +152,13 @@ def _bits(call: Underway) -> list[bytes]:
 
 def _refuse(what: str) -> None:
     """Raises the one line that is to be told."""
-    device = jax.devices()[0]
-    cache = jax.config.jax_compilation_cache_dir
+    device, versions = jax.devices()[0], environment()
+    cache = jax.config.values["jax_compilation_cache_dir"]
     emptied = f"empty {cache}, where compiled programs are kept, or " if cache else ""
     raise UsageError(
-        f"the check of the installation failed, with jax {jax.__version__} and jaxlib "
-        f"{jaxlib.__version__} on {jax.device_count()} × {device.platform}: "
+        f"the start-up check failed, with jax {versions['jax']} and jaxlib "
+        f"{versions['jaxlib']} on {jax.device_count()} × {device.platform}: "
         f"{device.device_kind}: {what}. Nothing was trained, as no number could be "
         f'trusted: {emptied}install another version, as by pip install "jax!='
-        f'{jax.__version__}", and report it at github.com/jax-ml/jax/issues.'
+        f'{versions["jax"]}", and report it at github.com/jax-ml/jax/issues.'
     )

@@ -11,8 +11,8 @@ import jax
 from rich.console import Console
 
 from experiments import subjects, templates
-from experiments.config import UsageError
 from experiments.peer_optimizer import peer
+from experiments.plan import make_directory
 from experiments.runs import environment, write_atomically
 from experiments.subjects import Subject
 from optax_momentum import testing
@@ -74,11 +74,7 @@ def conformance(options: Conformance, console: Console) -> None:
     Raises:
       UsageError: the output can't be written, or the peers' interpreter is none.
     """
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"--output {options.output} can't be made: {error.strerror}."
-        raise UsageError(message) from None
+    make_directory(options.output)  # or refuse it, before anything takes long
     with suppress(RuntimeError):  # once JAX runs, it has the devices that it has
         jax.config.update("jax_num_cpu_devices", 2)
     versions = {**environment(), "device": jax.devices()[0].device_kind}

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from experiments.config import UsageError
+from experiments.host_memory import check_fits
 
 # Of all that Pillow reads, what holds a picture and starts no other program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -64,7 +65,7 @@ def read(path: Path, skip_broken: bool) -> Folder:
     where = f"--dataset {path}"
     try:
         roots = _roots(where, path)
-        found = [list(_images(root)) for root in roots]
+        found = list(_parts(where, roots))
     except OSError as error:
         raise UsageError(f"{where}: a directory can't be read ({error}).") from error
     everything = [each for part in found for each in part]
@@ -106,6 +107,18 @@ def _roots(where: str, path: Path) -> list[Path]:
         f"{where}: beside train/ there is neither test/ nor val/. Give {train}, from "
         "which a test part is then split off."
     )
+
+
+def _parts(where: str, roots: Sequence[Path]) -> Iterator[list[_Picture | _Fault]]:
+    """All that is in each directory, unless it is more than memory holds."""
+    size = 0
+    for root in roots:
+        part = []
+        for each in _images(root):
+            part.append(each)
+            size += each.pixels.nbytes if isinstance(each, _Picture) else 0
+            check_fits(f"{where}: the images", size, "Give fewer, or smaller ones.")
+        yield part
 
 
 def _images(root: Path) -> Iterator[_Picture | _Fault]:

@@ -52,7 +52,7 @@ def write_index(directory: Path) -> Path:
     Raises:
       UsageError: the directory is none, or can't be written.
     """
-    if not directory.is_dir():
+    if not os.path.isdir(directory):
         raise UsageError(
             f"--directory {directory} is no directory; name the one under which "
             "studies and comparisons were written, such as runs."
@@ -76,11 +76,11 @@ def _entry(path: Path) -> Entry:
             entry = entry._replace(link=link)
         summary = json.loads(path.read_bytes())
         told = _of_study(summary) if "study" in summary else _of_comparison(summary)
+        return entry._replace(**{key: str(value) for key, value in told.items()})
     except OSError as error:
         return entry._replace(problem=f"it can't be read: {error.strerror}")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except Exception:  # of many types, where JSON has anything else in it
         return entry._replace(problem="it is no summary of this program")
-    return entry._replace(**{key: str(value) for key, value in told.items()})
 
 
 def _of_study(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """The arrays of a user's own .npz file, with every example checked."""
 
+import os
+import textwrap
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.config import UsageError
+from experiments.host_memory import check_fits
 
 DIVIDED = (("x_train", "y_train"), ("x_test", "y_test"))
 UNDIVIDED = (("images", "labels"),)
@@ -31,7 +34,7 @@ def read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
       UsageError: the file isn't as described; the message names the first fault.
     """
     where = f"--dataset {path}"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UsageError(f"{where}: there is no such file.")
     if not zipfile.is_zipfile(path):
         raise UsageError(
@@ -41,10 +44,15 @@ def read(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     try:
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
-            return [_pair(where, arrays, *keys) for keys in _layout(where, arrays)]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            layout = _layout(where, arrays)
+            _check_size(where, arrays, layout)
+            return [_pair(where, arrays, *keys) for keys in layout]
+    except UsageError:
+        raise
+    except Exception as error:  # of many types, from the decoders of a zip file
+        reason = textwrap.shorten(str(error), 120, placeholder=" …")
         raise UsageError(
-            f"{where}: an array can't be read ({error}). Write the file anew with "
+            f"{where}: an array can't be read ({reason}). Write the file anew with "
             "numpy.savez, from arrays of numbers: pickled objects are never loaded."
         ) from error
 
@@ -57,6 +65,17 @@ def _layout(where: str, found: Iterable[str]) -> tuple[tuple[str, str], ...]:
         f"{where}: needs x_train, y_train, x_test and y_test, or images and labels; "
         f"it holds {', '.join(sorted(found)) or 'nothing'}."
     )
+
+
+def _check_size(where: str, arrays: Any, layout: Iterable[tuple[str, str]]) -> None:
+    """Raises `UsageError` before a bomb goes off.
+
+    What a file says of its own size is what is decompressed of it at most.
+    """
+    keys = {key for pair in layout for key in pair}
+    files = arrays.zip.infolist()
+    size = sum(x.file_size for x in files if x.filename.removesuffix(".npy") in keys)
+    check_fits(where, size, "Give a smaller file.")
 
 
 def _pair(
@@ -74,8 +93,8 @@ def _pair(
 
 def _images(where: str, images: np.ndarray) -> np.ndarray:
     """As uint8 [n, height, width, channels], if that is what they can mean."""
-    is_float = np.issubdtype(images.dtype, np.floating)
-    if not is_float and not np.issubdtype(images.dtype, np.integer):
+    is_float = images.dtype.kind == "f"
+    if not is_float and images.dtype.kind not in "iu":
         raise UsageError(
             f"{where} has dtype {images.dtype}; images must be uint8, or floats 0..1."
         )
@@ -102,7 +121,7 @@ def _images(where: str, images: np.ndarray) -> np.ndarray:
 
 def _labels(where: str, labels: np.ndarray) -> np.ndarray:
     """As integers [n], none of them negative or beyond int32."""
-    if not np.issubdtype(labels.dtype, np.integer):
+    if labels.dtype.kind not in "iu":
         raise UsageError(
             f"{where} has dtype {labels.dtype}; labels must be integers, 0 for the "
             "first class."

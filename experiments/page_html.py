@@ -1,8 +1,5 @@
 """A study's page as files: `report.html`, `figures/*.png` and `summary.json`."""
 
-import base64
-import hashlib
-import math
 import re
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -12,10 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from experiments import drawing
-from experiments.page import Cell, Page, Table
+from experiments.cells import FILTERS
+from experiments.page import Page, Table
 from experiments.plan import make_directory
 from experiments.runs import to_json, write_atomically
-from experiments.templates import render
+from experiments.templates import render, script
 
 
 def write(output: Path, page: Page) -> Path:
@@ -63,76 +61,15 @@ def summary(page: Page) -> dict[str, Any]:
 
 def html(page: Page) -> str:
     """The page itself, which needs nothing else."""
-    script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    values = {
-        "page": page,
-        "script": Markup(script),
-        "script_digest": digest,
-        "sort_value": sort_value,
-        "is_missing": _is_missing,
-        "is_numeric": _is_numeric,
-    }
     return render(
         "page.html.jinja",
-        values,
+        {"page": page, **script()},
         # Our own drawings, with every name in them escaped.
         svg=lambda figure: Markup(drawing.svg(figure)),
         narrow_svg=lambda figure: Markup(drawing.narrow_svg(figure)),
-        in_words=in_words,
         setting=_setting,
+        **FILTERS,
     )
-
-
-def in_words(cell: Cell, format: str | None = None) -> str:
-    """A cell for readers: 1,234, 0.05, −2 × 10⁻⁶, diverged, – or the text itself.
-
-    Args:
-      cell: what the table holds.
-      format: of its column, as in `str.format`; without one, four digits.
-    """
-    if cell is None:
-        return "–"
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, bool):
-        return "yes" if cell else "no"
-    if math.isnan(cell):
-        return "diverged"
-    if math.isinf(cell):
-        return "∞" if cell > 0 else "−∞"
-    written = format.format(cell) if format else _four_digits(cell)
-    return written.replace("-", "−")
-
-
-def sort_value(cell: Cell) -> str | None:
-    """A number as JavaScript reads it; None for anything else."""
-    if cell is None or isinstance(cell, str) or math.isnan(cell):
-        return None
-    return repr(float(cell)).replace("inf", "Infinity")
-
-
-def _is_missing(cell: Cell) -> bool:
-    return cell is None or (not isinstance(cell, str) and math.isnan(cell))
-
-
-def _is_numeric(table: Table, column: int) -> bool:
-    """Whether the column is of numbers, some of which may be missing."""
-    cells = [row[column] for row in table.rows]
-    return not any(isinstance(cell, str) for cell in cells) and any(
-        not _is_missing(cell) for cell in cells
-    )
-
-
-def _four_digits(number: float) -> str:
-    """Whole numbers in full; others to four digits, as short as they can be said."""
-    if isinstance(number, Integral):
-        return f"{number:,}"
-    if number and not 1e-4 <= abs(number) < 1e9:
-        return drawing.scientific(number)
-    decimals = 3 - math.floor(math.log10(abs(number))) if number else 0
-    written = f"{number:,.{max(decimals, 0)}f}"
-    return written.rstrip("0").rstrip(".") if "." in written else written
 
 
 def _data(table: Table) -> dict[str, Any]:

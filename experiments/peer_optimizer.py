@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments import peer_process
+from experiments.config import UsageError
 from experiments.peer_process import PeerProcess
 from optax_momentum.testing import Optimizer
 
@@ -34,13 +35,25 @@ def peer(python: Path, program: str) -> Iterator[Peer | None]:
       program: a file of `experiments/peers`.
 
     Raises:
-      UsageError: there is no such interpreter, or the program ended midway.
+      UsageError: there is no such interpreter, or it is another program, or ended
+        midway.
     """
     with ExitStack() as stack:
         process = None
         with suppress(peer_process.CannotRun):
             process = stack.enter_context(peer_process.start(python, program))
-        yield process and Peer(json.loads(process.greeting), partial(_build, process))
+        yield process and Peer(_version(python, process), partial(_build, process))
+
+
+def _version(python: Path, process: PeerProcess) -> str:
+    """The library's, if it is our program that greets."""
+    try:
+        return json.loads(process.greeting)
+    except ValueError:
+        raise UsageError(
+            f"--peers {python} is no Python interpreter: it answers "
+            f"{process.greeting!r:.80}."
+        ) from None
 
 
 def _build(process: PeerProcess, **options: Any) -> Optimizer:

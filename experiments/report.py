@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from experiments import plots
+from experiments.cells import FILTERS
+from experiments.page import Table
 from experiments.plan import digest, shared
 from experiments.runs import Run, provenance, to_json, write_atomically
 from experiments.statistics import PAIRS, Comparison, against_first, comparisons
-from experiments.templates import render
+from experiments.templates import render, script
 
 METRICS = (
     "test_accuracy",
@@ -100,9 +102,11 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         "comparisons": pairs,
         "accuracy_axis": _axis(run.test_accuracy for run in runs),
         "difference_axis": _difference_axis(pairs),
+        "every_run": _every_run(arms),
         "provenance": provenance(runs),
         "mean": fmean,
         "deviation": stdev,
+        **script(),
     }
     return render(
         "report.html.jinja",
@@ -111,6 +115,7 @@ def page(runs: Sequence[Run], setting: Setting) -> str:
         points=points,
         value=value,
         verdict=verdict,
+        **FILTERS,
     )
 
 
@@ -119,6 +124,36 @@ def _by_arm(runs: Sequence[Run], titles: Mapping[str, str]) -> dict[str, list[Ru
     ordered = sorted(runs, key=lambda run: run.config.seed)
     arms = {arm: [run for run in ordered if run.config.arm == arm] for arm in titles}
     return {arm: own for arm, own in arms.items() if own}
+
+
+def _every_run(arms: Mapping[str, Sequence[Run]]) -> Table:
+    return Table(
+        "Every run, as recorded under its config hash in runs.jsonl. Seconds are of "
+        "training, validation and test, without and with compilation.",
+        (
+            *("Arm", "Seed", "Test accuracy", "Test loss"),
+            *("Seconds", "Compiling too", "Config hash"),
+        ),
+        [
+            (
+                arm,
+                run.config.seed,
+                run.test_accuracy,
+                run.test_loss,
+                run.seconds,
+                run.seconds_with_compilation,
+                run.config_hash,
+            )
+            for arm, own in arms.items()
+            for run in own
+        ],
+        {
+            "Test accuracy": "{:.2%}",
+            "Test loss": "{:.3f}",
+            "Seconds": "{:.1f}",
+            "Compiling too": "{:.1f}",
+        },
+    )
 
 
 def compared(runs: Sequence[Run], titles: Mapping[str, str]) -> tuple[Comparison, ...]:

@@ -21,8 +21,9 @@ def data_directory(data_dir: Path | None) -> Path:
       UsageError: it is a file.
     """
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    directory = Path(data_dir or default).expanduser()
-    if directory.exists() and not directory.is_dir():
+    # As it is where there is no such user.
+    directory = Path(os.path.expanduser(data_dir or default))
+    if os.path.exists(directory) and not os.path.isdir(directory):
         raise UsageError(
             f"--data-dir {directory} (or TFDS_DATA_DIR) is a file; it must be the "
             "directory in which tensorflow-datasets keeps its data sets."
@@ -46,11 +47,12 @@ def prepared_folder(dataset: str, data_dir: Path | None) -> Path | None:
     directory = data_directory(data_dir)
     if not re.fullmatch(r"\w+(/\w[\w.-]*)?", dataset):
         return None  # not a name, and perhaps a path that leads out of the directory
+    inside = directory / dataset
     versions = {
         tuple(map(int, folder.name.split("."))): folder
-        for folder in (directory / dataset).glob("*")
+        for folder in (inside.glob("*") if os.path.isdir(inside) else ())
         if re.fullmatch(r"\d+\.\d+\.\d+", folder.name)
-        and (folder / "dataset_info.json").is_file()
+        and os.path.isfile(folder / "dataset_info.json")
     }
     if not versions:
         return None

@@ -7,6 +7,7 @@ data set runs to read one: its metadata name the features, the splits and the fi
 import hashlib
 import logging
 import tempfile
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ import numpy as np
 from platformdirs import user_cache_dir
 
 from experiments.config import UsageError
+from experiments.host_memory import check_fits
 from experiments.tfds_directory import (
     check_known,
     data_directory,
@@ -98,8 +100,9 @@ def _decode(folder: Path) -> Decoded:
         # Any: its methods are decorated in a way that hides their arguments.
         builder: Any = tfds.builder_from_directory(folder)
     except Exception as error:  # of many types, from the parsers of three formats
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
         raise UsageError(
-            f"{folder}: the metadata can't be read ({error}). Remove the folder and "
+            f"{folder}: the metadata can't be read ({reason}). Remove the folder and "
             "prepare the data set again."
         ) from error
     described = builder.info.features
@@ -123,25 +126,31 @@ def _decode(folder: Path) -> Decoded:
             "Save its images and labels with numpy.savez: an .npz file is split here."
         )
     return Decoded(
-        *_decode_split(f"{folder}: train", builder.as_data_source("train")),
-        *_decode_split(f"{folder}: test", builder.as_data_source("test")),
+        *_decode_split(f"{folder}: train", builder, "train"),
+        *_decode_split(f"{folder}: test", builder, "test"),
         np.asarray(label.num_classes),
     )
 
 
-def _decode_split(where: str, examples: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+def _decode_split(
+    where: str, builder: Any, split: str
+) -> tuple[np.ndarray, np.ndarray]:
     """One by one: threads made this slower, as little of it is free of Python."""
+    examples: Sequence[Any] = builder.as_data_source(split)
     images, labels = [], []
     for index in range(len(examples)):
         try:
             example = examples[index]
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:  # of many types, from the decoders of two formats
+            reason = textwrap.shorten(str(error), 200, placeholder=" …")
             raise UsageError(
-                f"{where} example {index} can't be read ({error}). Remove the folder "
+                f"{where} example {index} can't be read ({reason}). Remove the folder "
                 "and prepare the data set again."
             ) from error
         images.append(example["image"])
         labels.append(example["label"])
+        size = images[0].nbytes * len(examples)
+        check_fits(where, size, "Save a part of it with numpy.savez.")
         if images[-1].shape != images[0].shape or images[-1].dtype != np.uint8:
             raise UsageError(
                 f"{where} example {index} is {images[-1].dtype} of shape "
@@ -149,4 +158,17 @@ def _decode_split(where: str, examples: Sequence[Any]) -> tuple[np.ndarray, np.n
                 "all images must have one size. Save them so with numpy.savez, and "
                 "give that .npz file."
             )
+    _check_count(where, builder.info.splits[split])
     return np.stack(images), np.asarray(labels)
+
+
+def _check_count(where: str, info: Any) -> None:
+    """Raises `UsageError` for examples that the metadata, and so readers, leave out."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    found = len(ArrayRecordDataSource([*map(str, info.filepaths)]))
+    if found != info.num_examples:
+        raise UsageError(
+            f"{where} has {found} examples, and {info.num_examples} by its metadata. "
+            "Remove the folder and prepare the data set again."
+        )

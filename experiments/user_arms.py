@@ -56,7 +56,7 @@ def arms(
         them, two small layers.
 
     Returns:
-      The arms by name, in the function's order, and the digest of the file.
+      The arms by name, in the function's order, and the digest of its code.
 
     Raises:
       UsageError: there is no such function, or it returns no dictionary of optimizers

@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import sysconfig
 import textwrap
 import traceback
 from collections.abc import Callable, Iterator
@@ -29,8 +30,8 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
       reference: FILE.py:function. The file may import its neighbours at its top.
 
     Returns:
-      The function, and 16 hex digits that differ when any byte of the file does. They
-      say nothing about other files that it imports.
+      The function, and 16 hex digits that differ when any byte of the file does, or of
+      a file below its directory that importing it imports, installed packages apart.
 
     Raises:
       UsageError: there is no such file or function, or importing the file fails.
@@ -43,7 +44,7 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
         )
     path, source = _read(option, reference, _path(file))
     with told(option, reference, "importing the file"):
-        module = _executed(path, source)
+        module, digest = _executed(path, source)
     if not hasattr(module, name):
         defined = [key for key, value in vars(module).items() if _is_own(value, module)]
         close = difflib.get_close_matches(name, defined) or defined[:3]
@@ -55,7 +56,7 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
             f"{option} {reference}: {name} is of type {type(function).__name__}, and "
             "a function is needed."
         )
-    return function, hashlib.sha256(source).hexdigest()[:16]
+    return function, digest
 
 
 @contextmanager
@@ -89,14 +90,15 @@ def _path(file: str) -> Path:
 
 def _read(option: str, reference: str, path: Path) -> tuple[Path, bytes]:
     """The file's full path and its bytes."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UsageError(f"{option} {reference}: {path} is a directory; name a file.")
     if path.suffix != ".py":
         raise UsageError(
             f"{option} {reference}: {path} doesn't end in .py; name a Python file."
         )
     try:
-        return path.resolve(), path.read_bytes()
+        source = path.read_bytes()  # first: resolving a loop of links is no OSError
+        return path.resolve(), source
     except FileNotFoundError:
         raise UsageError(f"{option} {reference}: there is no file {path}.") from None
     except OSError as error:
@@ -106,13 +108,17 @@ def _read(option: str, reference: str, path: Path) -> tuple[Path, bytes]:
 
 
 @cache
-def _executed(path: Path, source: bytes) -> ModuleType:
-    """The module that these very bytes make; no compiled copy of others is used."""
+def _executed(path: Path, source: bytes) -> tuple[ModuleType, str]:
+    """The module that these very bytes make, and the digest of all that it is made of.
+
+    No compiled copy of other bytes is used.
+    """
     digest = hashlib.sha256(bytes(path) + source).hexdigest()[:16]
     name = f"{path.stem}_{digest}"  # no other module's
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the path ends in .py
     module = importlib.util.module_from_spec(spec)
+    before = set(sys.modules)
     sys.modules[name] = module  # where dataclasses look up their annotations
     sys.path.insert(0, str(path.parent))
     try:
@@ -123,7 +129,31 @@ def _executed(path: Path, source: bytes) -> ModuleType:
     finally:
         with suppress(ValueError):
             sys.path.remove(str(path.parent))
-    return module
+    imported = [sys.modules[key] for key in sys.modules.keys() - before - {name}]
+    return module, _digest(source, path.parent, imported)
+
+
+def _digest(source: bytes, directory: Path, imported: list[ModuleType]) -> str:
+    """Of the source alone, unless some of what it imported is below its directory."""
+    digest = hashlib.sha256(source)
+    files = (getattr(module, "__file__", None) for module in imported)
+    for file in sorted({Path(each) for each in files if each}):
+        if file.is_relative_to(directory) and not _is_installed(file):
+            content = file.read_bytes()
+            place = file.relative_to(directory).as_posix()
+            digest.update(f"\n{place} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether it belongs to Python, to a package or to this program: a run names them.
+
+    All of them may be below a user's directory.
+    """
+    packages = {"site-packages", "dist-packages"}
+    here = Path(__file__).resolve().parents[1]
+    own = (here / "experiments", here / "optax_momentum", sysconfig.get_path("stdlib"))
+    return bool(packages & set(file.parts)) or any(map(file.is_relative_to, own))
 
 
 def _is_own(value: Any, module: ModuleType) -> bool:

@@ -82,7 +82,7 @@ def network(
       classes: the number of logits.
 
     Returns:
-      The network, for these classes alone, and the digest of the file.
+      The network, for these classes alone, and the digest of its code.
 
     Raises:
       UsageError: there is no such function, or it returns no such module.

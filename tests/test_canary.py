@@ -2,10 +2,10 @@
 
 import json
 import math
+from importlib import metadata
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 import optax
 import pytest
@@ -24,8 +24,8 @@ RIGHT = keras(0.3, 0.7)
 def changed(change) -> optax.GradientTransformation:
     """The right momentum, with `change` applied to each of its updates."""
 
-    def update(gradients, state, params=None):
-        updates, state = RIGHT.update(gradients, state, params)
+    def update(updates, state, params=None):
+        updates, state = RIGHT.update(updates, state, params)
         return jax.tree.map(change, updates), state
 
     return optax.GradientTransformation(RIGHT.init, update)
@@ -51,9 +51,9 @@ def test_canary_says_what_is_wrong_on_what_and_what_to_do():
     message = complaint(keras(0.3, 0.8))
     device = jax.devices()[0]
     start, end = (
-        f"the check of the installation failed, with jax {jax.__version__} and jaxlib "
-        f"{jaxlib.__version__} on 2 × {device.platform}: {device.device_kind}: steps "
-        "of training differ from NumPy's by ",
+        f"the start-up check failed, with jax {jax.__version__} and jaxlib "
+        f"{metadata.version('jaxlib')} on 2 × {device.platform}: {device.device_kind}: "
+        "steps of training differ from NumPy's by ",
         ". Nothing was trained, as no number could be trusted: install another "
         f'version, as by pip install "jax!={jax.__version__}", and report it at '
         "github.com/jax-ml/jax/issues.",
@@ -95,7 +95,7 @@ def test_canary_stops_results_that_are_not_the_same_each_time():
 
 
 def test_canary_names_the_cache_that_a_bad_program_may_come_from(tmp_path):
-    kept = jax.config.jax_compilation_cache_dir
+    kept = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept here"))
     try:
         message = complaint(optax.sgd(0.3))
@@ -114,8 +114,8 @@ def test_many_rows_come_out_right_where_a_compiler_was_seen_to_confuse_them():
     arguments = images, labels, np.arange(40_000), 40_000, 0.3, 0.7
     _, loss = canary_reference.trained(params, *arguments)
     params = jax.tree.map(np.float32, params)
-    examples = Examples(images, labels)
-    found = score(*on_all_devices((params, examples)), canary._SoftmaxRegression)
+    params, *examples = on_all_devices((params, images, labels))
+    found = score(params, Examples(*examples), canary._SoftmaxRegression)
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 

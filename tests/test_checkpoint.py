@@ -1,6 +1,7 @@
 """A checkpoint: every bit of it is proven, or it is not read."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -103,3 +104,31 @@ def test_leaves_that_orbax_gives_back_wrong_are_seen(saved, monkeypatch):
     monkeypatch.setattr(ocp.Checkpointer, "restore", wrong)
     with pytest.raises(Damaged, match=r"its leaf .+kernel'\] is not what"):
         read(saved, WORK)
+
+
+def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    size = sum(leaf.nbytes for leaf in LEAVES.values())
+
+    def disk(free: int) -> None:
+        usage = Usage(total=2**30, used=0, free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    Usage = type(shutil.disk_usage(tmp_path))
+    path = tmp_path / "kept" / "00000001-00000004"
+    disk(2**18 + 2 * size - 1)
+    with pytest.raises(OSError, match=r"No space left on device: '.*kept'"):
+        write(path, LEAVES, {"work": WORK})
+    assert not path.exists()
+    disk(2**18 + 2 * size)
+    write(path, LEAVES, {"work": WORK})
+    assert list(read(path, WORK)) == list(LEAVES)
+
+
+def test_what_orbax_raises_it_does_not_log_too(tmp_path, caplog, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint._src.path.async_path.write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "00000001-00000004", LEAVES, {"work": WORK})
+    assert caplog.records == []

@@ -65,8 +65,11 @@ def test_an_interrupted_study_goes_on_with_the_claim_it_stopped_in(cheap, tmp_pa
     stops.clear()
     told = run(tmp_path)
     assert measured[3:] == ["three", "four"]
-    assert "(1) Momentum does one: holds, 1 of 1 predictions met; gain of one: " in told
-    assert "(2) Momentum does two: does not hold" in told
+    assert (
+        "Momentum does one: holds, 1 of 1 predictions met; does two: does not hold, 0 "
+        "of 1 predictions met; does three: does not hold, 0 of 1 predictions met; does "
+        "four: holds, 1 of 1 predictions met.\n"
+    ) in told
     run(tmp_path)
     assert len(measured) == 5
     page = (tmp_path / "report.html").read_text()
@@ -124,6 +127,8 @@ def test_the_smallest_study_measures_all_four_and_draws_them(monkeypatch, tmp_pa
         assert all(p.key in each["measured"] for p in claim.predictions)
     verdicts, *sections = pages[0].sections
     assert str(verdicts.tables[0].rows[3][0]).startswith("Momentum helps whatever")
+    quoted = [key for claim in the_claims(tiny).values() for key in claim.quoted]
+    assert len(verdicts.tables[1].rows) == len(quoted)
     figures = [figure for section in sections for figure in section.figures]
     assert {figure.name for figure in figures} == {
         "ravine-paths",

@@ -126,7 +126,20 @@ def test_verdict_says_no_more_than_the_interval(gain, words):
     assert words in verdict(gain)
 
 
-def test_accuracies_and_times_are_told_in_words():
+def test_accuracy_of_one_seed_has_no_interval():
     assert percent(Interval(0.5, None, None)) == "50.00% (no interval)"
-    assert wall_time([replace(synthetic_run(), seconds=90.0)]) == "1.5 minutes"
-    assert wall_time([replace(synthetic_run(), seconds=9000.0)]) == "2.5 hours"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1.7, "5.1 seconds"),
+        (19.9, "59.7 seconds"),
+        (21.0, "1.1 minutes"),
+        (2399.0, "120.0 minutes"),
+        (3000.0, "2.5 hours"),
+    ],
+)
+def test_wall_time_is_told_in_the_unit_that_suits_it(seconds, words):
+    runs = [replace(synthetic_run(seed=seed), seconds=seconds) for seed in range(3)]
+    assert wall_time(runs) == words

@@ -176,12 +176,3 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
         with pytest.raises(UsageError, match=message):
             run(replace(options, **changed), tmp_path / "new")
         assert not (tmp_path / "new").exists()
-
-
-def test_batch_larger_than_the_data_is_refused(options, tmp_path):
-    with pytest.raises(UsageError) as error:
-        run(replace(options, batch_size=64), tmp_path / "new")
-    assert str(error.value) == (
-        "--batch-size 64 is larger than the 38 training images of data.npz; choose a "
-        "smaller one."
-    )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from demonstration import CURVES, NAMES, PAGE, SCORES, with_table
 
+from experiments.cells import in_words, sort_value
 from experiments.page import Figure, Section, Table
-from experiments.page_html import in_words, sort_value, summary, write
+from experiments.page_html import summary, write
 
 
 def test_write_leaves_page_summary_and_pictures_and_no_other(tmp_path):

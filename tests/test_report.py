@@ -163,8 +163,8 @@ def test_page_shows_every_seed_of_every_arm_with_n(text):
 
 def test_page_traces_every_run_to_its_config_hash(text):
     for run in synthetic_comparison(ACCURACIES):
-        row = f"{run.config_hash} {run.config.arm} {run.config.seed} "
-        assert f"{row}{run.test_accuracy:.2%} 1.234 12.2 15.5" in text
+        row = f"{run.config.arm} {run.config.seed} {run.test_accuracy:.2%} 1.234 "
+        assert f"{row}12.2 15.5 {run.config_hash}" in text
 
 
 def test_page_names_a_winner_only_where_the_interval_leaves_0_out(text):
@@ -212,15 +212,15 @@ def test_page_escapes_names_everywhere():
     )
     page = report.page(synthetic_comparison(ACCURACIES, dataset=name), setting)
     reader = Reader(page)
-    assert not {"script", "b"} & set(reader.tags)
-    assert "<script" not in page
+    assert "b" not in reader.tags
+    assert page.count("<script") == reader.tags.count("script") == 1  # its own
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;.npz") == 7
     assert f"SGD and momentum on {name}" in reader.text
 
 
 def test_page_needs_nothing_from_elsewhere(page):
     reader = Reader(page)
-    assert not {"script", "link", "img", "iframe", "object"} & set(reader.tags)
+    assert not {"link", "img", "iframe", "object"} & set(reader.tags)
     for name, value in reader.attributes:
         if name in ("href", "src", "xlink:href"):
             assert value.startswith("#")

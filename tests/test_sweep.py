@@ -127,15 +127,6 @@ def test_another_plan_is_refused_by_its_hash(options, swept):
         run(replace(options, trials=5), swept)
 
 
-def test_batches_larger_than_the_data_are_refused(options, tmp_path):
-    with pytest.raises(UsageError) as error:
-        run(replace(options, batch_sizes=(8, 64)), tmp_path)
-    assert str(error.value) == (
-        "--batch-sizes has 64, but data.npz has 38 training images; choose smaller "
-        "ones."
-    )
-
-
 def test_what_is_impossible_is_refused_before_anything_is_written(options, tmp_path):
     with pytest.raises(UsageError, match="--methods has no 'adam'"):
         run(replace(options, methods=("sgd", "adam")), tmp_path / "new")

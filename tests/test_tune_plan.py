@@ -18,6 +18,7 @@ from experiments.studies.tune.plan import (
     Candidate,
     Found,
     at_edge,
+    beyond,
     candidates,
     gain,
     goes_on,
@@ -139,10 +140,48 @@ def test_edges_are_told_of_rates_and_batch_sizes():
     low = found([0.8], [0.8], best=0.01)
     assert at_edge(low, "nesterov") == ["learning rate"]
     told = page(low, {"dataset": "digits"}, "python -m experiments tune").summary
-    assert "tried is Nesterov momentum's best learning rate: better may lie" in told
+    assert "and the best learning rate of Nesterov momentum: better may" in told
     assert at_edge(found([0.8], [0.8], best=0.12), "nesterov") == []
     largest = BUDGET._replace(batch_sizes=(12, 48))
     assert at_edge(middle._replace(budget=largest), "sgd") == ["batch size"]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "images", "more", "said"),
+    [
+        ((48, 12, 96), 777, (), None),
+        ((48,), 777, (), None),
+        (
+            (12, 48),
+            96,
+            (96,),
+            "size of SGD (48) and of Nesterov momentum (48) is at",
+        ),
+        (
+            (96, 48),
+            777,
+            (24,),
+            "an end of those that were tried, 48 to 96, and none",
+        ),
+        ((12, 48), 95, (), "may lie beyond. The data allow no other."),
+    ],
+)
+def test_best_batch_size_at_an_end_is_told_with_the_command_that_goes_on(
+    sizes, images, more, said
+):
+    budget = BUDGET._replace(batch_sizes=sizes)
+    result = found([0.8], [0.8])._replace(budget=budget, images=images)
+    assert beyond(result) == more
+    onward = "python -m experiments tune --batch-sizes many" if more else None
+    told = page(result, {"dataset": "digits"}, "python -m experiments tune", onward)
+    section = next(each for each in told.sections if "Batch size" in each.heading)
+    assert section.code == onward
+    if said is None:
+        assert len(section.paragraphs) == 1
+        return
+    assert said in section.paragraphs[1]
+    tries = [f"at the end of this section tries {size} too." for size in more]
+    assert all(each in section.paragraphs[1] for each in tries)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Functions of users' files: what is run, what is left behind, what is refused."""
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -50,6 +51,36 @@ def test_file_imports_its_neighbours_and_leaves_no_path_behind(tmp_path: Path):
     )
     assert function() == 5
     assert sys.path == before
+
+
+def test_digest_is_of_what_the_file_imports_from_its_directory_too(tmp_path: Path):
+    def digest(place: str, part="N = 1", deeper="", unused="") -> str:
+        package = tmp_path / place / "inner_of_own"
+        package.mkdir(parents=True)
+        write(package, f"from . import deeper\n{part}", "part.py")
+        write(package, deeper, "deeper.py")
+        write(package, unused, "unused.py")
+        text = "import math, inner_of_own.part as part\ndef f(): return part.N"
+        reference = f"{write(tmp_path / place, text)}:f"
+        found = load("--arms", reference)[1]
+        assert load("--arms", reference)[1] == found  # though all is imported already
+        for name in [name for name in sys.modules if name.startswith("inner_of_own")]:
+            del sys.modules[name]
+        return found
+
+    first = digest("1")
+    assert digest("2") == first == digest("3", unused="N = 1")
+    assert len({first, digest("4", part="N = 2"), digest("5", deeper="N = 2")}) == 3
+
+
+def test_digest_is_not_of_installed_packages(tmp_path: Path, monkeypatch):
+    (tmp_path / "site-packages").mkdir()
+    write(tmp_path / "site-packages", "N = 4", "installed_for_own.py")
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    text = "import installed_for_own as i\ndef f(): return i.N"
+    function, digest = load("--arms", f"{write(tmp_path, text)}:f")
+    assert function() == 4
+    assert digest == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_failed_import_leaves_no_path_and_no_module_behind(tmp_path: Path):

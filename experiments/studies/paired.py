@@ -55,5 +55,8 @@ def percent(interval: Interval) -> str:
 
 def wall_time(runs: Sequence[Run]) -> str:
     """How long the runs took together, as it is told."""
-    minutes = sum(run.seconds for run in runs) / 60
+    seconds = sum(run.seconds for run in runs)
+    if seconds < 60:
+        return f"{seconds:.1f} seconds"
+    minutes = seconds / 60
     return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"

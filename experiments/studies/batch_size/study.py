@@ -10,6 +10,7 @@ from rich.console import Console
 
 from experiments.command_line import repeating
 from experiments.config import Config, UsageError, check_at_least_one
+from experiments.data import Dataset, hold_out
 from experiments.laboratory import run_all
 from experiments.runs import Run
 from experiments.studies.batch_size.page import page
@@ -22,6 +23,7 @@ from experiments.studies.frame import (
     chosen,
     opened,
     publish,
+    read,
 )
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured
@@ -77,7 +79,9 @@ class BatchSize(StudyOptions):
                 "tutorial's."
             )
         if self.tuning_seeds is not None:
-            check_at_least_one("--tuning-seeds", self.tuning_seeds, "runs a setting")
+            check_at_least_one(
+                "--tuning-seeds", self.tuning_seeds, "runs a setting", 1_000
+            )
 
 
 class Budget(NamedTuple):
@@ -114,14 +118,13 @@ def batch_size(options: BatchSize, console: Console) -> Path:
     """
     options.check()
     budget = chosen(options, BUDGETS)
+    dataset = read(options, budget.dataset, console)
+    sizes, left_out = fitting(dataset, budget.batch_sizes)
+    if left_out:
+        names = ", ".join(map(str, left_out))
+        console.print(f"Left out, with fewer images to train on: batch sizes {names}.")
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
-    with opened(options, "batch-size", budget, arms, console) as study:
-        sizes, left_out = fitting(study, budget.batch_sizes)
-        if left_out:
-            names = ", ".join(map(str, left_out))
-            console.print(
-                f"Left out, with fewer images to train on: batch sizes {names}."
-            )
+    with opened(options, "batch-size", budget, arms, console, dataset=dataset) as study:
         ways = series(budget.beta, budget.anchor)
         tuned = tune(study, budget, sizes, ways)
         classes = study.laboratory.dataset.classes
@@ -133,18 +136,20 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         return publish(options, told, study, runs)
 
 
-def fitting(study: Opened, batch_sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+def fitting(
+    dataset: Dataset, batch_sizes: Sequence[int]
+) -> tuple[list[int], list[int]]:
     """The batch sizes that there are images for, rising, and those left out.
 
     Raises:
       UsageError: none fits.
     """
-    images = len(study.laboratory.folds[study.base.fold].train)
+    images = len(hold_out(dataset)[1])
     fits = sorted(size for size in batch_sizes if size <= images)
     if not fits:
         raise UsageError(
             f"--batch-sizes: even the least, {min(batch_sizes)}, is more than the "
-            f"{images} images of {study.base.dataset} to train on; name smaller ones."
+            f"{images} images of {dataset.name} to train on; name smaller ones."
         )
     return fits, sorted(set(batch_sizes) - set(fits))
 

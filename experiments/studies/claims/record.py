@@ -12,6 +12,8 @@ from experiments.plan import digest
 from experiments.studies.frame import Opened
 
 FILE_NAME = "claims.jsonl"
+# What a line raises that is none.
+_BROKEN = ValueError, TypeError, KeyError, AttributeError, RecursionError
 
 
 class Record(NamedTuple):
@@ -38,7 +40,8 @@ def write(study: Opened, claim: str, measured: dict[str, Any]) -> Record:
         runs.git_commit(),
     )
     recorded = path.read_bytes() if path.exists() else b""
-    line = runs.to_json(record._asdict())
+    values = json.loads(runs.to_json(record._asdict()))
+    line = json.dumps({"hash": digest(values), **values})
     runs.write_atomically(path, recorded + f"{line}\n".encode())
     return read(study)[claim]
 
@@ -47,7 +50,8 @@ def read(study: Opened) -> dict[str, Record]:
     """The claims that are finished, by their keys.
 
     Raises:
-      UsageError: the file can't be read, or a line isn't a whole record of this plan.
+      UsageError: the file can't be read, or a line isn't a whole record of this plan,
+        or isn't as it was written.
     """
     path = study.laboratory.output / FILE_NAME
     try:
@@ -57,10 +61,13 @@ def read(study: Opened) -> dict[str, Record]:
     records = {}
     for number, line in enumerate(lines, start=1):
         try:
-            record = Record(**json.loads(line))
+            values = json.loads(line)
+            if values.pop("hash") != digest(values):
+                raise ValueError(f"it hashes to {digest(values)}")
+            record = Record(**values)
             if record.plan_hash != digest(study.plan):
                 raise ValueError(f"it is of plan {record.plan_hash}")
-        except (ValueError, TypeError) as error:
+        except _BROKEN as error:
             raise UsageError(
                 f"{path}, line {number}, is not a whole record of this plan: {error}. "
                 "Remove the line, or choose another --output."

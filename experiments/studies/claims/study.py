@@ -29,7 +29,6 @@ from experiments.studies.claims.verdict import (
     Prediction,
     answers,
     counted,
-    in_words,
     verdict,
 )
 from experiments.studies.frame import (
@@ -62,7 +61,7 @@ class Claim(NamedTuple):
 
     says: str  # of momentum
     predictions: tuple[Prediction, ...]
-    quoted: tuple[str, ...]  # keys of those that the summary tells
+    quoted: tuple[str, ...]  # keys of those that tell most
     fixed: Mapping[str, Any]  # JSON values, the same in all budgets
     measure: Callable[[Opened, Budget], dict[str, Any]]
     section: Callable[[dict[str, Any], Sequence[Answer]], Section]
@@ -161,20 +160,8 @@ def _page(
 
 
 def _summary(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> str:
-    told = (
-        f"({number}) Momentum {claim.says}: {verdict(own)}, {counted(own)}; "
-        f"{_quoted(claim, own)}."
-        for number, (claim, own) in enumerate(judged, start=1)
-    )
-    return " ".join(told)
-
-
-def _quoted(claim: Claim, answers: Sequence[Answer]) -> str:
-    return "; ".join(
-        f"{each.prediction.says}: {in_words(each.measured)}"
-        for each in answers
-        if each.prediction.key in claim.quoted
-    )
+    told = (f"{claim.says}: {verdict(own)}, {counted(own)}" for claim, own in judged)
+    return f"Momentum {'; '.join(told)}."
 
 
 def _verdicts(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> Section:
@@ -198,5 +185,24 @@ def _verdicts(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> Section:
             "predictions, about one in twenty of those that are neither true nor "
             "false is decided by chance.",
         ),
-        tables=(Table("What became of each claim", header, rows),),
+        tables=(
+            Table("What became of each claim", header, rows),
+            _quoted(judged),
+        ),
+    )
+
+
+def _quoted(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> Table:
+    """The predictions that tell most of each claim."""
+    rows = [
+        (claim.says, each.prediction.says, *each.measured, each.outcome)
+        for claim, own in judged
+        for each in own
+        if each.prediction.key in claim.quoted
+    ]
+    return Table(
+        "The figures that tell most of each claim, with 95% intervals",
+        ("momentum", "figure", "measured", "low", "high", "n", "outcome"),
+        rows,
+        dict.fromkeys(("measured", "low", "high"), "{:.3g}"),
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import STROKES, legend, panels, plain_axes
+from experiments.drawing import STROKES, legend, panels, plain_axes, scientific
 from experiments.page import Figure, Section, Table
 from experiments.statistics import mean_and_interval
 from experiments.studies.claims import trajectory, verdict
@@ -34,8 +34,8 @@ def section(measured: dict[str, Any], answers: Sequence[Answer]) -> Section:
             f"The ravine ½(x²/{CONDITION:g} + y²), {STEPS} steps from random points on "
             f"the unit circle, the same for all; momentum has β = {BETA}. Without "
             "noise y follows the roots of the recurrence: what was measured differs "
-            f"from that closed form by at most {measured['deviation']:.0e}. Gradient "
-            f"noise has standard deviation {NOISE:g} in each coordinate.",
+            f"from that closed form by at most {scientific(measured['deviation'])}. "
+            f"Gradient noise has standard deviation {NOISE:g} in each coordinate.",
             "SGD zigzags only where its step is too large, from 1 on; there momentum "
             "damps it. With smaller steps it is momentum that swings to and fro, since "
             "its buffer goes on where the gradient has turned. Against noise it "

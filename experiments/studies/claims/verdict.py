@@ -91,23 +91,9 @@ def verdict(answers: Sequence[Answer]) -> Verdict:
 
 
 def counted(answers: Sequence[Answer]) -> str:
-    """How many predictions are met, contradicted and open, in words."""
-    count = {
-        outcome: sum(each.outcome == outcome for each in answers)
-        for outcome in ("met", "contradicted", "open")
-    }
-    told = f"{count.pop('met')} of {len(answers)} predictions met"
-    return ", ".join([told, *(f"{n} {outcome}" for outcome, n in count.items() if n)])
-
-
-def in_words(measured: Measured) -> str:
-    """1.72 (95% interval 1.66 to 1.79, n = 200)."""
-    mean, low, high, n = measured
-    if low is None or high is None:
-        return f"{mean:.3g} (no interval, n = {n})"
-    return f"{mean:.3g} (95% interval {low:.3g} to {high:.3g}, n = {n})".replace(
-        "-", "−"
-    )
+    """How many of all predictions are met, in words."""
+    met = sum(each.outcome == "met" for each in answers)
+    return f"{met} of {len(answers)} predictions met"
 
 
 def table(answers: Sequence[Answer]) -> Table:

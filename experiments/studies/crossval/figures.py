@@ -104,7 +104,8 @@ def _accuracy(name: str, caption: str, found: Found, curves: Curves) -> Figure:
             middle, low, high = own.T
             line_with_band(axes, places, middle, low, high, stroke, label)
         plain_axes(axes, ink)
-        _mark_betas(axes, sorted({setting.beta for setting in drawn}))
+        room = 0.5 / canvas.get_figwidth()  # of a label, as a share of the axis
+        _mark_betas(axes, sorted({setting.beta for setting in drawn}), room)
         low, high = axes.get_ylim()
         low = max(low, max(map(top, curves)) - _DEPTH)
         axes.set(ylabel="Validation accuracy", ylim=(low, min(high, 1.01)))
@@ -119,11 +120,11 @@ def _place(beta: float) -> float:
     return -math.log10(1 - beta)
 
 
-def _mark_betas(axes: Axes, betas: Sequence[float]) -> None:
+def _mark_betas(axes: Axes, betas: Sequence[float], room: float) -> None:
     """Ticks at the betas, less those that would overlap the one before."""
     kept = [betas[0]]
     for beta in betas[1:]:
-        if _place(beta) - _place(kept[-1]) > 0.09 * _place(betas[-1]):
+        if _place(beta) - _place(kept[-1]) > room * _place(betas[-1]):
             kept.append(beta)
     axes.set_xticks([_place(beta) for beta in kept], [f"{beta:g}" for beta in kept])
     axes.set_xlabel("Beta, on a logarithmic axis of 1 − beta")

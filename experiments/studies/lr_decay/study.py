@@ -19,6 +19,7 @@ from experiments.config import (
     check_at_least_one,
     check_step,
 )
+from experiments.data import Dataset, hold_out
 from experiments.laboratory import run_all
 from experiments.runs import Run
 from experiments.schedules import SCHEDULES
@@ -29,6 +30,7 @@ from experiments.studies.frame import (
     chosen,
     opened,
     publish,
+    read,
 )
 from experiments.studies.lr_decay.cells import (
     ARMS,
@@ -112,8 +114,9 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
     options.check()
     budget = chosen(options, BUDGETS)
     _check(budget)
-    with opened(options, "lr-decay", budget, ARMS, console) as study:
-        _check_fits(budget.batch_size, study)
+    dataset = read(options, budget.dataset, console)
+    _check_fits(budget.batch_size, dataset)
+    with opened(options, "lr-decay", budget, ARMS, console, dataset=dataset) as study:
         classes = study.laboratory.dataset.classes
         tuning = _tune(study, budget)
         cells = to_report(best(tuning, classes))
@@ -135,7 +138,9 @@ def _check(budget: Budget) -> None:
             "least two: where the best is the first or last, more follow beyond it."
         )
     check_at_least_one("--batch-size", budget.batch_size, "the images of a step")
-    check_at_least_one("--tuning-seeds", budget.tuning_seeds, "the runs of each trial")
+    check_at_least_one(
+        "--tuning-seeds", budget.tuning_seeds, "the runs of each trial", 1_000
+    )
     if budget.extensions < 0:
         raise UsageError(
             f"--extensions must be at least 0, got {budget.extensions}: how often more "
@@ -151,13 +156,13 @@ def _check(budget: Budget) -> None:
         raise UsageError("--schedules names a schedule twice; name each once.")
 
 
-def _check_fits(batch_size: int, study: Opened) -> None:
+def _check_fits(batch_size: int, dataset: Dataset) -> None:
     """Raises `UsageError` for a batch of more images than there are."""
-    images = len(study.laboratory.folds[study.base.fold].train)
+    images = len(hold_out(dataset)[1])
     if batch_size > images:
         raise UsageError(
             f"--batch-size {batch_size} is larger than the {images} training images of "
-            f"{study.base.dataset}; choose a smaller one."
+            f"{dataset.name}; choose a smaller one."
         )
 
 

@@ -105,8 +105,12 @@ def check(budget: Budget) -> None:
                 f"--{name.replace('_', '-')} must be LOW HIGH with {limits.low:g} <= "
                 f"LOW < HIGH <= {limits.high:g}, got {low} {high}."
             )
-    check_at_least_one("--trials", budget.trials, "of each method and batch size")
-    check_at_least_one("--tuning-seeds", budget.tuning_seeds, "the runs of a trial")
+    check_at_least_one(
+        "--trials", budget.trials, "of each method and batch size", 10_000
+    )
+    check_at_least_one(
+        "--tuning-seeds", budget.tuning_seeds, "the runs of a trial", 1_000
+    )
     if budget.extensions < 0:
         raise UsageError(
             f"--extensions must be at least 0, got {budget.extensions}: how often the "

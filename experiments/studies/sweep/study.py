@@ -12,6 +12,7 @@ from rich.console import Console
 
 from experiments.command_line import repeating
 from experiments.config import Config, UsageError
+from experiments.data import Dataset, hold_out
 from experiments.laboratory import Laboratory, run_all
 from experiments.studies import frame
 from experiments.studies.methods import METHODS
@@ -82,16 +83,13 @@ def sweep(options: Sweep, console: Console) -> Path:
     options.check()
     budget = frame.chosen(options, BUDGETS)
     check(budget)
+    dataset = frame.read(options, budget.dataset, console)
+    _check_fits(budget.batch_sizes, dataset)
     arms = {method: METHODS[method].arm for method in budget.methods}
-    with frame.opened(options, "sweep", budget, arms, console) as study:
+    with frame.opened(
+        options, "sweep", budget, arms, console, dataset=dataset
+    ) as study:
         laboratory, base = study.laboratory, study.base
-        images = len(laboratory.folds[base.fold].train)
-        for size in budget.batch_sizes:
-            if size > images:
-                raise UsageError(
-                    f"--batch-sizes has {size}, but {base.dataset} has {images} "
-                    "training images; choose smaller ones."
-                )
         rounds, results = search(laboratory, base, budget)
         final = {
             method: run_all(
@@ -108,6 +106,17 @@ def sweep(options: Sweep, console: Console) -> Path:
         found = Found(budget, rounds, results, final, classes)
         page = sweep_page.page(found, study.plan, repeating("sweep", options))
         return frame.publish(options, page, study, found.runs)
+
+
+def _check_fits(batch_sizes: Sequence[int], dataset: Dataset) -> None:
+    """Raises `UsageError` for a batch of more images than there are."""
+    images = len(hold_out(dataset)[1])
+    for size in batch_sizes:
+        if size > images:
+            raise UsageError(
+                f"--batch-sizes has {size}, but {dataset.name} has {images} training "
+                "images; choose smaller ones."
+            )
 
 
 def search(

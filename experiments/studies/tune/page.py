@@ -17,6 +17,7 @@ from experiments.studies.tune.plan import (
     Candidate,
     Found,
     at_edge,
+    beyond,
     gain,
     recommended,
     winner,
@@ -25,13 +26,14 @@ from experiments.studies.tune.snippet import snippet
 from experiments.studies.validation import diverged, mean_score
 
 
-def page(found: Found, plan: Plan, command: str) -> Page:
+def page(found: Found, plan: Plan, command: str, onward: str | None = None) -> Page:
     """All that was found.
 
     Args:
       found: by `tune`.
       plan: as it was hashed before the first run.
       command: that repeats it.
+      onward: the command that also tries what lies `beyond`.
     """
     return Page(
         study="tune",
@@ -40,7 +42,7 @@ def page(found: Found, plan: Plan, command: str) -> Page:
         sections=(
             _use(found),
             _evidence(found),
-            _settings(found),
+            _settings(found, onward),
             _screening(found),
             sweep_space.section(found.screening),
             _trials(found),
@@ -76,13 +78,13 @@ def _summary(found: Found, plan: Plan) -> str:
         f"{reached} of the test images, n = {len(own)} seeds.",
         _why(found),
     ]
-    for each in found.reported:
-        edges = at_edge(found, each)
-        if edges:
-            told.append(
-                f"Still the first or last that was tried is {title(each)}'s best "
-                f"{' and '.join(edges)}: better may lie beyond."
-            )
+    edges = {title(each): at_edge(found, each) for each in found.reported}
+    if any(edges.values()):
+        best = (f"{' and '.join(own)} of {each}" for each, own in edges.items() if own)
+        told.append(
+            f"At an end of what was tried lie the best {', and the best '.join(best)}: "
+            "better may lie beyond."
+        )
     lost = sum(diverged(run, found.classes) for run in own)
     if lost:
         told.append(
@@ -156,7 +158,7 @@ def _evidence(found: Found) -> Section:
     )
 
 
-def _settings(found: Found) -> Section:
+def _settings(found: Found, onward: str | None) -> Section:
     rows = [
         [title(method), *_row(candidate, runs, found.classes)]
         for method, results in found.settled.items()
@@ -178,9 +180,33 @@ def _settings(found: Found) -> Section:
             "proportion to the batch size. Then the best of each method at rates "
             f"{factors} times lower and higher, the farther ones only where a nearer "
             "one was best, and then for both methods.",
+            *_open_end(found, onward),
         ),
         figures=(tune_figures.settings(found, table),),
+        code=onward,
     )
+
+
+def _open_end(found: Found, onward: str | None) -> list[str]:
+    """That a batch size beyond those that were tried may be better, if it may."""
+    best = [
+        f"{title(method)} ({winner(found, method).trial.batch_size})"
+        for method in found.reported
+        if "batch size" in at_edge(found, method)
+    ]
+    if not best:
+        return []
+    sizes = found.budget.batch_sizes
+    tries = f"The command at the end of this section tries {_listed(beyond(found))} too"
+    return [
+        f"The best batch size of {' and of '.join(best)} is at an end of those that "
+        f"were tried, {min(sizes)} to {max(sizes)}, and none was added: a better one "
+        f"may lie beyond. {tries if onward else 'The data allow no other'}."
+    ]
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return " and ".join(map(str, numbers))
 
 
 def _row(candidate: Candidate, runs: Sequence[Run], classes: int) -> list[Cell]:

@@ -97,7 +97,9 @@ BUDGETS = {
 
 def check(budget: Budget) -> None:
     """Raises `UsageError` for a budget that no data allow."""
-    check_at_least_one("--tuning-seeds", budget.tuning_seeds, "the runs of each trial")
+    check_at_least_one(
+        "--tuning-seeds", budget.tuning_seeds, "the runs of each trial", 1_000
+    )
     for name, values in (
         ("--batch-sizes", budget.batch_sizes),
         ("--schedules", budget.schedules),
@@ -192,6 +194,21 @@ def at_edge(found: Found, method: str) -> list[str]:
     if len(sizes) > 1 and best.trial.batch_size in (min(sizes), max(sizes)):
         told.append("batch size")
     return told
+
+
+def beyond(found: Found) -> tuple[int, ...]:
+    """The next batch sizes where a best one is the smallest or largest that was tried.
+
+    None for a single one that was tried, nor any that the data don't allow.
+    """
+    sizes = found.budget.batch_sizes
+    best = {winner(found, method).trial.batch_size for method in found.reported}
+    ends = ((min(sizes), min(sizes) // 2), (max(sizes), 2 * max(sizes)))
+    return tuple(
+        following
+        for size, following in ends
+        if size in best and len(sizes) > 1 and 1 <= following <= found.images
+    )
 
 
 def gain(found: Found) -> Interval:

@@ -26,6 +26,7 @@ from experiments.studies.tune.plan import (
     Budget,
     Candidate,
     Found,
+    beyond,
     candidates,
     check,
     goes_on,
@@ -88,7 +89,12 @@ def tune(options: Tune, console: Console) -> Path:
     arms = {method: every_method.METHODS[method].arm for method in METHODS}
     with frame.opened(options, "tune", budget, arms, console, dataset=dataset) as study:
         found = _find(study, budget)
-        page = tune_page.page(found, study.plan, repeating("tune", options))
+        command, onward = repeating("tune", options), None
+        if more := beyond(found):
+            sizes = (*budget.batch_sizes, *more)
+            further = replace(options, batch_sizes=sizes, output=None)
+            onward = repeating("tune", further)
+        page = tune_page.page(found, study.plan, command, onward)
         return frame.publish(options, page, study, found.runs)
 
 
