@@ -17,11 +17,11 @@ from jax.sharding import PartitionSpec
 
 from experiments import canary_reference
 from experiments.config import UsageError
-from experiments.devices import device_mesh, on_all_devices, slice_size
+from experiments.devices import on_all_devices, slice_size
 from experiments.examples import Examples, in_batches
 from experiments.runs import environment
 from experiments.scoring import Score
-from experiments.train import Underway, take_steps
+from experiments.train import Underway, share_out
 from optax_momentum import keras
 
 _LEARNING_RATE, _BETA, _BATCH, _CLASSES = 0.3, 0.7, 40, 3
@@ -112,16 +112,10 @@ def _take_all_steps(
 
     That which a run draws takes a second to compile.
     """
-    size, everywhere = slice_size(_BATCH, jax.device_count()), PartitionSpec()
-    rows = in_batches(order, _BATCH, size * jax.device_count())
-    all_steps = jax.shard_map(
-        partial(take_steps, _SoftmaxRegression, transformation, size, None),
-        mesh=device_mesh(),
-        in_specs=(everywhere, PartitionSpec(None, "data"), *[everywhere] * 3),
-        out_specs=everywhere,
-        check_vma=False,  # as in `train`
-    )
-    return all_steps(underway, rows, jnp.int32(0), jnp.int32(len(rows[0])), train)
+    devices, own = jax.device_count(), (_SoftmaxRegression, transformation, _BATCH)
+    rows = in_batches(order, _BATCH, devices * slice_size(_BATCH, devices))
+    first, last = jnp.int32(0), jnp.int32(len(rows[0]))
+    return share_out(*own, None, PartitionSpec(), underway, rows, first, last, train)
 
 
 def _case() -> _Case:

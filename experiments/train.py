@@ -74,7 +74,7 @@ def _compile_parts(
         return batch_rows(key, images, batch_size, devices)
 
     rows = jax.eval_shape(rows_of, order_key(0, 0))
-    steps = partial(_share_out, network, transformation, batch_size, halted)
+    steps = partial(share_out, network, transformation, batch_size, halted)
     jitted = jax.jit(partial(steps, own_part.BY_IMAGE), donate_argnums=0)
     abstract = own_part.shapes(train, rows)
     compiled = jitted.lower(underway, abstract[0], *numbers, abstract[1]).compile()
@@ -147,10 +147,10 @@ def _advance(
     """Steps whose images every device has all of."""
     rows = batch_rows(key, len(train.labels), batch_size, jax.device_count())
     own = network, transformation, batch_size, halted, PartitionSpec()
-    return _share_out(*own, underway, rows, first, last, train)
+    return share_out(*own, underway, rows, first, last, train)
 
 
-def _share_out(
+def share_out(
     network: Network,
     transformation: optax.GradientTransformation,
     batch_size: int,

@@ -87,7 +87,7 @@ def test_a_run_resumed_at_any_step_is_the_run_that_was_not(program, tmp_path):
     resumed, outcome = 0, None
     while outcome is None:
         try:  # every process takes two steps and is then stopped
-            outcome = fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
+            outcome = fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 2))
         except Stopped as stop:
             assert stop.signal == signal.SIGTERM
             resumed += 1
@@ -135,7 +135,7 @@ def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
 
 def test_where_it_was_stopped_is_told(program, tmp_path):
     with pytest.raises(Stopped) as stopped:
-        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 4))
+        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 5))
     assert str(stopped.value) == (
         "stopped by SIGTERM after 1 epochs and 1 steps of this run, which are kept: "
         "repeat the command to go on."

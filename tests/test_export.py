@@ -20,7 +20,7 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
 
     def epoch(underway, key, split):
         first, last = jnp.int32(0), jnp.int32(3)
-        own: Any = model, transformation, 4, None
+        own: tuple[Any, Any, int, None] = (model, transformation, 4, None)
         return train._advance(*own, underway, key, first, last, split)
 
     underway = train.begin(transformation, split, 3, seed=0)
