@@ -12,8 +12,6 @@ from jax.sharding import PartitionSpec as P
 
 from optax_momentum import aggmo, sharded, sharding_plan, storage
 
-jax.config.update("jax_platforms", "cpu")
-jax.config.update("jax_num_cpu_devices", 8)
 RANDOM = np.random.default_rng(12)
 SHAPES = {"bias": (64,), "kernel": (3, 16, 64), "odd": (9, 11)}
 PARAMS = {k: np.float32(RANDOM.normal(size=s)) for k, s in SHAPES.items()}
@@ -59,5 +57,8 @@ def passed_on(kept):
         }
 
 
-int8 = storage.int8(min_size=1)
-print(json.dumps([list(passed_on(kept)) for kept in (None, int8)]))
+if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 8)
+    int8 = storage.int8(min_size=1)
+    print(json.dumps([list(passed_on(kept)) for kept in (None, int8)]))

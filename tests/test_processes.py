@@ -98,15 +98,15 @@ def losses(output: Path) -> list[float]:
 
 def test_processes_compute_what_one_computes(start, tmp_path):
     found = {}
-    for processes, devices in [(1, 1), (1, 2), (2, 1), (4, 2)]:
+    for processes, devices in [(1, 1), (1, 2), (2, 1), (4, 1)]:
         output = tmp_path / f"{processes}x{devices}"
-        words = ["compare", "--epochs", "3", *ONE, "--output", str(output)]
+        words = ["compare", "--epochs", "2", *ONE, "--output", str(output)]
         words += ["--devices", str(processes * devices)]
         started = start(words, processes, devices)
         assert ended(started) == [(0, "")] * processes
         assert (output / "report.html").exists()
         found[processes, devices] = losses(output)
-    assert len(found[1, 1]) == 4 * 3 * 2
+    assert len(found[1, 1]) == 4 * 2 * 2
     assert found[2, 1] == found[1, 2]  # the same devices: the same bits
     for got in found.values():
         assert got == pytest.approx(found[1, 1], rel=2e-6)
@@ -114,6 +114,7 @@ def test_processes_compute_what_one_computes(start, tmp_path):
 
 def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
     words = ["crossval", "--preset", "smoke", "--epochs", "2", "--batch-size", "10"]
+    words += ["--folds", "2", "--betas", "0.5", "--effective-rates", "0.1"]
     for processes, devices in [(1, 2), (2, 1)]:
         output = tmp_path / str(processes)
         started = start([*words, "--output", str(output)], processes, devices)
@@ -123,7 +124,7 @@ def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
 
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(start, tmp_path):
     output, whole = tmp_path / "killed", tmp_path / "whole"
-    words = ["compare", "--epochs", "100", *ONE, "--save-every", "0"]
+    words = ["compare", "--epochs", "25", *ONE, "--save-every", "0"]
     started = start([*words, "--output", str(output)], processes=2)
     deadline = time.monotonic() + 200
     while not list(output.glob("checkpoints/*/*/manifest.json")):
