@@ -89,18 +89,18 @@ class Checkpoints:
             self._writing = self._writer.submit(self._write, leaves, dict(position))
         self._saved = time.monotonic()
 
-    def wait(self) -> None:
-        """Until what is being written is; tells the user if it could not be."""
+    def wait(self) -> bool:
+        """Until what is being written is; false, and told, if it could not be."""
         if self._writing is None:
-            return
+            return True
         error, self._writing = self._writing.exception(), None
         if error is not None:
             kept = max(self.directory.glob(f"*/{MANIFEST}"), default=None)
             last = f"the last one is {kept.parent}" if kept else "there is none yet"
             self._tell(
-                f"No checkpoint could be written to {self.directory}: {error}; "
-                f"{last}. The training goes on."
+                f"No checkpoint could be written to {self.directory}: {error}; {last}."
             )
+        return error is None
 
     def discard(self) -> None:
         """Removes all of them, once what they were for is recorded."""

@@ -137,10 +137,8 @@ def _refused(
         return UsageError(refusal.complaint)
     before = course._replace(underway=refusal.underway, step=refusal.step)
     checkpoints.save(before, _position(before))
-    checkpoints.wait()
-    return UsageError(
-        f"{refusal.complaint} The run as it was before is in {checkpoints.directory}."
-    )
+    kept = f" The run as it was before is in {checkpoints.directory}."
+    return UsageError(refusal.complaint + (kept if checkpoints.wait() else ""))
 
 
 def _position(course: Course) -> dict[str, int]:
@@ -153,8 +151,7 @@ def _stopped(course: Course, checkpoints: Checkpoints | None, number: int) -> St
     if checkpoints is None:
         return Stopped(number, f"stopped by {name} {where}; finished runs are kept.")
     checkpoints.save(course, _position(course))
-    checkpoints.wait()
+    kept = "which are kept" if checkpoints.wait() else "which could not be saved"
     return Stopped(
-        number,
-        f"stopped by {name} {where}, which are kept: repeat the command to go on.",
+        number, f"stopped by {name} {where}, {kept}: repeat the command to go on."
     )

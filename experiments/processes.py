@@ -89,7 +89,8 @@ def joined(command: str, settings: object, options: Processes) -> Iterator[None]
       options: who the processes are.
 
     Raises:
-      UsageError: they can't be found, were started differently, or one of them ends.
+      UsageError: they can't be found or were started differently.
+      Lost: one of them has ended.
     """
     options.check()
     if options.coordinator is not None:

@@ -10,28 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from small_splits import SPLITS
 
-from experiments import course, fit, grid
+from experiments import checkpoints, course, fit, grid
 from experiments.arms import ARMS, STORAGES
 from experiments.checkpoints import Checkpoints
 from experiments.config import Config, UsageError
-from experiments.examples import Examples, Splits
 from experiments.interruption import Stopped
 from experiments.lanes import Point
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
-RNG = np.random.default_rng(5)
 BATCH, EPOCHS, STEPS = 8, 3, 4  # of 29 images
 
 
-def examples(count: int) -> Examples:
-    images = RNG.integers(0, 256, (count, 18, 18, 1), dtype=np.uint8)
-    labels = RNG.integers(0, 3, count, dtype=np.int32)
-    return Examples(jnp.asarray(images), jnp.asarray(labels))
-
-
-SPLITS = Splits(examples(29), examples(10), examples(7), classes=3)
 CONFIG = Config("made up", "0" * 16, "keras", 0.05, 0.8, BATCH, EPOCHS, seed=3)
 
 
@@ -140,6 +132,16 @@ def test_where_it_was_stopped_is_told(program, tmp_path):
         "stopped by SIGTERM after 1 epochs and 1 steps of this run, which are kept: "
         "repeat the command to go on."
     )
+
+
+def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "write", full)
+    program = fit.compile_program(OPTIMIZERS["keras"], SPLITS, BATCH)
+    with pytest.raises(Stopped, match="of this run, which could not be saved:"):
+        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
 
 
 def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):

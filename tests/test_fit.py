@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
+from small_splits import SPLITS
 
 from experiments.arms import ARMS
 from experiments.config import Config
@@ -13,17 +13,7 @@ from experiments.fit import Program, compile_program, fit
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
-RNG = np.random.default_rng(5)
 BATCH = 8
-
-
-def examples(count: int) -> Examples:
-    images = RNG.integers(0, 256, (count, 18, 18, 1), dtype=np.uint8)
-    labels = RNG.integers(0, 3, count, dtype=np.int32)
-    return Examples(jnp.asarray(images), jnp.asarray(labels))
-
-
-SPLITS = Splits(examples(29), examples(10), examples(7), classes=3)
 
 
 def config(arm="keras", seed=0, epochs=2) -> Config:
