@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 
 from experiments import canary_reference
 from experiments.config import UsageError
-from experiments.devices import on_all_devices, slice_size
+from experiments.devices import device_mesh, on_all_devices, slice_size
 from experiments.examples import Examples, in_batches
 from experiments.runs import environment
 from experiments.scoring import Score
@@ -115,7 +115,8 @@ def _take_all_steps(
     devices, own = jax.device_count(), (_SoftmaxRegression, transformation, _BATCH)
     rows = in_batches(order, _BATCH, devices * slice_size(_BATCH, devices))
     first, last = jnp.int32(0), jnp.int32(len(rows[0]))
-    return share_out(*own, None, PartitionSpec(), underway, rows, first, last, train)
+    own = *own, None, device_mesh(), PartitionSpec()
+    return share_out(*own, underway, rows, first, last, train)
 
 
 def _case() -> _Case:

@@ -11,10 +11,12 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 _CPU_SLICE = 16  # images; measured, see docs/performance.md
 
 
-def device_mesh(lanes: int = 1) -> jax.sharding.Mesh:
-    """All devices, in `lanes` equal groups, each of which shares a batch's images."""
-    shape = (lanes, jax.device_count() // lanes)
-    return jax.make_mesh(shape, ("lanes", "data"), axis_types=(AxisType.Auto,) * 2)
+def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
+    """The first `count` devices, else all: `lanes` groups, each sharing a batch."""
+    devices = jax.devices()[:count]
+    shape = (lanes, len(devices) // lanes)
+    axes, types = ("lanes", "data"), (AxisType.Auto,) * 2
+    return jax.make_mesh(shape, axes, axis_types=types, devices=devices)
 
 
 def on_all_devices(tree: Any) -> Any:

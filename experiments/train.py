@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from experiments import model, own_part
@@ -75,7 +75,8 @@ def _compile_parts(
 
     rows = jax.eval_shape(rows_of, order_key(0, 0))
     steps = partial(share_out, network, transformation, batch_size, halted)
-    jitted = jax.jit(partial(steps, own_part.BY_IMAGE), donate_argnums=0)
+    steps = partial(steps, device_mesh(), own_part.BY_IMAGE)
+    jitted = jax.jit(steps, donate_argnums=0)
     abstract = own_part.shapes(train, rows)
     compiled = jitted.lower(underway, abstract[0], *numbers, abstract[1]).compile()
     parts: dict[bytes, Any] = {}
@@ -146,7 +147,7 @@ def _advance(
 ) -> Underway:
     """Steps whose images every device has all of."""
     rows = batch_rows(key, len(train.labels), batch_size, jax.device_count())
-    own = network, transformation, batch_size, halted, PartitionSpec()
+    own = network, transformation, batch_size, halted, device_mesh(), PartitionSpec()
     return share_out(*own, underway, rows, first, last, train)
 
 
@@ -155,6 +156,7 @@ def share_out(
     transformation: optax.GradientTransformation,
     batch_size: int,
     halted: Callable[[optax.OptState], Array] | None,
+    mesh: Mesh,
     images: PartitionSpec,
     underway: Underway,
     rows: tuple[Array, Array],
@@ -162,13 +164,13 @@ def share_out(
     last: Array,
     train: Examples,
 ) -> Underway:
-    """Steps on all devices, each of which takes its columns of the rows."""
-    size = slice_size(batch_size, jax.device_count())
+    """Steps on a mesh's devices, each of which takes its columns of the rows."""
+    size = slice_size(batch_size, mesh.shape["data"])
     everywhere = PartitionSpec()
     columns = PartitionSpec(None, "data")
     all_steps = jax.shard_map(
         partial(take_steps, network, transformation, size, halted),
-        mesh=device_mesh(),
+        mesh=mesh,
         in_specs=(everywhere, columns, everywhere, everywhere, images),
         out_specs=everywhere,
         check_vma=False,  # it can't see that the gradients' sum is the same everywhere
@@ -189,22 +191,15 @@ def take_steps(
 ) -> Underway:
     """A device's share of steps: its part of each batch, and then the same step."""
 
-    def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
-        return weighted_sums(network, params, train, *rows)
-
     def step(carry: tuple[Array, Underway]) -> tuple[Array, Underway]:
         number, (params, state, sums) = carry
-        own = jax.tree.map(
-            lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), rows
-        )
-        of_slice = partial(jax.value_and_grad(loss_sum, has_aux=True), params)
-        totals = sum_in_slices(of_slice, own, slice_size), jnp.sum(own[1])
+        totals = own_sums(network, slice_size, params, rows, number, train)
         flat, unravel = ravel_pytree(totals)  # one exchange, not one for each array
-        (score, gradients), count = unravel(jax.lax.psum(flat, "data"))
+        score, gradients, count = unravel(jax.lax.psum(flat, "data"))
         gradients = jax.tree.map(lambda g: g / count, gradients)
         updates, state = transformation.update(gradients, state, params)
         stepped: Any = optax.apply_updates(params, updates)
-        sums = jax.tree.map(jnp.add, sums, Score(*score))
+        sums = jax.tree.map(jnp.add, sums, score)
         return number + 1, Underway(stepped, state, sums)
 
     def goes_on(carry: tuple[Array, Underway]) -> Array:
@@ -214,3 +209,24 @@ def take_steps(
     sums = jax.tree.map(lambda x: jnp.where(first == 0, 0.0, x), underway.sums)
     carry = first, underway._replace(sums=sums)
     return jax.lax.while_loop(goes_on, step, carry)[1]
+
+
+def own_sums(
+    network: Network,
+    slice_size: int,
+    params: model.Params,
+    rows: tuple[Array, Array],
+    number: Array,
+    train: Examples,
+) -> tuple[Score, model.Params, Array]:
+    """Of a device's part of one batch: loss and hits, gradients and images, summed."""
+
+    def loss_sum(params: model.Params, rows: Any) -> tuple[Array, Array]:
+        return weighted_sums(network, params, train, *rows)
+
+    own = jax.tree.map(
+        lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), rows
+    )
+    of_slice = partial(jax.value_and_grad(loss_sum, has_aux=True), params)
+    score, gradients = sum_in_slices(of_slice, own, slice_size)
+    return Score(*score), gradients, jnp.sum(own[1])

@@ -8,6 +8,7 @@ import tyro
 
 from experiments.bench.accuracy import bench_accuracy
 from experiments.bench.memory import bench_memory
+from experiments.bench.scaling import bench_scaling
 from experiments.bench.sweep import bench_sweep
 from experiments.bench.train import bench_train
 from experiments.bench.update import bench_update
@@ -37,10 +38,15 @@ class Bench:
     accuracy: seconds to the validation accuracy with which the tutorial's Keras run on
     CIFAR-10 ends, compilation included, with a learning rate and beta that a sweep on
     validation data found. Needs --peers, and takes about ten minutes.
+
+    scaling: images per second of the CNN on 1, 2, 4, ... of the devices, with 64 images
+    a step in all (strong) and on each (weak), the momentum whole and divided; what an
+    exchange takes; and a model of ResNet-50 on up to 1,024 devices. CPUs are as many
+    devices as JAX_NUM_CPU_DEVICES says.
     """
 
     what: tyro.conf.Positional[
-        Literal["train", "update", "sweep", "memory", "accuracy"]
+        Literal["train", "update", "sweep", "memory", "accuracy", "scaling"]
     ]
     """What to measure."""
 
@@ -72,3 +78,5 @@ def bench(options: Bench) -> None:
             bench_memory()
         case "accuracy":
             bench_accuracy(options.peers, options.data_dir)
+        case "scaling":
+            bench_scaling()

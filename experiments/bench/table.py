@@ -3,24 +3,27 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.table import Table
+
+Name = TypeVar("Name", bound=Hashable)
 
 REST = 0.5  # seconds: threads of the last program may wait busily for more work
 
 
 def seconds_in_turn(
-    programs: Mapping[str, Callable[[], float]], turns: int
-) -> dict[str, list[float]]:
+    programs: Mapping[Name, Callable[[], float]], turns: int
+) -> dict[Name, list[float]]:
     """The seconds that each program says it took, turn by turn, with a rest between.
 
     Args:
       programs: by name; a call runs one once and returns its seconds.
       turns: kept, after one that warms all up and is left out.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
+    seconds: dict[Name, list[float]] = {name: [] for name in programs}
     for turn in range(1 + turns):
         for name, program in programs.items():
             time.sleep(REST)

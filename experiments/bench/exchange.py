@@ -1,0 +1,71 @@
+"""The sum over all devices, at once and as `sharded` has it made, in two halves."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from experiments.bench import table
+from experiments.bench.scaling_model import bytes_sent
+from experiments.devices import device_mesh
+
+NBYTES = (2**12, 2**15, 2**18, 2**21, 2**24)
+TURNS = 5
+TOGETHER = 20  # exchanges that are timed as one
+
+
+def exchanges(counts: Sequence[int]) -> Iterator[dict[str, object]]:
+    """What each takes, on these numbers of devices."""
+    for devices in counts:
+        for nbytes in NBYTES:
+            programs = {
+                "all-reduce": _exchange(devices, nbytes, all_reduce),
+                "in two halves": _exchange(devices, nbytes, in_halves),
+            }
+            for kind, own in table.seconds_in_turn(programs, TURNS).items():
+                seconds = statistics.median(own) / TOGETHER
+                sent = bytes_sent(nbytes, devices)
+                yield {
+                    "benchmark": "exchange",
+                    "exchange": kind,
+                    "devices": devices,
+                    "bytes": nbytes,
+                    "microseconds": round(1e6 * seconds, 1),
+                    "sent_gb_per_second": round(sent / seconds / 1e9, 3),
+                }
+
+
+def all_reduce(x: Array) -> Array:
+    return jax.lax.psum(x, "data")
+
+
+def in_halves(x: Array) -> Array:
+    part = jax.lax.psum_scatter(x, "data", tiled=True)
+    return jax.lax.all_gather(part, "data", tiled=True)
+
+
+def _exchange(
+    devices: int, nbytes: int, sum_up: Callable[[Array], Array]
+) -> Callable[[], float]:
+    """Some exchanges, one after another, of so many bytes; returns their seconds."""
+    mesh, spec = device_mesh(count=devices), PartitionSpec("data")
+
+    def repeat(x: Array) -> Array:
+        return jax.lax.fori_loop(0, TOGETHER, lambda _, x: sum_up(x) / devices, x)
+
+    mapped = jax.shard_map(
+        repeat, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+    )
+    repeated = jax.jit(mapped)
+    x = jax.device_put(jnp.ones(devices * nbytes // 4), NamedSharding(mesh, spec))
+
+    def call() -> float:
+        start = time.perf_counter()
+        jax.block_until_ready(repeated(x))
+        return time.perf_counter() - start
+
+    return call

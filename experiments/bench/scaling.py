@@ -1,0 +1,138 @@
+"""What more devices give: steps on 1, 2, 4, ... of them, and what they exchange."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from experiments import model, train
+from experiments.arms import ARMS
+from experiments.bench import scaling_model, table
+from experiments.bench.exchange import exchanges
+from experiments.devices import device_mesh, slice_size
+from experiments.examples import Examples
+from optax_momentum import reduce_scatter, sharded, sharding_plan
+
+IMAGES = 2048  # random, 32x32x3, float32
+BATCH_SIZE = 64
+CLASSES = 10
+TURNS = 5
+
+_EVERYWHERE = PartitionSpec()
+
+Epoch = Callable[[Any], Any]  # what a step changes ↦ the same after all its steps
+
+
+def bench_scaling() -> None:
+    """Measures, prints JSON lines to stdout and tables to stderr."""
+    counts = [2**n for n in range(jax.device_count().bit_length())]
+    strong = {n: BATCH_SIZE for n in counts}
+    weak = {n: BATCH_SIZE * n for n in counts}
+    for name, batches in (("strong", strong), ("weak", weak)):
+        title = f"{name} scaling, images per second"
+        table.print_records(title, _compared(name, batches))
+    table.print_records("exchanges", exchanges(counts[1:]))
+    table.print_records("on paper: whole states", scaling_model.steps())
+    table.print_records("on paper: bytes of a state", scaling_model.states())
+
+
+def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, object]]:
+    """Epochs on every number of devices, in turn, with the state whole and divided."""
+    programs = {
+        (devices, state): _timed(*of(device_mesh(count=devices), batch_size))
+        for devices, batch_size in batches.items()
+        for state, of in (("whole", whole), ("divided", divided))
+    }
+    seconds = table.seconds_in_turn(programs, TURNS)
+    alone = statistics.median(seconds[1, "whole"])
+    for (devices, state), own in seconds.items():
+        median = statistics.median(own)
+        yield {
+            "benchmark": "scaling",
+            "scaling": name,
+            "devices": devices,
+            "batch_size": batches[devices],
+            "state": state,
+            "images_per_second": round(IMAGES / median, 1),
+            "slowest": round(IMAGES / max(own), 1),
+            "fastest": round(IMAGES / min(own), 1),
+            "times_one_device": round(alone / median, 3),
+        }
+
+
+def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
+    """An epoch as a run takes it, on these devices alone, and what it begins with."""
+    transformation, underway, examples = _begun(mesh)
+    own = model, transformation, batch_size, None, mesh, _EVERYWHERE
+    steps = jax.jit(partial(train.share_out, *own), donate_argnums=0)
+    rows = _rows(mesh, batch_size)
+    numbers = np.int32(0), np.int32(len(rows[0]))
+    return lambda underway: steps(underway, rows, *numbers, examples), underway
+
+
+def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
+    """The same with each device keeping its part of the momentum."""
+    transformation, (params, _, _), examples = _begun(mesh)
+    plan = sharding_plan(transformation, params, mesh, "data")
+    optimizer = sharded(transformation, plan)
+    rows, size = _rows(mesh, batch_size), slice_size(batch_size, mesh.size)
+
+    @partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(_EVERYWHERE, PartitionSpec(None, "data"), _EVERYWHERE, _EVERYWHERE),
+        out_specs=plan.slices,
+        check_vma=False,  # as in `train`
+    )
+    def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
+        _, sums, _ = train.own_sums(model, size, params, rows, number, examples)
+        return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
+
+    @partial(jax.jit, donate_argnums=0)
+    def steps(carry: Any, rows: Any, examples: Examples) -> Any:
+        def step(number: Array, carry: Any) -> Any:
+            params, state = carry
+            gradients = mean_gradients(params, rows, number, examples)
+            updates, state = optimizer.update(gradients, state, params)
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, len(rows[0]), step, carry)
+
+    return lambda carry: steps(carry, rows, examples), (params, optimizer.init(params))
+
+
+def _timed(epoch: Epoch, carry: Any) -> Callable[[], float]:
+    """An epoch on every call; returns its seconds."""
+
+    def call() -> float:
+        nonlocal carry
+        start = time.perf_counter()
+        carry = jax.block_until_ready(epoch(carry))
+        return time.perf_counter() - start
+
+    return call
+
+
+def _begun(mesh: Mesh) -> tuple[Any, train.Underway, Examples]:
+    """A run before its first step, and random images, on these devices."""
+    rng = np.random.default_rng(0)
+    pixels = rng.random((IMAGES, 32, 32, 3), dtype=np.float32)
+    labels = rng.integers(0, CLASSES, IMAGES, dtype=np.int32)
+    transformation = ARMS["keras"].transformation(0.01, 0.9)
+    examples = Examples(jnp.asarray(pixels), jnp.asarray(labels))
+    underway = train.begin(transformation, examples, CLASSES, seed=0)
+    everywhere = NamedSharding(mesh, _EVERYWHERE)
+    return transformation, *jax.device_put((underway, examples), everywhere)
+
+
+def _rows(mesh: Mesh, batch_size: int) -> Any:
+    rows = train.batch_rows(train.order_key(0, 0), IMAGES, batch_size, mesh.size)
+    return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, "data")))
