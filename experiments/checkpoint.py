@@ -10,7 +10,9 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,14 @@ def write(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{i:04}": leaf for i, leaf in enumerate(leaves.values()) if leaf.size}
     _check_space(path.parent, 2 * sum(leaf.nbytes for leaf in leaves.values()))
-    with _orbax() as checkpointer:
-        checkpointer.save(path.absolute(), ocp.args.PyTreeSave(arrays), force=True)
+    try:
+        with _orbax() as checkpointer:
+            checkpointer.save(path.absolute(), ocp.args.PyTreeSave(arrays), force=True)
+    except ValueError as error:  # a page of text, of which a number says it all
+        if number := re.search(r"os_error_code='(\d+)'", str(error)):
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path.parent)) from None
+        raise
     body = {
         **about,
         "versions": environment(),
@@ -65,6 +73,17 @@ def read(path: Path, work: Mapping[str, Any]) -> Leaves:
     manifest = _manifest(path)
     if manifest["work"] != work:
         raise Damaged("it is of other runs")
+    try:
+        return _proven(path, manifest)
+    except Damaged:
+        raise
+    except Exception as error:  # of the disk, of Orbax or of another's manifest
+        reason = textwrap.shorten(str(error), 200, placeholder=" …")
+        raise Damaged(f"it can't be read ({reason})") from None
+
+
+def _proven(path: Path, manifest: Mapping[str, Any]) -> Leaves:
+    """The leaves, where every file and every one of them is what the manifest says."""
     expected, found = manifest["files"], _files(path)
     for name in sorted({*expected, *found}):
         if name not in found:
@@ -73,11 +92,8 @@ def read(path: Path, work: Mapping[str, Any]) -> Leaves:
             raise Damaged(f"its file {name} is not its own")
         if _sha256(path / name) != expected[name]:
             raise Damaged(f"its file {name} was altered")
-    try:
-        with _orbax() as checkpointer:
-            arrays = checkpointer.restore(path.absolute())
-    except Exception as error:  # of Orbax or of what it reads with: no file is trusted
-        raise Damaged(f"Orbax can't read it ({error})") from None
+    with _orbax() as checkpointer:
+        arrays = checkpointer.restore(path.absolute())
     leaves = {}
     for index, (name, described) in enumerate(manifest["leaves"].items()):
         shape, dtype = described["shape"], described["dtype"]
@@ -129,6 +145,8 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Damaged("its manifest was altered") from None
+    if not {"work", "leaves", "files"} <= body.keys():
+        raise Damaged("its manifest is of another program")
     return body
 
 

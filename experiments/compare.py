@@ -12,6 +12,7 @@ from rich.console import Console
 from experiments import (
     canary,
     data,
+    model,
     plan,
     report,
     runs,
@@ -27,12 +28,14 @@ from experiments.config import (
     Nonfinite,
     UsageError,
     check_at_least_one,
+    check_beta,
+    check_rate,
     check_save_every,
-    check_step,
 )
 from experiments.examples import Splits
 from experiments.fit import Program, compile_program, fit
 from experiments.processes import ALONE, Processes, is_first
+from experiments.scoring import check_takes
 from experiments.splits import split
 
 
@@ -106,7 +109,8 @@ class Compare:
 
     def check(self) -> None:
         """Raises `UsageError` for what is impossible whatever the data are."""
-        check_step(self.learning_rate, self.beta)
+        check_rate("--learning-rate", self.learning_rate, "0.01 is the tutorial's")
+        check_beta("--beta", self.beta)
         check_at_least_one("--batch-size", self.batch_size, "the images of a step")
         check_at_least_one("--epochs", self.epochs, "the passes over the data")
         check_at_least_one("--seeds", self.seeds, "the runs of each arm", 1_000)
@@ -127,13 +131,9 @@ def compare(options: Compare, console: Console) -> Path:
     dataset = data.load(
         options.dataset, options.data_dir, skip_broken=options.skip_broken
     )
+    data.check_batch_size(options.batch_size, dataset)
+    check_takes(model, dataset.train_images, dataset.classes)
     splits = split(dataset)
-    if options.batch_size > len(splits.train.labels):
-        raise UsageError(
-            f"--batch-size {options.batch_size} is larger than the "
-            f"{len(splits.train.labels)} training images of {dataset.name}; "
-            "choose a smaller one."
-        )
     settings = Config(
         dataset=dataset.name,
         data_digest=data.digest(dataset),

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 # What is done about a step whose gradient, or whose result, is not finite. record: it
 # is taken, and its NaN stands in the record: that a rate diverges is a result. skip: it
 # is left out, whole, and counted. stop: the run ends before it.
@@ -65,14 +67,25 @@ def check_save_every(seconds: float) -> None:
         )
 
 
-def check_step(learning_rate: float, beta: float) -> None:
-    """Raises `UsageError` for a learning rate or beta that no arm can train with."""
-    if not 0 < learning_rate < math.inf:
+def check_rate(option: str, rate: float, usual: str) -> None:
+    """Raises `UsageError` for a rate that float32 can lose.
+
+    Within the bounds neither it nor what is made of it, α·(1 − β) and α/(1 − β) of any
+    β that `check_beta` takes, is 0 or infinite there.
+    """
+    if not 1e-30 <= rate <= 1e30:
+        raise UsageError(f"{option} must lie in [1e-30, 1e+30], got {rate}; {usual}.")
+
+
+def check_beta(option: str, beta: float) -> None:
+    """Raises `UsageError` unless 0 ≤ β < 1 in float32, where 0.99999998 is 1."""
+    if not 0 <= beta <= 0.9999999:
         raise UsageError(
-            f"--learning-rate must be above 0 and finite, got {learning_rate}; "
-            "0.01 is the tutorial's."
+            f"{option} must lie in [0, 0.9999999], got {beta}; 0.9 is the tutorial's."
         )
-    if not 0 <= beta < 1:
-        raise UsageError(
-            f"--beta must lie in [0, 1), got {beta}; 0.9 is the tutorial's."
-        )
+
+
+def in_float32(value: float) -> float:
+    """The value as runs are trained with it."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value))

@@ -94,6 +94,16 @@ def hold_out(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.n
     return images[:kept], labels[:kept], images[kept:], labels[kept:]
 
 
+def check_batch_size(batch_size: int, dataset: Dataset) -> None:
+    """Raises `UsageError` for a batch of more images than are trained on."""
+    images = len(hold_out(dataset)[1])
+    if batch_size > images:
+        raise UsageError(
+            f"--batch-size {batch_size} is larger than the {images} training images of "
+            f"{dataset.name}; choose a smaller one."
+        )
+
+
 def digest(dataset: Dataset) -> str:
     """Sixteen hex digits that differ when any value, shape, dtype or `classes` does."""
     sha256 = hashlib.sha256(str(dataset.classes).encode())

@@ -1,5 +1,6 @@
 """A grid of training runs: trained together, as many at a time as memory holds."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ import numpy as np
 
 from experiments import model, processes
 from experiments.checkpoints import Checkpoints
-from experiments.config import UsageError, check_at_least_one, check_step
+from experiments.config import UsageError, check_at_least_one, in_float32
 from experiments.course import Course, Training, follow
 from experiments.devices import in_full
 from experiments.examples import Splits
@@ -184,14 +185,18 @@ def _check(points: Sequence[Point]) -> None:
     for point in points:
         if not 0 <= point.seed < 2**32:
             raise UsageError(f"--seed must lie in [0, 2^32), got {point.seed}.")
-        rounded = float(np.float32(point.learning_rate)), float(np.float32(point.beta))
-        check_step(*rounded)
-        twin = seen.get((*rounded, point.seed))
+        rate, beta = in_float32(point.learning_rate), in_float32(point.beta)
+        if not (0 < rate < math.inf and 0 <= beta < 1):
+            raise UsageError(
+                f"the grid has {point}: in float32 its learning rate must be above 0 "
+                "and finite, and its beta in [0, 1). Leave it out."
+            )
+        twin = seen.get((rate, beta, point.seed))
         if twin is not None:
             raise UsageError(
                 f"the grid repeats {twin}: {point} equals it in float32. Leave one out."
             )
-        seen[*rounded, point.seed] = point
+        seen[rate, beta, point.seed] = point
 
 
 def _memory_of_devices() -> int:

@@ -23,6 +23,10 @@ class Index:
     """Directory whose subdirectories hold the results."""
 
 
+# Stands in every index's head: what has another is somebody else's page.
+GENERATOR = "optax_momentum index"
+
+
 class Entry(NamedTuple):
     """What the page tells of one subdirectory."""
 
@@ -50,22 +54,38 @@ def write_index(directory: Path) -> Path:
     """Writes `index.html` over every subdirectory that has a `summary.json`.
 
     Raises:
-      UsageError: the directory is none, or can't be written.
+      UsageError: the directory is none, can't be written, or has an `index.html` of
+        somebody else, which is left as it is.
     """
     if not os.path.isdir(directory):
         raise UsageError(
             f"--directory {directory} is no directory; name the one under which "
             "studies and comparisons were written, such as runs."
         )
+    path = directory / "index.html"
+    if _is_foreign(path):
+        raise UsageError(
+            f"{path} is no index of this program, and is left as it is; rename it to "
+            "have one here."
+        )
     entries = [_entry(path) for path in sorted(directory.glob("*/summary.json"))]
     values = {
+        "generator": GENERATOR,
         "name": directory.resolve().name,
         "entries": [each for each in entries if not each.problem],
         "problems": [each for each in entries if each.problem],
     }
-    path = directory / "index.html"
     write_atomically(path, render("index.html.jinja", values).encode())
     return path
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether something is there that this program did not write."""
+    try:
+        with path.open("rb") as file:
+            return GENERATOR.encode() not in file.read(1_000)
+    except OSError:  # nothing, or a directory, or whatever
+        return os.path.lexists(path)
 
 
 def _entry(path: Path) -> Entry:

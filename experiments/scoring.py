@@ -33,6 +33,13 @@ class Network(Protocol):
     def apply(self, params: model.Params, images: Array) -> Array: ...
 
 
+def check_takes(network: Network, images: Any, classes: int) -> None:
+    """Raises `UsageError` where a network refuses such images; nothing is computed."""
+    _, height, width, channels = images.shape
+    shape = height, width, channels
+    jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
+
+
 @partial(jax.jit, static_argnums=2)
 def score(params: model.Params, split: Examples, network: Network = model) -> Score:
     """Loss and accuracy over all examples of a split, shared out to all devices."""

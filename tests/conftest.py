@@ -48,6 +48,18 @@ def small_network():
 
 
 @pytest.fixture
+def idle_directory(tmp_path, monkeypatch):
+    """The current directory, empty at first; in it nothing can train."""
+
+    def compile(lowered):
+        pytest.fail("it began to compute")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
+    return tmp_path
+
+
+@pytest.fixture
 def no_rest(monkeypatch):
     """Programs of a benchmark follow one another at once."""
     monkeypatch.setattr("experiments.bench.table.REST", 0.0)

@@ -7,16 +7,17 @@ refuse; here is what every kind of refusal keeps its hands off.
 import re
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_images
+from refused import refusal
 from synthetic import synthetic_run
 
 from experiments import plan, runs
-from experiments.__main__ import main
 from experiments.examples import in_batches
+
+pytestmark = pytest.mark.usefixtures("small_network")
 
 COMPARE = ["compare", "--dataset", "data.npz", "--output", "results"]
 CROSSVAL = ["crossval", "--preset", "smoke", "--dataset", "data.npz"]
@@ -77,7 +78,7 @@ REFUSED = {
             "choose a smaller one.",
         ),
     ],
-    "rates empty or twice": [
+    "rates empty, twice, or nothing in float32": [
         (
             [*CROSSVAL, "--effective-rates"],
             "--effective-rates is empty; name values, such as --effective-rates 0.1 "
@@ -86,6 +87,25 @@ REFUSED = {
         (
             [*CROSSVAL, "--effective-rates", "0.1", "0.1000000001"],
             "--effective-rates names 0.1 twice, as 0.1000000001; name each value once.",
+        ),
+        (
+            [*COMPARE, "--learning-rate", "1e60"],
+            "--learning-rate must lie in [1e-30, 1e+30], got 1e+60; 0.01 is the "
+            "tutorial's.",
+        ),
+        (
+            [*COMPARE, "--beta", "0.99999999999"],
+            "--beta must lie in [0, 0.9999999], got 0.99999999999; 0.9 is the "
+            "tutorial's.",
+        ),
+        (
+            [*CROSSVAL, "--effective-rates", "1e-45", "0.1"],
+            "--effective-rates must lie in [1e-30, 1e+30], got 1e-45; 0.1 is the "
+            "tutorial's, of learning rate 0.01 and beta 0.9.",
+        ),
+        (
+            ["lr-decay", *CROSSVAL[1:], "--beta", "0.99999998"],
+            "--beta must lie in [0, 0.9999999], got 0.99999998; 0.9 is the tutorial's.",
         ),
     ],
     "one fold": [
@@ -137,30 +157,10 @@ REFUSED = {
 
 
 @pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current one, with data of 128 + 32 + 40 images; in it nothing can train."""
-
-    def compile(lowered):
-        pytest.fail("it began to compute")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
-    small_images.write(tmp_path / "data.npz", 200)
-    return tmp_path
-
-
-def files(directory: Path) -> dict[Path, bytes]:
-    return {p: p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-
-
-def refusal(capsys: pytest.CaptureFixture, directory: Path, words: list[str]) -> str:
-    """What the command says on stderr, after all that no refusal may do."""
-    before = files(directory)
-    assert main(words) == 2
-    assert files(directory) == before
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
-    return err.removeprefix("error: ")[:-1]
+def directory(idle_directory: Path) -> Path:
+    """With data of 128 + 32 + 40 images."""
+    small_images.write(idle_directory / "data.npz", 200)
+    return idle_directory
 
 
 @pytest.mark.parametrize(
@@ -168,13 +168,13 @@ def refusal(capsys: pytest.CaptureFixture, directory: Path, words: list[str]) ->
     [pytest.param(*row, id=kind) for kind, rows in REFUSED.items() for row in rows],
 )
 def test_configuration_that_cannot_be_is_refused(capsys, directory, words, message):
-    assert refusal(capsys, directory, words) == message
+    assert refusal(capsys, *words) == message
 
 
 def test_directory_of_another_plan_is_refused_with_both_hashes(capsys, directory):
     with plan.hold(directory / "results", PLAN):
         runs.record(directory / "results", synthetic_run())
-    message = refusal(capsys, directory, COMPARE)
+    message = refusal(capsys, *COMPARE)
     theirs = f"holds runs of another plan: {plan.digest(PLAN)} with epochs 3, "
     assert message.startswith(f"--output results {theirs}")
     assert re.search(r"; this one is [0-9a-f]{16} with dataset 'data.npz', ", message)
@@ -187,7 +187,7 @@ def test_directory_with_a_record_of_another_config_is_refused(capsys, directory)
         runs.record(directory / "results", run)
     path = directory / "results" / "runs.jsonl"
     path.write_text(path.read_text().replace('"beta": 0.9', '"beta": 0.8'))
-    message = refusal(capsys, directory, COMPARE)
+    message = refusal(capsys, *COMPARE)
     assert message.startswith("results/runs.jsonl, line 1, is not a whole record of th")
     assert "it hashes to " in message and "choose another --output" in message
 

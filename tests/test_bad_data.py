@@ -7,17 +7,16 @@ refuses beside these; here the command runs, on a data set like CIFAR-10 but sma
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
 from prepared_dataset import random_images, write_prepared
+from refused import refusal
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from test_prepare import stand_in
 
 from experiments import data, tfds_reader
-from experiments.__main__ import main
 from experiments.studies.crossval.folds import nested, stratified
 
 TRAIN = random_images(41, 12, 32, 32, 3), np.array([3, 1, 9, 0, 2, 4, 5, 6, 7, 8, 3, 1])
@@ -28,31 +27,16 @@ FEATURES = {
 }
 
 
-@pytest.fixture
-def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current one; in it nothing can train."""
-
-    def compile(lowered):
-        pytest.fail("it began to compute")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
-    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: str(tmp_path / "kept"))
+@pytest.fixture(autouse=True)
+def without_data_sets(idle_directory, tmp_path_factory, monkeypatch):
+    """No data set is prepared or in the cache, which is elsewhere."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: cache)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
-    return tmp_path
-
-
-def refusal(capsys: pytest.CaptureFixture, *words: str) -> str:
-    assert main([*words]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: ") and err.endswith("\n") and err.count("\n") == 1
-    return err.removeprefix("error: ")[:-1]
 
 
 def compare(capsys: pytest.CaptureFixture, *words: str) -> str:
-    message = refusal(capsys, "compare", "--output", "results", *words)
-    assert not list(Path("results").iterdir())
-    return message
+    return refusal(capsys, "compare", "--output", "results", *words)
 
 
 def prepared(capsys: pytest.CaptureFixture, images, labels) -> str:
@@ -66,7 +50,7 @@ def changed(values, index: int, value) -> list:
     return [*values[:index], value, *values[index + 1 :]]
 
 
-def test_missing_set_is_refused_and_no_other_takes_its_place(capsys, directory):
+def test_missing_set_is_refused_and_no_other_takes_its_place(capsys):
     message = compare(capsys, "--dataset", "cifar10", "--data-dir", "nothing")
     assert message == (
         "cifar10 is not prepared in nothing, which has no "
@@ -84,9 +68,7 @@ def test_missing_set_is_refused_and_no_other_takes_its_place(capsys, directory):
         ),
     ],
 )
-def test_failed_download_is_told_in_the_words_of_its_error(
-    capsys, directory, monkeypatch, error
-):
+def test_failed_download_is_told_in_the_words_of_its_error(capsys, monkeypatch, error):
     def fail(_):
         raise error
 
@@ -99,14 +81,14 @@ def test_failed_download_is_told_in_the_words_of_its_error(
 
 
 @pytest.mark.parametrize("label", [10, -1])
-def test_label_outside_the_classes_is_refused_by_its_image(capsys, directory, label):
+def test_label_outside_the_classes_is_refused_by_its_image(capsys, label):
     assert prepared(capsys, TRAIN[0], changed(TRAIN[1], 7, label)) == (
         f"--dataset tiny: training image 7 has label {label}, outside the classes 0 "
         "to 9 of the training split. Remove the image or correct its label."
     )
 
 
-def test_image_of_another_size_is_refused_by_its_index(capsys, directory):
+def test_image_of_another_size_is_refused_by_its_index(capsys):
     images = changed(TRAIN[0], 5, TRAIN[0][5, :, :31])
     assert prepared(capsys, images, TRAIN[1]) == (
         "sets/tiny/1.0.0: train example 5 is uint8 of shape (32, 31, 3) where uint8 of "
@@ -115,7 +97,7 @@ def test_image_of_another_size_is_refused_by_its_index(capsys, directory):
     )
 
 
-def test_images_without_colour_beside_others_with_it_are_refused(capsys, directory):
+def test_images_without_colour_beside_others_with_it_are_refused(capsys):
     arrays = {"x_train": TRAIN[0], "y_train": TRAIN[1], "y_test": TEST[1]}
     np.savez("own.npz", x_test=TEST[0][..., :1], **arrays)
     assert compare(capsys, "--dataset", "own.npz") == (
@@ -124,7 +106,18 @@ def test_images_without_colour_beside_others_with_it_are_refused(capsys, directo
     )
 
 
-def test_image_with_a_nan_is_refused_by_its_index(capsys, directory):
+@pytest.mark.parametrize("command", ["compare", "sweep"])
+def test_images_too_small_for_the_network_are_refused(capsys, command):
+    np.savez(
+        "own.npz", images=random_images(44, 900, 17, 32), labels=np.arange(900) % 3
+    )
+    words = "--dataset", "own.npz", "--output", "results"
+    assert refusal(capsys, command, *words) == (
+        "images are 17x32, but this network needs at least 18x18 pixels: enlarge them."
+    )
+
+
+def test_image_with_a_nan_is_refused_by_its_index(capsys):
     images = (TRAIN[0] / 255).astype(np.float32)
     images[8, 3, 1, 2] = np.nan
     np.savez("own.npz", images=images, labels=TRAIN[1] % 2)
@@ -134,7 +127,7 @@ def test_image_with_a_nan_is_refused_by_its_index(capsys, directory):
     )
 
 
-def test_constant_image_is_an_image_as_others_are(directory):
+def test_constant_image_is_an_image_as_others_are():
     images = random_images(43, 20, 6, 5)
     images[2], images[9] = 0, 255
     np.savez("own.npz", images=images, labels=np.arange(20) % 2)
@@ -151,7 +144,7 @@ def test_constant_image_is_an_image_as_others_are(directory):
     ],
 )
 def test_set_of_another_length_than_its_own_metadata_say_is_refused(
-    capsys, directory, length, message
+    capsys, length, message
 ):
     folder = Path("sets/tiny/1.0.0")
     write_prepared(folder, {"train": TRAIN, "test": TEST}, features=FEATURES)
@@ -164,7 +157,7 @@ def test_set_of_another_length_than_its_own_metadata_say_is_refused(
     )
 
 
-def test_no_record_is_both_trained_on_and_validated_or_tested_with(directory):
+def test_no_record_is_both_trained_on_and_validated_or_tested_with():
     ids = np.random.default_rng(5).permutation(90)
     images = np.zeros((90, 4, 3, 1), np.uint8) + ids[:, None, None, None].astype("u1")
     np.savez("own.npz", images=images, labels=ids % 3)

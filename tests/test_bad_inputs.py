@@ -19,13 +19,7 @@ from experiments.config import UsageError
 from optax_momentum.testing import DoesNotApply, Result, judge, name_of
 
 PAGE = Path(__file__).parents[1] / "docs" / command.FILE_NAME
-IMPOSSIBLE = {
-    (20, "vmap"),
-    (25, "jit"),
-    (25, "vmap"),
-    (25, "scan"),
-    (33, "vmap"),
-}
+IMPOSSIBLE = {(33, "vmap")}
 
 
 @cache

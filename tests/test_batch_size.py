@@ -192,7 +192,7 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
             "--batch-sizes: even the least, 58, is more than the 57 images of data.npz",
         ),
         ({"effective_rates": (0.1,)}, "--effective-rates names one value alone; name"),
-        ({"effective_rates": (0.1, -1.0)}, "--effective-rates must be above 0"),
+        ({"effective_rates": (0.1, -1.0)}, "--effective-rates must lie in [1e"),
         ({"beta": 0.0}, "--beta must lie in [0.001, 0.999], got 0.0; 0.9 is the"),
         ({"beta": 1.0}, "--beta must lie in [0.001, 0.999], got 1.0"),
         ({"beta": float("nan")}, "--beta must lie in [0.001, 0.999], got nan"),

@@ -2,8 +2,10 @@
 
 import json
 import math
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_whole_and_divided_train_alike(devices, small):
 
 def test_exchanges_sum_up_the_devices_shares():
     for sum_up in (exchange.all_reduce, exchange.in_halves):
-        got = jax.vmap(sum_up, axis_name="data")(np.array([[1.0, 2.0], [4.0, 8.0]]))
+        got = jax.vmap(sum_up, axis_name="data")(jnp.array([[1.0, 2.0], [4.0, 8.0]]))
         np.testing.assert_array_equal(got, [[5.0, 10.0]] * 2)
 
 
@@ -90,7 +92,8 @@ def test_an_exchange_goes_over_the_links_of_a_host_and_then_of_all():
 
 def test_steps_on_paper_are_of_equal_images_in_all_or_on_each(monkeypatch):
     monkeypatch.setattr(scaling_model, "CLUSTERS", (CLUSTER,))
-    steps = {(each["scaling"], each["devices"]): each for each in scaling_model.steps()}
+    records: list[Any] = list(scaling_model.steps())
+    steps = {(each["scaling"], each["devices"]): each for each in records}
     assert steps["weak", 1]["step_ms"] == 320.0
     assert steps["strong", 1]["step_ms"] == 81920.0
     for (name, devices), step in steps.items():
@@ -101,7 +104,7 @@ def test_steps_on_paper_are_of_equal_images_in_all_or_on_each(monkeypatch):
 
 
 def test_states_on_paper_are_divided_as_far_as_their_axes_go():
-    states = list(scaling_model.states())
+    states: list[Any] = list(scaling_model.states())
     nbytes = 4 * 25_557_032 / 1e6
     for state in states:
         divided = state["mb_undivided"] - state["mb_of_it_whole"]

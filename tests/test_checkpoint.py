@@ -124,6 +124,17 @@ def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
     assert list(read(path, WORK)) == list(LEAVES)
 
 
+def test_what_the_disk_said_is_told_without_the_page_around_it(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("a page of text: No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", full)
+    with pytest.raises(OSError) as raised:
+        write(tmp_path / "kept" / "00000001-00000004", LEAVES, {"work": WORK})
+    told = f"[Errno 28] No space left on device: '{tmp_path / 'kept'}'"
+    assert str(raised.value) == told
+
+
 def test_what_orbax_raises_it_does_not_log_too(tmp_path, caplog, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")

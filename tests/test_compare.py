@@ -164,10 +164,16 @@ def test_arms_of_one_seed_start_alike(run, tmp_path):
     [
         (["--zigzag"], "compare has no option --zigzag. `python -m "),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
-        (["--learning-rate", "0"], "--learning-rate must be above 0 and finite, got 0"),
-        (["--learning-rate", "nan"], "--learning-rate must be above 0 and finite, got"),
-        (["--beta", "1"], "--beta must lie in [0, 1), got 1.0"),
-        (["--beta", "nan"], "--beta must lie in [0, 1), got nan"),
+        (
+            ["--learning-rate", "0"],
+            "--learning-rate must lie in [1e-30, 1e+30], got 0.0",
+        ),
+        (
+            ["--learning-rate", "nan"],
+            "--learning-rate must lie in [1e-30, 1e+30], got n",
+        ),
+        (["--beta", "1"], "--beta must lie in [0, 0.9999999], got 1.0"),
+        (["--beta", "nan"], "--beta must lie in [0, 0.9999999], got nan"),
         (["--dataset", "nothing.npz"], "--dataset nothing.npz: there is no such file."),
         (["--dataset", "mnits"], "Did you mean mnist"),
         (

@@ -183,8 +183,8 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
         ({"nested": 1}, "--nested must be at least 2, got 1"),
         ({"betas": ()}, "--betas is empty"),
         ({"betas": (0.9, 0.9)}, "--betas names 0.9 twice"),
-        ({"betas": (1.0,)}, "--betas must lie in [0, 1), got 1.0"),
-        ({"effective_rates": (0.0,)}, "--effective-rates must be above 0"),
+        ({"betas": (1.0,)}, "--betas must lie in [0, 0.9999999], got 1.0"),
+        ({"effective_rates": (0.0,)}, "--effective-rates must lie in [1e-30"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
         (
             {"batch_size": 25},

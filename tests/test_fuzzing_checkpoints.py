@@ -1,15 +1,19 @@
 """Whatever stands where a checkpoint should: it is proven, or it is refused."""
 
+import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from json_values import VALUES, places, replaced
 
 from experiments.checkpoint import MANIFEST, Damaged, read, write
+from experiments.runs import to_json
 
 WORK = {"runs": ["0123456789abcdef"]}
 LEAVES = {
@@ -17,14 +21,6 @@ LEAVES = {
     ".step": np.asarray(7, np.int32),
 }
 FUZZ = settings(derandomize=True, deadline=None, max_examples=60)
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.text(max_size=9), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +51,31 @@ def test_a_file_of_any_other_content_is_refused(whole, copy, data):
         with pytest.raises(Damaged, match="altered"):
             read(copy, WORK)
     (copy / name).write_bytes(content)
+
+
+@FUZZ
+@given(data=st.data())
+def test_a_manifest_that_fits_its_hash_is_not_believed_for_that(whole, copy, data):
+    """Such as one of another version, or of an enemy: it is read or refused."""
+    body = json.loads((whole / MANIFEST).read_bytes())
+    del body["sha256"]
+    place = data.draw(st.sampled_from(places(body)[1:]))
+    body = replaced(body, place, data.draw(VALUES))
+    digest = hashlib.sha256(to_json(body).encode()).hexdigest()
+    (copy / MANIFEST).write_text(to_json({"sha256": digest, **body}, indent=2))
+    saved = [leaf.tobytes() for leaf in LEAVES.values()]
+    with suppress(Damaged):
+        assert all(leaf.tobytes() in saved for leaf in read(copy, WORK).values())
+    shutil.copy(whole / MANIFEST, copy / MANIFEST)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "_METADATA", ".", "/dev/null"])
+def test_a_link_in_the_place_of_a_file_is_refused(whole, tmp_path, target):
+    path = shutil.copytree(whole, tmp_path / "1")
+    (path / "_METADATA").unlink()
+    (path / "_METADATA").symlink_to(target)
+    with pytest.raises(Damaged, match="_METADATA"):
+        read(path, WORK)
 
 
 @FUZZ

@@ -8,17 +8,19 @@ import tempfile
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
-import small_images
 from demonstration import PAGE, with_table
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from image_folders import write_pets
+from json_values import VALUES, places, replaced
+from prepared_dataset import random_images
 from synthetic import synthetic_run
 from test_report import SETTING
 
-from experiments import page_html, plan, report, runs
+from experiments import data, page_html, plan, report, runs
 from experiments.__main__ import main
 from experiments.config import UsageError
 from experiments.index import write_index
@@ -36,39 +38,7 @@ with tempfile.TemporaryDirectory() as made:
     report.write(Path(made), RUNS, SETTING)
     WHOLE = {name: (Path(made) / name).read_bytes() for name in WHOLE}
 
-LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.sampled_from([10**400, 1e400, 1e308, -0.0])
-    | st.floats()
-    | st.text(max_size=5)
-)
-VALUES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
-    ),
-    max_leaves=5,
-)
 DEEP = b"[" * 100_000
-
-
-def places(value: Any, path: tuple = ()) -> list[tuple]:
-    """Where a JSON value holds values, itself included."""
-    inside = value.items() if isinstance(value, dict) else ()
-    inside = enumerate(value) if isinstance(value, list) else inside
-    return [path, *(p for key, each in inside for p in places(each, (*path, key)))]
-
-
-def replaced(value: Any, path: tuple, by: Any) -> Any:
-    """The JSON value with another one at a place."""
-    if not path:
-        return by
-    first, *rest = path
-    copy = value.copy()
-    copy[first] = replaced(value[first], tuple(rest), by)
-    return copy
 
 
 @st.composite
@@ -187,6 +157,13 @@ def test_names_add_nothing_to_the_structure_of_a_report(dataset, title):
     assert structure_of_report(dataset, title) == structure_of_report("digits", "Own")
 
 
+def test_image_folder_named_as_a_script_is_a_name_in_its_report(tmp_path):
+    folder = write_pets(tmp_path / "<script>alert(1)", 6)
+    name = data.load(str(folder), None).name
+    assert name == "<script>alert(1)"
+    assert structure_of_report(name, "Own") == structure_of_report("digits", "Own")
+
+
 @cache
 def structure_of_report(dataset, title):
     titles = {**SETTING.titles, "ema": title}
@@ -234,7 +211,8 @@ def test_no_stored_record_makes_code_run(tmp_path, monkeypatch, capsys):
     with plan.hold(output, PLAN) as finished:
         report.write(output, finished, SETTING)
     assert main(["index", "--directory", "runs"]) == 0
-    small_images.write(tmp_path / "data.npz", 200)
+    images, labels = random_images(7, 200, 20, 20), np.arange(200) % 3
+    np.savez("data.npz", images=images, labels=labels)
     words = ["--dataset", "data.npz", "--output", str(output)]
     for command in ("compare", "claims"):
         assert main([command, *words]) == 2

@@ -187,12 +187,15 @@ def test_a_run_that_does_not_fit_is_refused_in_one_line():
         ),
         (
             [Point(0.0, 0.9, 0)],
-            "--learning-rate must be above 0 and finite, got 0.0; 0.01 is the "
-            "tutorial's.",
+            "the grid has Point(learning_rate=0.0, beta=0.9, seed=0): in float32 its "
+            "learning rate must be above 0 and finite, and its beta in [0, 1). Leave "
+            "it out.",
         ),
         (
             [Point(0.1, 1 - 1e-10, 0)],
-            "--beta must lie in [0, 1), got 1.0; 0.9 is the tutorial's.",
+            "the grid has Point(learning_rate=0.1, beta=0.9999999999, seed=0): in "
+            "float32 its learning rate must be above 0 and finite, and its beta in "
+            "[0, 1). Leave it out.",
         ),
         ([Point(0.1, 0.9, -1)], "--seed must lie in [0, 2^32), got -1."),
         ([Point(0.1, 0.9, 2**32)], "--seed must lie in [0, 2^32), got 4294967296."),

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from demonstration import PAGE, SCRIPT, TURNED
@@ -13,6 +15,7 @@ from synthetic import TITLES, synthetic_comparison
 from experiments import page_html, report
 from experiments.config import UsageError
 from experiments.index import Index, index, write_index
+from experiments.studies.frame import StudyOptions, publish
 
 ACCURACIES = {"sgd": [0.50, 0.52], "ema": [0.61, 0.62], "keras": [0.4, 0.41]}
 STUDY = PAGE._replace(sections=())
@@ -143,6 +146,40 @@ def test_index_command_says_where_the_page_is(tmp_path):
     said = io.StringIO()
     assert index(Index(tmp_path), Console(file=said)) == tmp_path / "index.html"
     assert said.getvalue() == f"Index: {tmp_path / 'index.html'}{os.linesep}"
+
+
+def test_index_is_written_anew_each_time(tmp_path):
+    write_study(tmp_path / "a")
+    assert "1 result." in read(tmp_path)
+    write_study(tmp_path / "b")
+    assert "2 results." in read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>\xff my own page", None])
+def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
+    write_study(tmp_path / "a")
+    path = tmp_path / "index.html"
+    if content is None:
+        path.symlink_to("elsewhere")
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UsageError) as refused:
+        write_index(tmp_path)
+    assert str(refused.value) == (
+        f"{path} is no index of this program, and is left as it is; rename it to have "
+        "one here."
+    )
+    assert path.is_symlink() if content is None else path.read_bytes() == content
+
+
+def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
+    (tmp_path / "index.html").write_text("my own page")
+    said = io.StringIO()
+    laboratory = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
+    study: Any = SimpleNamespace(laboratory=laboratory)
+    assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
+    assert f"{tmp_path / 'index.html'} is no index of this program" in said.getvalue()
+    assert (tmp_path / "index.html").read_text() == "my own page"
 
 
 def test_index_of_no_directory_is_refused(tmp_path):

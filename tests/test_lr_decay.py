@@ -167,8 +167,8 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
             "--effective-rates names 0.3 alone; name at least two: where the best is "
             "the first or last, more follow beyond it.",
         ),
-        ({"effective_rates": (0.3, -1.0)}, "--effective-rates must be above 0"),
-        ({"beta": 1.0}, r"--beta must lie in \[0, 1\), got 1.0"),
+        ({"effective_rates": (0.3, -1.0)}, "--effective-rates must lie in "),
+        ({"beta": 1.0}, r"--beta must lie in \[0, 0.9999999\], got 1.0"),
         ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
         ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
         ({"extensions": -1}, "--extensions must be at least 0, got -1"),

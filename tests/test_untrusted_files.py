@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_folders import write_pets
+from PIL import Image
 from prepared_dataset import random_images, write_prepared
 
 import experiments
@@ -123,6 +124,27 @@ def test_images_that_together_are_too_large_are_refused(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(host_memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
     assert len(folder_reader.read(tmp_path, skip_broken=True).parts[0][1]) == 6
+
+
+def test_image_that_unpacks_to_too_many_pixels_is_refused_unread(tmp_path, monkeypatch):
+    write_pets(tmp_path)
+    Image.new("RGB", (600, 500)).save(tmp_path / "cats" / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
+    monkeypatch.setattr(Image.Image, "convert", small_alone(Image.Image.convert))
+    with pytest.raises(
+        UsageError, match=r"1 broken, first cats/bomb\.png \(Image size"
+    ):
+        folder_reader.read(tmp_path, skip_broken=False)
+
+
+def small_alone(convert):
+    """Pillow's `convert`, which unpacks an image, of small ones."""
+
+    def checked(image, *arguments):
+        assert image.size == (5, 6)
+        return convert(image, *arguments)
+
+    return checked
 
 
 def test_prepared_set_that_is_too_large_is_refused_at_its_first_image(

@@ -13,7 +13,7 @@ from experiments.bad_inputs.expectations import (
     expect_refused,
     of_ones,
 )
-from experiments.bad_inputs.modes import Mode, built_inside, with_traced
+from experiments.bad_inputs.modes import Mode, built_inside
 from experiments.bad_inputs.systems import Build, System
 from optax_momentum.testing import (
     DoesNotApply,
@@ -23,8 +23,6 @@ from optax_momentum.testing import (
 )
 from optax_momentum.testing.refusals import ARGUMENT
 from optax_momentum.testing.verdicts import expect
-
-INFINITY, NAN = float("inf"), float("nan")
 
 
 def a_negative_beta(system: System, mode: Mode) -> None:
@@ -46,7 +44,7 @@ def a_beta_above_one(system: System, mode: Mode) -> None:
 
 def a_beta_of_nan_or_infinity(system: System, mode: Mode) -> None:
     """Refused, naming beta."""
-    for beta in (NAN, INFINITY):
+    for beta in (np.nan, np.inf):
         _expect_beta_refused(system, mode, beta)
 
 
@@ -55,8 +53,13 @@ def a_beta_that_is_an_array_or_traced(system: System, mode: Mode) -> None:
     want = of_ones(mode(system.heavy_ball(BETA)))
     array = mode(built_inside(lambda: system.heavy_ball(jnp.asarray(BETA))))
     expect_close("beta as an array", of_ones(array), want, 1e-6)
-    traced = mode(with_traced(system.heavy_ball, BETA))
-    expect_close("beta in the state", of_ones(traced), want, 1e-6)
+
+    @jax.jit
+    def traced(beta: Any) -> Any:
+        return of_ones(mode(system.heavy_ball(beta)))
+
+    expect_close("beta traced", traced(BETA), want, 1e-6)
+    expect_close("a traced beta of 1.5", traced(1.5), [1.0, 2.5, 4.75], 1e-6)
 
 
 def a_beta_of_several_numbers(system: System, mode: Mode) -> None:
@@ -93,9 +96,13 @@ def a_beta_of_the_integer_zero(system: System, mode: Mode) -> None:
 
 
 def a_beta_that_float32_hardly_tells_from_one(system: System, mode: Mode) -> None:
-    """1 − 2⁻²⁴: 1 − β keeps its digits; a debiased average of ones is 1."""
-    updates = of_ones(mode(system.average(1 - 2**-24)))
-    expect_close("the debiased average of ones", updates, np.ones(3), 1e-6)
+    """1 − 2⁻²⁴, 1 − 10⁻⁷: 1 − β keeps its digits; a debiased average of ones is 1."""
+    for share in (2**-24, 1e-7):
+        beta, steps = 1 - share, np.arange(1, 4)
+        plain = of_ones(mode(system.average(beta, debias=False)))
+        expect_close("the average of ones", plain, 1 - beta**steps, 1e-6)
+        debiased = of_ones(mode(system.average(beta, debias=True)))
+        expect_close("the debiased average of ones", debiased, np.ones(3), 1e-6)
 
 
 def nesterov_with_dampening(system: System, mode: Mode) -> None:
@@ -106,8 +113,8 @@ def nesterov_with_dampening(system: System, mode: Mode) -> None:
 
 
 def a_learning_rate_below_zero_or_nan(system: System, mode: Mode) -> None:
-    """Refused, naming learning_rate; to climb, `maximize=True` says so."""
-    for learning_rate in (-0.1, NAN):
+    """Refused, naming learning_rate: it would climb, or make NaN of everything."""
+    for learning_rate in (-0.1, np.nan):
         build = partial(system.sgd, beta=BETA)
         expect_refused(("learning_rate",), _built(mode, build, learning_rate))
 

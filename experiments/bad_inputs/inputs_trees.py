@@ -59,7 +59,7 @@ def gradients_in_other_containers(system: System, mode: Mode) -> None:
 
 
 def leaves_of_unusual_sizes(system: System, mode: Mode) -> None:
-    """(), (0,), (1,), (3, 0, 2) work; 2³¹ + 1 too: by jit, on an accelerator only."""
+    """(), (0,), (1,), (3, 0, 2) work; 2³¹ + 1 is tried by jit on an accelerator."""
     transformation = mode(system.heavy_ball(BETA))
     contract.scalars_and_empty_arrays_are_leaves(transformation, None)
     if mode is jit and jax.default_backend() != "cpu":
@@ -91,12 +91,15 @@ def numpy_arrays_of_every_kind(system: System, mode: Mode) -> None:
 
 
 def gradients_on_another_device(system: System, mode: Mode) -> None:
-    """Refused by the path, where both are committed to devices of their own."""
+    """Refused by the path, where both are committed to a device; else taken."""
     first, second = (
         {"w": jax.device_put(jnp.ones(3), device)} for device in _two_devices()
     )
     plain = system.heavy_ball(BETA)
     state, transformation = plain.init(first), mode(plain)
+    taken, _ = transformation.update({"w": jnp.ones(3)}, plain.init(second))
+    want, _ = transformation.update(first, state)
+    expect_same_bits("of one that is free, the updates", taken, want)
 
     def step() -> str:
         updates: Any = transformation.update(second, state)[0]
@@ -106,25 +109,30 @@ def gradients_on_another_device(system: System, mode: Mode) -> None:
         expect_refused(("['w']",), step)
     except AssertionError as broken:
         if mode is vmap and "incompatible devices" in str(broken):
-            told = "JAX refuses it itself; under vmap no array tells its device"
+            told = "JAX refuses it, by no path; under vmap no array tells its device"
             raise DoesNotApply(told) from None
         raise
 
 
 def a_parameter_on_two_devices(system: System, mode: Mode) -> None:
-    """The buffer lies as it does, half of its bytes on each, before and after steps."""
+    """Half of the buffer's bytes on each: from init on, if compiled from step 1 on."""
     _two_devices()
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
     params: Any = jnp.asarray(np.arange(8.0), jnp.float32)
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec("x")))
     plain = system.heavy_ball(BETA)
-    state, transformation = plain.init(params), mode(plain)
-    for step in range(3):
-        where = f"after step {step}" if step else "at init"
+    transformation = mode(plain)
+
+    def expect_halves(state: Any, when: str) -> None:
         (kept,) = trees.beside(state, (), params.shape)
         sizes = [shard.data.nbytes for shard in kept.addressable_shards]
-        expect(sizes == [16, 16], f"{where} the devices hold {sizes} of 32 bytes")
-        _, state = transformation.update(params, state, params)
+        expect(sizes == [16, 16], f"{when} the devices hold {sizes} of 32 bytes")
+
+    expect_halves(plain.init(params), "at init")
+    for state in (plain.init(params), transformation.init(params)):
+        for step in (1, 2):
+            _, state = transformation.update(params, state, params)
+            expect_halves(state, f"after step {step}")
 
 
 TREES = (

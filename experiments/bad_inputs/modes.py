@@ -8,11 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum.testing import DoesNotApply
-
 Mode = Callable[[Any], Any]  # from transformation to transformation
-
-_ARRAYS = (jax.Array, np.ndarray, np.generic, int, float, complex)
 
 
 def eager(transformation: Any) -> Any:
@@ -77,20 +73,16 @@ def built_inside(
     )
 
 
-def with_traced(
-    build: Callable[[Any], optax.GradientTransformation], scalar: float
+def init_of_constant(
+    transformation: optax.GradientTransformation, constant: Any
 ) -> optax.GradientTransformation:
-    """`build(scalar)` with the scalar in its state: traced wherever the state is."""
+    """`init` of parameters that are a constant of its code, whatever its argument is.
 
-    def update(
-        updates: optax.Updates, state: Any, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, Any]:
-        traced, inner = state
-        updates, inner = build(traced).update(updates, inner, params)
-        return updates, (traced, inner)
-
+    So the optimizer sees them as they are, in every mode: of arguments, JAX refuses
+    some by itself, and changes others.
+    """
     return optax.GradientTransformation(
-        lambda params: (jnp.asarray(scalar), build(scalar).init(params)), update
+        lambda params: transformation.init(constant), transformation.update
     )
 
 
@@ -98,9 +90,6 @@ def _repeated(tree: Any, times: int) -> Any:
     """Every leaf that often along a new first axis."""
 
     def repeat(leaf: Any) -> Any:
-        if not isinstance(leaf, _ARRAYS):
-            kind = type(leaf).__name__
-            raise DoesNotApply(f"lanes are of arrays, never of a {kind}")
         if isinstance(leaf, np.ndarray):  # a view, which stays what the leaf is
             return np.broadcast_to(leaf, (times, *leaf.shape), subok=True)
         return jnp.stack([jnp.asarray(leaf)] * times)

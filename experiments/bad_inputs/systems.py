@@ -26,7 +26,7 @@ class System(NamedTuple):
     name: str
     heavy_ball: Build  # of beta
     unchecked: Build  # of whatever beta
-    average: Build  # of beta, debiased
+    average: Build  # of beta, and debias
     sgd: Build  # of the learning rate and of beta, or None
     dampened: Build | None  # of beta, Nesterov's, with dampening
     kept_in: Build  # of beta and the buffer's dtype
@@ -40,7 +40,7 @@ def ours() -> System:
         "optax_momentum",
         heavy_ball,
         lambda beta: linear_momentum(lambda step: Coefficients(beta, 1.0)),
-        partial(ema, debias=True),
+        ema,
         sgd,
         partial(heavy_ball, dampening=0.3, nesterov=True),
         lambda beta, dtype: heavy_ball(beta, storage=dtype),

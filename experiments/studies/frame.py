@@ -18,6 +18,7 @@ from experiments import (
     page_html,
     plan,
     shared_plan,
+    terminal,
     user_model,
 )
 from experiments.arms import Arm
@@ -27,7 +28,7 @@ from experiments.laboratory import Fold, Laboratory, hold_out
 from experiments.page import Page
 from experiments.processes import ALONE, Processes, is_first
 from experiments.runs import Run
-from experiments.scoring import Network
+from experiments.scoring import Network, check_takes
 
 TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 
@@ -147,7 +148,9 @@ def opened(
         dataset = read(options, budget.dataset, console)
     network: Network = model
     code = ""
-    if options.model is not None:
+    if options.model is None:
+        check_takes(model, dataset.train_images, dataset.classes)
+    else:
         _, height, width, channels = dataset.train_images.shape
         network, code = user_model.network(
             "--model", options.model, (height, width, channels), dataset.classes
@@ -213,7 +216,10 @@ def publish(
     path = page_html.write(output, page)
     if options.tensorboard:
         event_files.write_events(output, runs)
-    index.write_index(output.parent)
+    try:
+        index.write_index(output.parent)
+    except UsageError as error:  # the study itself is written
+        terminal.say(console, str(error))
     console.print(page.summary, markup=False, highlight=False)
     if options.preset != "paper":
         console.print(

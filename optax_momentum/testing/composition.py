@@ -28,7 +28,7 @@ def chain_composes(transformation: optax.GradientTransformation, params: Any) ->
 def masked_leaves_the_others_alone(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """What is masked out comes back as it was, the rest as without a mask."""
+    """What is masked out comes back as it was."""
     path, _ = trees.first_leaf(params)
     mask = trees.replaced(jax.tree.map(lambda _: True, params), path, False)
     gradients = trees.gradients_like(params)

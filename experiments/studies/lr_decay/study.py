@@ -17,9 +17,9 @@ from experiments.config import (
     Config,
     UsageError,
     check_at_least_one,
-    check_step,
+    check_beta,
 )
-from experiments.data import Dataset, hold_out
+from experiments.data import check_batch_size
 from experiments.laboratory import run_all
 from experiments.runs import Run
 from experiments.schedules import SCHEDULES
@@ -115,7 +115,7 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
     budget = chosen(options, BUDGETS)
     _check(budget)
     dataset = read(options, budget.dataset, console)
-    _check_fits(budget.batch_size, dataset)
+    check_batch_size(budget.batch_size, dataset)
     with opened(options, "lr-decay", budget, ARMS, console, dataset=dataset) as study:
         classes = study.laboratory.dataset.classes
         tuning = _tune(study, budget)
@@ -131,7 +131,7 @@ def _check(budget: Budget) -> None:
     """Raises `UsageError` for what is impossible whatever the data are."""
     rates = budget.effective_rates
     check_rates(rates)
-    check_step(rates[0], budget.beta)
+    check_beta("--beta", budget.beta)
     if len(rates) < 2:
         raise UsageError(
             f"--effective-rates names {', '.join(map(str, rates))} alone; name at "
@@ -154,16 +154,6 @@ def _check(budget: Budget) -> None:
         )
     if len(set(budget.schedules)) < len(budget.schedules):
         raise UsageError("--schedules names a schedule twice; name each once.")
-
-
-def _check_fits(batch_size: int, dataset: Dataset) -> None:
-    """Raises `UsageError` for a batch of more images than there are."""
-    images = len(hold_out(dataset)[1])
-    if batch_size > images:
-        raise UsageError(
-            f"--batch-size {batch_size} is larger than the {images} training images of "
-            f"{dataset.name}; choose a smaller one."
-        )
 
 
 def _tune(study: Opened, budget: Budget) -> dict[Cell, list[Run]]:
