@@ -23,7 +23,7 @@ from experiments.train import Underway
 
 Transformation = Callable[[Any, Any], optax.GradientTransformation]
 
-_LANES = PartitionSpec("lanes")
+_LANES, _ROWS = PartitionSpec("lanes"), PartitionSpec("lanes", None, "data")
 _DTYPES = (np.float32, np.float32, np.uint32)
 
 
@@ -74,26 +74,36 @@ def compile_lanes(
     filled = -(-lanes // groups) * groups
     mesh = device_mesh(groups)
 
-    def begin(point: Point) -> Underway:
-        own = transformation(point.learning_rate, point.beta)
-        return train.begin(own, splits.train, splits.classes, point.seed, network)
+    def begin(point: Point, params: model.Params) -> Underway:
+        return train.begun(transformation(point.learning_rate, point.beta), params)
 
-    def score(params: model.Params, split: Examples) -> Score:
-        of_lane = partial(score_apart, network=network)
-        return _each_lane(mesh, of_lane, (params,), (split,))
+    initial = partial(_initial, mesh, network, splits.classes, splits.train)
 
     points = as_arrays([Point(0.01, 0.9, 0)] * filled)
     by_lane = NamedSharding(mesh, _LANES)
-    start = jax.jit(jax.vmap(begin), out_shardings=by_lane).lower(points)
-    underway = start.out_info
-    advance = partial(_advance, network, transformation, batch_size, mesh)
-    numbers = np.zeros(3, np.int32)
-    advancing = jax.jit(advance, donate_argnums=1)
-    compiled = advancing.lower(points, underway, *numbers, splits.train).compile()
-    scoring = jax.jit(score)
-    validate = scoring.lower(underway.params, splits.validation).compile()
+    params = jax.eval_shape(initial, points.seed)
+    params = jax.tree.map(lambda x: x.update(sharding=by_lane), params)
+    beginning = jax.jit(jax.vmap(begin), out_shardings=by_lane).lower(points, params)
+    underway = beginning.out_info
+    rows_of = partial(_rows, mesh, len(splits.train.labels), batch_size)
+    rows = rows_of(points.seed, np.int32(0))
+    steps = partial(_steps, network, transformation, batch_size, mesh)
+    numbers = np.zeros(2, np.int32)
+    advancing = jax.jit(steps, donate_argnums=1)
+    compiled = advancing.lower(points, underway, rows, *numbers, splits.train).compile()
+    scored = mesh, network, underway.params, splits.validation
+    validate = _score.lower(*scored).compile()
     memory = max(map(_memory_of, (compiled, validate))) * jax.local_device_count()
-    programs = start.compile(), compiled, validate, scoring
+    began = beginning.compile()
+
+    def start(points: Point) -> Underway:
+        return began(points, initial(points.seed))
+
+    def advance(points, underway, epoch, first, last, train) -> Underway:
+        rows = rows_of(points.seed, epoch)
+        return compiled(points, underway, rows, first, last, train)
+
+    programs = start, advance, validate, partial(_score, mesh, network)
     return Program(*programs, batch_size, lanes, filled, memory)
 
 
@@ -102,34 +112,63 @@ def as_arrays(points: Sequence[Point]) -> Point:
     return Point._make(map(np.array, zip(*points, strict=True), _DTYPES))
 
 
-def _advance(
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _initial(
+    mesh: Mesh, network: Network, classes: int, examples: Examples, seeds: Array
+) -> model.Params:
+    """What lanes begin with: one program for all methods."""
+
+    def of_lane(seed: Array) -> model.Params:
+        return train.initial_params(examples, classes, seed, network)
+
+    by_lane = NamedSharding(mesh, _LANES)
+    return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_lane)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _rows(
+    mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array
+) -> tuple[Array, Array]:
+    """Every lane's `train.batch_rows`, in the order of its seed; likewise."""
+
+    def of_lane(seed: Array) -> tuple[Array, Array]:
+        key = train.order_key(seed, epoch)
+        return train.batch_rows(key, images, batch_size, mesh.shape["data"])
+
+    by_row = NamedSharding(mesh, _ROWS)
+    return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_row)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _score(
+    mesh: Mesh, network: Network, params: model.Params, split: Examples
+) -> Score:
+    """Of every lane."""
+    of_lane = partial(score_apart, network=network)
+    return _each_lane(mesh, of_lane, (params,), (split,))
+
+
+def _steps(
     network: Network,
     transformation: Transformation,
     batch_size: int,
     mesh: Mesh,
     points: Point,
     underway: Underway,
-    epoch: Array,
+    rows: tuple[Array, Array],
     first: Array,
     last: Array,
     examples: Examples,
 ) -> Underway:
-    """`train.take_steps` of every lane: the images in the order of its seed."""
-    sharing = mesh.shape["data"]
-    size = slice_size(batch_size, sharing)
-
-    def rows_of(point: Point) -> tuple[Array, Array]:
-        key = train.order_key(point.seed, epoch)
-        return train.batch_rows(key, len(examples.labels), batch_size, sharing)
+    """`train.take_steps` of every lane."""
+    size = slice_size(batch_size, mesh.shape["data"])
 
     def of_lane(point: Point, *rest: Any) -> Any:
         own = transformation(point.learning_rate, point.beta)
         return train.take_steps(network, own, size, None, *rest)
 
-    lanes = points, underway, jax.vmap(rows_of)(points)
-    by_row = PartitionSpec("lanes", None, "data")
-    shared = first, last, examples
-    return _each_lane(mesh, of_lane, lanes, shared, (_LANES, _LANES, by_row))
+    lanes, shared = (points, underway, rows), (first, last, examples)
+    return _each_lane(mesh, of_lane, lanes, shared, (_LANES, _LANES, _ROWS))
 
 
 def _each_lane(

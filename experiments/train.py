@@ -30,6 +30,8 @@ class Underway(NamedTuple):
 # Underway, the epoch's key, the first step and the one not taken any more, the images.
 Advance = Callable[[Underway, Array, ArrayLike, ArrayLike, Examples], Underway]
 
+_NUMBERS = np.int32(0), np.int32(0)  # in the place of steps, as their types
+
 
 def compile_steps(
     transformation: optax.GradientTransformation,
@@ -55,37 +57,35 @@ def compile_steps(
     """
     draw = partial(begin, transformation, train, classes, network=network)
     underway = replicated(jax.eval_shape(draw, 0))
-    numbers = np.int32(0), np.int32(0)
-    own = network, transformation, batch_size, halted
+    own = network, transformation, batch_size, halted, device_mesh()
+    sizes = len(train.labels), batch_size, jax.device_count()
     if jax.process_count() > 1:
-        return _compile_parts(own, underway, numbers, train)
-    steps = jax.jit(partial(_advance, *own), donate_argnums=0)
-    return steps.lower(underway, order_key(0, 0), *numbers, train).compile()
+        return _compile_parts(own, sizes, underway, train)
+    rows = batch_rows(order_key(0, 0), *sizes)
+    steps = jax.jit(partial(share_out, *own, PartitionSpec()), donate_argnums=0)
+    compiled = steps.lower(underway, rows, *_NUMBERS, train).compile()
+
+    def advance(underway, key, first, last, train) -> Underway:
+        return compiled(underway, batch_rows(key, *sizes), first, last, train)
+
+    return advance
 
 
 def _compile_parts(
-    own: Any, underway: Any, numbers: tuple[Any, Any], train: Examples
+    own: Any, sizes: tuple[int, int, int], underway: Any, train: Examples
 ) -> Advance:
     """The same where each process hands over its own images, once an epoch."""
-    network, transformation, batch_size, halted = own
-    devices, images = jax.device_count(), len(train.labels)
-
-    def rows_of(key: Array) -> tuple[Array, Array]:
-        return batch_rows(key, images, batch_size, devices)
-
-    rows = jax.eval_shape(rows_of, order_key(0, 0))
-    steps = partial(share_out, network, transformation, batch_size, halted)
-    steps = partial(steps, device_mesh(), own_part.BY_IMAGE)
-    jitted = jax.jit(steps, donate_argnums=0)
-    abstract = own_part.shapes(train, rows)
-    compiled = jitted.lower(underway, abstract[0], *numbers, abstract[1]).compile()
+    rows = jax.eval_shape(lambda: batch_rows(order_key(0, 0), *sizes))
+    steps = jax.jit(partial(share_out, *own, own_part.BY_IMAGE), donate_argnums=0)
+    rows, images = own_part.shapes(train, rows)
+    compiled = steps.lower(underway, rows, *_NUMBERS, images).compile()
     parts: dict[bytes, Any] = {}
 
     def advance(underway, key, first, last, train) -> Underway:
         epoch = np.asarray(jax.random.key_data(key)).tobytes()
         if epoch not in parts:
             parts.clear()  # of the epoch before
-            parts[epoch] = own_part.own_part(train, rows_of(key))
+            parts[epoch] = own_part.own_part(train, batch_rows(key, *sizes))
         rows, images = parts[epoch]
         return compiled(underway, rows, first, last, images)
 
@@ -100,7 +100,13 @@ def begin(
     network: Network = model,
 ) -> Underway:
     """A run before its first step."""
-    params = initial_params(train, classes, seed, network)
+    return begun(transformation, initial_params(train, classes, seed, network))
+
+
+def begun(
+    transformation: optax.GradientTransformation, params: model.Params
+) -> Underway:
+    """The same of parameters that are there."""
     zeros = Score(jnp.zeros(()), jnp.zeros(()))
     return Underway(params, *on_all_devices((transformation.init(params), zeros)))
 
@@ -130,25 +136,17 @@ def batch_rows(
     key: Array, images: int, batch_size: int, devices: int
 ) -> tuple[Array, Array]:
     """Every image of an epoch once, by its index, a row a step; and weights."""
+    size = slice_size(batch_size, devices)
+    return _shuffled(key, images, batch_size, devices * size)
+
+
+@partial(jax.jit, static_argnums=(1, 2, 3))
+def _shuffled(
+    key: Array, images: int, batch_size: int, multiple: int
+) -> tuple[Array, Array]:
+    """A program of its own: a permutation takes as long to compile as some networks."""
     order = jax.random.permutation(key, images)
-    return in_batches(order, batch_size, devices * slice_size(batch_size, devices))
-
-
-def _advance(
-    network: Network,
-    transformation: optax.GradientTransformation,
-    batch_size: int,
-    halted: Callable[[optax.OptState], Array] | None,
-    underway: Underway,
-    key: Array,
-    first: Array,
-    last: Array,
-    train: Examples,
-) -> Underway:
-    """Steps whose images every device has all of."""
-    rows = batch_rows(key, len(train.labels), batch_size, jax.device_count())
-    own = network, transformation, batch_size, halted, device_mesh(), PartitionSpec()
-    return share_out(*own, underway, rows, first, last, train)
+    return in_batches(order, batch_size, multiple)
 
 
 def share_out(
