@@ -1,16 +1,37 @@
-"""A command in a process of its own, with the small network: python small_command.py
-SECONDS_TO_MEET WORDS...
-"""
+"""A command in a process of its own, with the small network."""
 
+import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
+import jax
 import small_network
 
 from experiments import model, processes
-from experiments.__main__ import configure, main
+from experiments.__main__ import main
 
-if __name__ == "__main__":
-    processes.MEETING = int(sys.argv[1])
+
+class Job(NamedTuple):
+    """A command, and where it runs."""
+
+    words: Sequence[str]
+    log: Path  # directory of what it prints
+    cache: Path  # of compiled programs
+    devices: int
+    meet: int  # seconds that it waits for other processes
+
+
+def run(job: Job) -> NoReturn:
+    """Runs the command in this process, and ends it with the command's status."""
+    for descriptor, name in ((1, "out"), (2, "errors")):
+        os.dup2(os.open(job.log / name, os.O_WRONLY), descriptor)
+    jax.config.update("jax_num_cpu_devices", job.devices)
+    jax.config.update("jax_compilation_cache_dir", str(job.cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    processes.MEETING = job.meet
     model.init, model.apply = small_network.init, small_network.apply
-    configure()
-    processes.leave(main(sys.argv[2:]))
+    status = main(list(job.words))
+    sys.stdout.flush()
+    processes.leave(status)

@@ -1,23 +1,38 @@
 """Several processes train as one does, and none is left waiting for another."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
+import small_command
 import small_images
 
 from experiments.config import UsageError
 from experiments.processes import Processes
 
-COMMAND = [sys.executable, str(Path(__file__).with_name("small_command.py"))]
-ONE = ["--seeds", "1", "--batch-size", "10"]
+STARTED = get_context("forkserver")  # where all imports are done already
+STARTED.set_forkserver_preload(["small_command", "experiments.__main__"])
+
+
+class Started(NamedTuple):
+    """A command on its way."""
+
+    process: Any
+    log: Path  # directory of what it prints
+
+
+ARMS = """
+from optax_momentum import sgd
+
+def arms(learning_rate):
+    return {"momentum": sgd(learning_rate, 0.8)}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -26,44 +41,47 @@ def images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def one(tmp_path_factory) -> list[str]:
+    """Trains with one seed and one optimizer, which is compiled in no time."""
+    path = tmp_path_factory.mktemp("arms") / "arms.py"
+    path.write_text(ARMS)
+    return ["compare", "--seeds", "1", "--batch-size", "10", "--arms", f"{path}:arms"]
+
+
+@pytest.fixture(scope="module")
 def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
-def start(images, cache):
-    """Starts a command in processes of some devices each; ends what is left of them."""
-    running = []
+def start(images, cache, tmp_path_factory):
+    """Starts a process for each command, all together; ends what is left of them."""
+    running: list[Started] = []
 
     def start(
-        words: Sequence[str], processes: int = 1, devices: int = 1, meet: int = 60
-    ) -> list[subprocess.Popen]:
-        port = free_port()
-        environment = os.environ | {
-            "JAX_NUM_CPU_DEVICES": str(devices),
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-        }
-        together = ["--coordinator", f"127.0.0.1:{port}", "--processes", str(processes)]
-        started = [
-            subprocess.Popen(
-                [
-                    *[*COMMAND, str(meet), *words, "--dataset", str(images)],
-                    *([*together, "--process-id", str(i)] if processes > 1 else []),
-                ],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for i in range(processes)
-        ]
+        *commands: Sequence[str], devices: int = 1, meet: int = 60
+    ) -> list[Started]:
+        together = ["--coordinator", f"127.0.0.1:{free_port()}"]
+        together += ["--processes", str(len(commands))]
+        started = []
+        for index, words in enumerate(commands):
+            words = [*words, "--dataset", str(images)]
+            if len(commands) > 1:
+                words += [*together, "--process-id", str(index)]
+            log = tmp_path_factory.mktemp("log")
+            for name in ("out", "errors"):
+                (log / name).touch()
+            job = small_command.Job(words, log, cache, devices, meet)
+            process = STARTED.Process(target=small_command.run, args=(job,))
+            process.start()
+            started.append(Started(process, log))
         running.extend(started)
         return started
 
     yield start
-    for process in running:
+    for process, _ in running:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def free_port() -> int:
@@ -72,14 +90,22 @@ def free_port() -> int:
         return door.getsockname()[1]
 
 
-def ended(started: Sequence[subprocess.Popen]) -> list[tuple[int, str]]:
+def ended(started: Sequence[Started]) -> list[tuple[int | None, str]]:
     """Status and errors of each; what JAX logs by itself is left out."""
     ends = []
-    for process in started:
-        _, errors = process.communicate(timeout=240)
-        told = [x for x in errors.splitlines() if x.startswith(("error:", "stopped"))]
-        ends.append((process.returncode, "\n".join(told)))
+    for process, log in started:
+        process.join(240)
+        errors = (log / "errors").read_text().splitlines()
+        told = [line for line in errors if line.startswith(("error:", "stopped"))]
+        ends.append((process.exitcode, "\n".join(told)))
     return ends
+
+
+def wait_until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 200
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def records(output: Path) -> list[dict]:
@@ -96,17 +122,17 @@ def losses(output: Path) -> list[float]:
     ]
 
 
-def test_processes_compute_what_one_computes(start, tmp_path):
+def test_processes_compute_what_one_computes(start, one, tmp_path):
     found = {}
     for processes, devices in [(1, 1), (1, 2), (2, 1), (4, 1)]:
         output = tmp_path / f"{processes}x{devices}"
-        words = ["compare", "--epochs", "2", *ONE, "--output", str(output)]
+        words = [*one, "--epochs", "2", "--output", str(output)]
         words += ["--devices", str(processes * devices)]
-        started = start(words, processes, devices)
+        started = start(*[words] * processes, devices=devices)
         assert ended(started) == [(0, "")] * processes
         assert (output / "report.html").exists()
         found[processes, devices] = losses(output)
-    assert len(found[1, 1]) == 4 * 2 * 2
+    assert len(found[1, 1]) == 2 * 2
     assert found[2, 1] == found[1, 2]  # the same devices: the same bits
     for got in found.values():
         assert got == pytest.approx(found[1, 1], rel=2e-6)
@@ -116,93 +142,72 @@ def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
     words = ["crossval", "--preset", "smoke", "--epochs", "2", "--batch-size", "10"]
     words += ["--folds", "2", "--betas", "0.5", "--effective-rates", "0.1"]
     for processes, devices in [(1, 2), (2, 1)]:
-        output = tmp_path / str(processes)
-        started = start([*words, "--output", str(output)], processes, devices)
+        own = [*words, "--output", str(tmp_path / str(processes))]
+        started = start(*[own] * processes, devices=devices)
         assert ended(started) == [(0, "")] * processes
     assert losses(tmp_path / "2") == losses(tmp_path / "1")
 
 
-def test_a_killed_process_ends_the_others_and_the_run_goes_on(start, tmp_path):
+def test_a_killed_process_ends_the_others_and_the_run_goes_on(start, one, tmp_path):
     output, whole = tmp_path / "killed", tmp_path / "whole"
-    words = ["compare", "--epochs", "25", *ONE, "--save-every", "0"]
-    started = start([*words, "--output", str(output)], processes=2)
-    deadline = time.monotonic() + 200
-    while not list(output.glob("checkpoints/*/*/manifest.json")):
-        assert time.monotonic() < deadline
-        assert started[1].poll() is None
-        time.sleep(0.1)
-    started[1].send_signal(signal.SIGKILL)
+    words = [*one, "--epochs", "100", "--save-every", "0"]
+    own = [*words, "--output", str(output)]
+    started = start(own, own)
+    wait_until(lambda: list(output.glob("checkpoints/*/*/manifest.json")))
+    assert started[1].process.is_alive()
+    started[1].process.kill()
     before = time.monotonic()
     (status, told), _ = ended(started)
     assert time.monotonic() - before < 60
     assert status == 1
     assert told.startswith("error: another process has ended, and so does this one; ")
-    assert ended(start([*words, "--output", str(output)], 2)) == [(0, "")] * 2
+    assert ended(start(own, own)) == [(0, "")] * 2
     assert sum(run["resumed"] for run in records(output)) == 1
-    assert ended(start([*words, "--output", str(whole)], 2)) == [(0, "")] * 2
+    assert ended(start([*words, "--output", str(whole)], devices=2)) == [(0, "")]
     assert losses(output) == losses(whole)
 
 
-def test_a_signal_to_one_stops_all_where_they_can_go_on(start, tmp_path):
-    words = ["compare", "--epochs", "3000", *ONE, "--save-every", "0"]
-    started = start([*words, "--output", str(tmp_path / "a")], processes=2)
-    deadline = time.monotonic() + 200
-    while not list(tmp_path.glob("a/checkpoints/*/*/manifest.json")):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    started[1].send_signal(signal.SIGTERM)
+def test_a_signal_to_one_stops_all_where_they_can_go_on(start, one, tmp_path):
+    words = [*one, "--epochs", "3000", "--save-every", "0"]
+    words += ["--output", str(tmp_path / "a")]
+    started = start(words, words)
+    wait_until(lambda: list(tmp_path.glob("a/checkpoints/*/*/manifest.json")))
+    started[1].process.terminate()
     for status, told in ended(started):
         assert status == 128 + signal.SIGTERM
         assert told.startswith("stopped by SIGTERM after ")
 
 
-def test_a_checkpoint_is_gone_on_from_on_other_numbers_of_devices(start, tmp_path):
+def test_a_checkpoint_is_gone_on_from_on_other_numbers_of_devices(start, one, tmp_path):
     output = tmp_path / "a"
-    words = ["compare", "--epochs", "400", *ONE, "--save-every", "0"]
-    words += ["--output", str(output)]
+    words = [*one, "--epochs", "400", "--save-every", "0", "--output", str(output)]
     for devices in (1, 2, 4, 8):
-        (process,) = start(words, devices=devices)
-        for line in process.stdout:
-            if "Going on from" in line or devices == 1:
-                break
-        else:
-            raise AssertionError(ended([process]))
-        deadline = time.monotonic() + 200
-        while not list(output.glob("checkpoints/*/*/manifest.json")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        process.stdout.read()
-        assert ended([process])[0][0] in (143, -15)
+        ((process, log),) = start(words, devices=devices)
+        wait_until(lambda: list(output.glob("checkpoints/*/*/manifest.json")))
+        if devices > 1:
+            wait_until(lambda log=log: "Going on from" in (log / "out").read_text())
+        process.terminate()
+        process.join()
+        assert process.exitcode in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
 def test_processes_that_do_not_meet_say_so(start, tmp_path):
-    one, two = start(["compare", "--output", str(tmp_path)], processes=2, meet=4)
-    two.kill()
+    words = ["compare", "--output", str(tmp_path)]
+    one, two = start(words, words, meet=4)
+    two.process.kill()
     (status, told), _ = ended([one, two])
     assert status == 2
     assert told.startswith("error: not all processes met at 127.0.0.1:")
-    one, two = start(["compare", "--output", str(tmp_path)], processes=2, meet=4)
-    one.kill()
+    one, two = start(words, words, meet=4)
+    one.process.kill()
     _, (status, told) = ended([one, two])
     assert status == 2
     assert "within 4 seconds: start process 0 there" in told
 
 
-def test_processes_that_were_started_differently_say_in_what(images, tmp_path, start):
-    one = start(["compare", "--epochs", "3"], processes=2)
-    address = one[0].args[one[0].args.index("--coordinator") + 1]
-    one[1].kill()
-    rest = ["--dataset", str(images), "--coordinator", address]
-    rest += ["--processes", "2", "--process-id", "1"]
-    other = subprocess.Popen(
-        [*COMMAND, "60", "compare", "--epochs", "4", *rest],
-        env=os.environ | {"JAX_NUM_CPU_DEVICES": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for status, told in ended([one[0], other]):
+def test_processes_that_were_started_differently_say_in_what(start, tmp_path):
+    words = ["compare", "--output", str(tmp_path), "--epochs"]
+    for status, told in ended(start([*words, "3"], [*words, "4"])):
         assert status == 2
         assert told.startswith(
             "error: process 1 was started with other epochs than process 0 (hashes "
@@ -211,7 +216,7 @@ def test_processes_that_were_started_differently_say_in_what(images, tmp_path, s
 
 
 def test_other_devices_than_were_asked_for_are_refused(start):
-    (status, told), *_ = ended(start(["compare", "--devices", "64"], devices=2))
+    ((status, told),) = ended(start(["compare", "--devices", "64"], devices=2))
     assert status == 2
     assert told == (
         "error: --devices 64, but there are 2: 1 processes with 2 each. Start other "
