@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 
 from experiments import processes
-from experiments.checkpoint import MANIFEST, Damaged, Leaves, read, read_work, write
+from experiments.checkpoint import MANIFEST, Damaged, Leaves, read, read_about, write
 from experiments.config import Config
 from experiments.devices import in_full
 
@@ -61,11 +62,13 @@ class Checkpoints:
                 leaves = read(path, self._work)
                 if _kinds(leaves) != _kinds(expected):
                     raise Damaged("it has other leaves than this program saves")
+                position = read_about(path)["position"]
             except Damaged as reason:
                 self._tell(f"{path} is left out: {reason}.")
                 shutil.rmtree(path, ignore_errors=True)
                 continue
-            self._tell(f"Going on from {path}.")
+            done = " and ".join(f"{count} {name}s" for name, count in position.items())
+            self._tell(f"Going on from {path}, after {done}.")
             return leaves
         return None
 
@@ -114,8 +117,9 @@ class Checkpoints:
         try:
             write(path, leaves, {"work": self._work, "position": position})
         except BaseException:
-            for unfinished in self.directory.glob(f"{name}*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            for path in self.directory.glob(f"{name}*"):
+                if not (path / MANIFEST).exists():  # else it is one from before, whole
+                    shutil.rmtree(path, ignore_errors=True)
             raise
         for old in sorted(self.directory.glob("*"))[:-KEPT]:
             (old / MANIFEST).unlink(missing_ok=True)  # never half of a whole one
@@ -139,13 +143,13 @@ def clear(output: Path, recorded: Collection[str]) -> None:
       output: the results' directory.
       recorded: the runs' digests.
     """
-    held = (output / DIRECTORY).glob("*") if processes.is_first() else ()
-    for directory in held:
+    directories = (output / DIRECTORY).glob("*") if processes.is_first() else ()
+    for directory in directories:
         try:
-            works = [read_work(path.parent) for path in directory.glob(f"*/{MANIFEST}")]
+            held = [read_about(path.parent) for path in directory.glob(f"*/{MANIFEST}")]
         except Damaged:
             continue  # whoever restores it will tell
-        if {run for work in works for run in work["runs"]} <= {*recorded}:
+        if {run for about in held for run in about["work"]["runs"]} <= {*recorded}:
             shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -175,12 +179,13 @@ def _of_first(leaves: Leaves | None, expected: Leaves) -> Leaves | None:
         return leaves
     if not processes.told_by_all(leaves is not None)[0]:
         return None
-    received = {}
-    for name, leaf in expected.items():
-        own = b"" if leaves is None else leaves[name].tobytes()
-        content = np.frombuffer(processes.exchange(own)[0], leaf.dtype)
-        received[name] = content.reshape(leaf.shape)
-    return received
+    own = expected if leaves is None else leaves
+    content = {name: np.frombuffer(own[name].tobytes(), np.uint8) for name in expected}
+    content = multihost_utils.broadcast_one_to_all(content)
+    return {
+        name: content[name].view(leaf.dtype).reshape(leaf.shape)
+        for name, leaf in expected.items()
+    }
 
 
 def _like(template: Any, leaves: Leaves) -> Any:

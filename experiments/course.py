@@ -136,9 +136,14 @@ def _refused(
     if checkpoints is None:
         return UsageError(refusal.complaint)
     before = course._replace(underway=refusal.underway, step=refusal.step)
-    checkpoints.save(before, _position(before))
     kept = f" The run as it was before is in {checkpoints.directory}."
-    return UsageError(refusal.complaint + (kept if checkpoints.wait() else ""))
+    return UsageError(refusal.complaint + (kept if _saved(before, checkpoints) else ""))
+
+
+def _saved(course: Course, checkpoints: Checkpoints) -> bool:
+    """Whether it could be; none of several processes goes before the first knows."""
+    checkpoints.save(course, _position(course))
+    return processes.told_by_all(checkpoints.wait())[0]
 
 
 def _position(course: Course) -> dict[str, int]:
@@ -150,8 +155,8 @@ def _stopped(course: Course, checkpoints: Checkpoints | None, number: int) -> St
     name = signal.Signals(number).name
     if checkpoints is None:
         return Stopped(number, f"stopped by {name} {where}; finished runs are kept.")
-    checkpoints.save(course, _position(course))
-    kept = "which are kept" if checkpoints.wait() else "which could not be saved"
+    kept = _saved(course, checkpoints)
+    kept = "which are kept" if kept else "which could not be saved"
     return Stopped(
         number, f"stopped by {name} {where}, {kept}: repeat the command to go on."
     )

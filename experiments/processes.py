@@ -7,8 +7,11 @@ on its disk) is told to all before they act on it. Process 0 alone writes.
 import hashlib
 import json
 import os
+import re
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +19,19 @@ from typing import Any, NoReturn
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.config import UsageError
 from experiments.devices import device_mesh, in_full
+from experiments.interruption import Stopped
 from experiments.runs import environment
 
 MEETING = 30  # seconds that processes wait for one another at the start
 HEARTBEAT = 20  # seconds without a sign after which a process counts as dead
+
+# How XLA begins to tell of an exchange that failed; of memory it tells otherwise.
+_FAILED = re.compile(r"(?!RESOURCE_EXHAUSTED)[A-Z_]+: ")
 
 
 class Lost(Exception):
@@ -95,22 +103,29 @@ def joined(command: str, settings: object, options: Processes) -> Iterator[None]
     options.check()
     if options.coordinator is not None:
         _meet(options)
-        own = {name: repr(value) for name, value in vars(settings).items()}
-        apart = {"together", "data_dir", "output"}
-        shared = {name: own[name] for name in own.keys() - apart}
-        check_same({"command": command, **shared, **environment()})
-    if options.devices not in (None, jax.device_count()):
-        raise UsageError(
-            f"--devices {options.devices}, but there are {jax.device_count()}: "
-            f"{jax.process_count()} processes with {jax.local_device_count()} each. "
-            "Start other processes, or (on CPUs) set JAX_NUM_CPU_DEVICES."
-        )
     try:
+        if options.coordinator is not None:
+            _check_equal_devices()
+            given = {**vars(settings), **vars(options)}
+            apart = {"together", "data_dir", "output", "coordinator", "process_id"}
+            shared = {name: repr(given[name]) for name in given if name not in apart}
+            check_same({"command": command, **shared, **environment()})
+        if options.devices not in (None, jax.device_count()):
+            raise UsageError(
+                f"--devices {options.devices}, but there are {jax.device_count()}: "
+                f"{jax.process_count()} processes with {jax.local_device_count()} each."
+                " Start other processes, or (on CPUs) set JAX_NUM_CPU_DEVICES."
+            )
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
+        exchange(b"")  # at the end JAX soon gives up, and the first has pages to write
+    except (UsageError, Stopped):
+        if jax.process_count() > 1 and is_first():
+            time.sleep(1)  # JAX aborts whoever is left when the first has gone
+        raise
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        if jax.process_count() == 1 or not _FAILED.match(reason):
             raise
-        reason = str(error).splitlines()[0]
         raise Lost(
             "another process has ended, and so does this one; repeat the command for "
             f"all of them to go on ({reason})."
@@ -135,44 +150,32 @@ def exchange(own: bytes) -> list[bytes]:
     """What each process says, in the order of their ids; all must call it."""
     if jax.process_count() == 1:
         return [own]
-    lengths = _of_all(np.array([len(own)], np.int32))[:, 0]
+    lengths = multihost_utils.process_allgather(np.int32(len(own)))
     padded = 1 << int(lengths.max()).bit_length()  # few lengths to compile for
     said = np.zeros(padded, np.uint8)
     said[: len(own)] = np.frombuffer(own, np.uint8)
-    rows = _of_all(said)
+    rows = multihost_utils.process_allgather(said)
     return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
 
 
 def told_by_all(own: Any) -> list[Any]:
     """The same of JSON values."""
-    if jax.process_count() == 1:
-        return [own]
     return [json.loads(each) for each in exchange(json.dumps(own).encode())]
-
-
-def _of_all(row: np.ndarray) -> np.ndarray:
-    """The rows of all processes: [processes, length]."""
-    tagged = np.concatenate([np.array([jax.process_index()], np.int32), row])
-    sharding = NamedSharding(device_mesh(), PartitionSpec(("lanes", "data")))
-    local = np.tile(tagged, (jax.local_device_count(), 1))
-    rows = in_full(jax.make_array_from_process_local_data(sharding, local))
-    first = [np.flatnonzero(rows[:, 0] == i)[0] for i in range(jax.process_count())]
-    return rows[first, 1:].astype(row.dtype)
 
 
 def _meet(options: Processes) -> None:
     """Waits for the others; JAX itself would end with a stack trace."""
     named = options.coordinator != "auto"
+    if options.process_id == 0:
+        _check_port(options)
+    jax.config.update("jax_enable_preemption_service", False)  # it hides SIGTERM
     where = f"at {options.coordinator}" if named else "as the cluster says"
-    alone = threading.Timer(
-        MEETING,
-        _give_up,
-        [
-            f"error: not all processes met {where} within {MEETING} seconds: start "
-            "process 0 there, and each of the others with the same --coordinator and "
-            "--processes and a --process-id of its own."
-        ],
+    message = (
+        f"error: not all processes met {where} within {MEETING} seconds: start process "
+        "0 there, and each of the others with the same --coordinator and --processes "
+        "and a --process-id of its own."
     )
+    alone = threading.Timer(MEETING, _give_up, [message])
     alone.daemon = True
     alone.start()
     try:
@@ -188,7 +191,8 @@ def _meet(options: Processes) -> None:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"--coordinator {options.coordinator}: the processes can't be joined: "
-            f"{reason}"
+            f"{reason.rstrip('.')}. Give HOST:PORT, --processes and --process-id, or "
+            "auto under Slurm, MPI or Kubernetes or on a TPU pod."
         ) from None
     finally:
         alone.cancel()
@@ -199,14 +203,43 @@ def _give_up(message: str) -> NoReturn:
     os._exit(2)
 
 
+def _check_port(options: Processes) -> None:
+    """Raises `UsageError` where process 0 can't listen; JAX itself would crash."""
+    port = int(str(options.coordinator).rpartition(":")[2])
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise UsageError(
+            f"--coordinator {options.coordinator}: process 0 can't open that port: "
+            f"{os.strerror(error.errno or 0)}. Choose another, the same for all, and "
+            "for each process a --process-id of its own."
+        ) from None
+
+
+def _check_equal_devices() -> None:
+    """Raises `UsageError` in all processes alike, once each knows of the others."""
+    everywhere = NamedSharding(device_mesh(), PartitionSpec(("lanes", "data")))
+    own = np.array([jax.process_index()], np.int32)
+    shape = (jax.device_count(),)
+    owners = jax.make_array_from_callback(shape, everywhere, lambda where: own)
+    counts = np.bincount(in_full(owners), minlength=jax.process_count())
+    if len({*counts}) > 1:
+        raise UsageError(
+            f"processes 0, 1, ... have {', '.join(map(str, counts))} devices, and must "
+            "all have as many; (on CPUs) set JAX_NUM_CPU_DEVICES."
+        )
+
+
 def check_same(own: Mapping[str, str]) -> None:
     """Raises `UsageError` unless all processes say the same."""
     said = told_by_all(dict(own))
     for process, theirs in enumerate(said):
-        differing = [name for name in own if theirs.get(name) != said[0].get(name)]
+        names = dict.fromkeys([*said[0], *theirs])
+        differing = [name for name in names if theirs.get(name) != said[0].get(name)]
         if differing:
+            other = "command" if "command" in differing else " and ".join(differing)
             raise UsageError(
-                f"process {process} was started with other {' and '.join(differing)} "
+                f"process {process} was started with other {other} "
                 f"than process 0 (hashes {_digest(theirs)} and {_digest(said[0])}): "
                 "start all with the same command and the same packages."
             )

@@ -1,5 +1,6 @@
 """Each device of the data axis keeps its part of the state: ZeRO stage 1."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -46,9 +47,9 @@ def sharded(
       are whole on every device.
 
     Raises:
-      ValueError: the plan is one on paper; at update, inside a `jax.shard_map` over the
-        plan's axis, where a device would take its part for the whole, or for a tree
-        that the plan was not made for.
+      ValueError: the plan is one on paper; at init and update, for a tree that the
+        plan was not made for; at update, inside a `jax.shard_map` over the plan's axis,
+        where a device would take its part for the whole.
 
     Differs from an optimizer whose parameters are divided: that needs no `sharded`, for
     a state lies as its parameters do. Here the parameters are whole on every device.
@@ -75,8 +76,12 @@ def sharded(
     everywhere = NamedSharding(plan.mesh, PartitionSpec())
     slices = jax.tree.map(partial(NamedSharding, plan.mesh), plan.slices)
     whole = jax.tree.map(lambda _: everywhere, slices)
+    placed = partial(_placed, _placing(plan))
 
     def init(params: optax.Params) -> optax.OptState:
+        _check_tree("sharded: params", slices, params)
+        state = jax.eval_shape(inner.init, params)
+        _check_tree("sharded: the state", shardings, state)
         return jax.jit(inner.init, out_shardings=shardings)(params)
 
     def update(
@@ -87,11 +92,11 @@ def sharded(
     ) -> tuple[optax.Updates, optax.OptState]:
         _check_outside(plan.axis_name)
         # Whole first, or XLA would keep the parameters in parts between the steps.
-        params = _placed("params", slices, _placed("params", whole, params))
-        updates = _placed("updates", slices, updates)
+        params = placed("params", slices, placed("params", whole, params))
+        updates = placed("updates", slices, updates)
         emitted, after = inner.update(updates, state, params, **extra_args)
-        emitted = _placed("updates", whole, emitted)
-        return emitted, _placed("the state", shardings, after)
+        emitted = placed("updates", whole, emitted)
+        return emitted, placed("the state", shardings, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -146,20 +151,25 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
     return jax.tree.map_with_path(reduce, plan.slices, gradients)
 
 
-def _placed(name: str, shardings: Any, tree: Any) -> Any:
+def _placing(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
+    """What puts an array in its place: JAX has two ways, by the type of the axis."""
+    types = dict(zip(plan.mesh.axis_names, plan.mesh.axis_types, strict=True))
+    explicit = types[plan.axis_name] == AxisType.Explicit
+    return jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
+
+
+def _placed(
+    place: Callable[[Any, NamedSharding], Any], name: str, shardings: Any, tree: Any
+) -> Any:
     """The tree with its arrays where they belong; what is absent stays so."""
     if not jax.tree.leaves(tree):
         return tree
     _check_tree(f"sharded: {name}", shardings, tree)
-    return jax.tree.map(_place, shardings, tree)
-
-
-def _place(sharding: NamedSharding, x: Any) -> Any:
-    if is_absent(x):
-        return x
-    explicit = AxisType.Explicit in sharding.mesh.axis_types
-    place = jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
-    return place(jnp.asarray(x), sharding)
+    return jax.tree.map(
+        lambda sharding, x: x if is_absent(x) else place(jnp.asarray(x), sharding),
+        shardings,
+        tree,
+    )
 
 
 def _varying(x: Any) -> frozenset[Any]:

@@ -69,7 +69,8 @@ def names(kept: Checkpoints) -> list[str]:
 def test_the_newest_comes_back_in_kind_and_place(three, told):
     template, want = tree(0.0), tree(10.0)
     got = three.restore(template)
-    assert told == [f"Going on from {three.directory / '00000001-00000010'}."]
+    path = three.directory / "00000001-00000010"
+    assert told == [f"Going on from {path}, after 1 epochs and 10 steps."]
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for a, b, like in zip(*map(jax.tree.leaves, (got, want, template)), strict=True):
         assert type(a) is type(b)
@@ -111,7 +112,8 @@ def test_one_that_is_not_whole_is_told_of_and_the_one_before_is_taken(
     damage(newest)
     assert three.restore(tree(0.0))["epoch"] == 9
     assert told[0].startswith(f"{newest} is left out: {reason}")
-    assert told[1] == f"Going on from {three.directory / '00000001-00000009'}."
+    older = three.directory / "00000001-00000009"
+    assert told[1] == f"Going on from {older}, after 1 epochs and 9 steps."
     assert names(three) == ["00000001-00000009"]
 
 
@@ -180,6 +182,17 @@ def test_a_full_disk_is_told_and_keeps_the_last_one(three, told, monkeypatch):
     ]
     assert three.restore(tree(0.0))["epoch"] == 10
     assert names(three) == ["00000001-00000009", "00000001-00000010"]
+
+
+def test_a_save_in_the_place_of_a_whole_one_that_cannot_begin_leaves_it(
+    three, told, monkeypatch
+):
+    usage = type(shutil.disk_usage(three.directory))
+    full = usage(total=2**30, used=2**30, free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    three.save(tree(11.0), at(10))
+    assert not three.wait()
+    assert three.restore(tree(0.0))["epoch"] == 10
 
 
 def test_once_recorded_nothing_of_them_is_left(three):

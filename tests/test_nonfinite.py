@@ -5,14 +5,21 @@ import json
 import numpy as np
 import pytest
 import small_images
+import small_network as small
 
+from experiments import model
 from experiments.__main__ import main
 
-pytestmark = pytest.mark.usefixtures("small_network")
+pytestmark = pytest.mark.usefixtures("small_network", "steep")
 
-# At this rate the logits overflow after the first step of any arm.
-WILD = ["--learning-rate", "3e38", "--beta", "0.1"]
+# At this rate the logits, steep as they are, overflow after any arm's first step.
+WILD = ["--learning-rate", "1e28", "--beta", "0.1"]
 SMALL = ["--epochs", "2", "--seeds", "1", "--batch-size", "8"]
+
+
+@pytest.fixture
+def steep(monkeypatch):
+    monkeypatch.setattr(model, "apply", lambda *given: 1e8 * small.apply(*given))
 
 
 @pytest.fixture(scope="module")

@@ -38,12 +38,15 @@ GRADIENTS: Any = [
 SLICES = {"kernel": P(None, "data"), "odd": P()}
 
 
-def mesh_of(kind=AxisType.Auto) -> Any:
-    return jax.make_mesh((2,), ("data",), axis_types=(kind,))
+def mesh_of(kind=AxisType.Auto, other=None) -> Any:
+    """Two devices along `data`; where asked for, beside an axis of another type."""
+    if other is None:
+        return jax.make_mesh((2,), ("data",), axis_types=(kind,))
+    return jax.make_mesh((2, 1), ("data", "model"), axis_types=(kind, other))
 
 
-def everywhere(tree, kind=AxisType.Auto) -> Any:
-    return jax.device_put(tree, NamedSharding(mesh_of(kind), P()))
+def everywhere(tree, mesh=None) -> Any:
+    return jax.device_put(tree, NamedSharding(mesh or mesh_of(), P()))
 
 
 def divided(inner, mesh=None) -> Any:
@@ -164,11 +167,19 @@ def test_absent_gradients_and_gradients_at_another_point_are_as_ever():
 @pytest.mark.parametrize(
     ("kept", "jit"), [(None, lambda function: function), (INT8, jax.jit)]
 )
-def test_axes_of_the_mesh_may_be_explicit(kept, jit):
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        mesh_of(AxisType.Explicit),
+        mesh_of(AxisType.Explicit, AxisType.Auto),
+        mesh_of(AxisType.Auto, AxisType.Explicit),
+    ],
+    ids=["all", "data", "another"],
+)
+def test_axes_of_the_mesh_may_be_explicit(kept, jit, mesh):
     inner = ema(BETA, storage=kept)
-    mesh = mesh_of(AxisType.Explicit)
     transformation, plan = divided(inner, mesh)
-    params, gradient = everywhere((PARAMS, GRADIENTS[0]), AxisType.Explicit)
+    params, gradient = everywhere((PARAMS, GRADIENTS[0]), mesh)
     with jax.set_mesh(mesh):
         state = jit(transformation.init)(params)
         got = jit(transformation.update)(gradient, state)

@@ -214,13 +214,15 @@ def test_tree_that_the_plan_was_not_made_for_is_refused():
     )
     foreign = sharded(optax.trace(0.9), plan)
     foreign_state: Any = optax.trace(0.9).init(PARAMS)
-    calls = {
-        "sharded: updates": lambda: optimizer.update(other, state),
-        "sharded: params": lambda: optimizer.update(PARAMS, state, other),
-        "sharded: the state": lambda: foreign.update(PARAMS, foreign_state),
-        "reduce_scatter: gradients": lambda: scatter(other),
-    }
-    for what, call in calls.items():
+    calls = [
+        ("sharded: updates", lambda: optimizer.update(other, state)),
+        ("sharded: params", lambda: optimizer.update(PARAMS, state, other)),
+        ("sharded: params", lambda: optimizer.init(other)),
+        ("sharded: the state", lambda: foreign.update(PARAMS, foreign_state)),
+        ("sharded: the state", lambda: foreign.init(PARAMS)),
+        ("reduce_scatter: gradients", lambda: scatter(other)),
+    ]
+    for what, call in calls:
         with pytest.raises(ValueError) as raised:
             call()
         assert str(raised.value) == (
