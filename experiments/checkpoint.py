@@ -115,13 +115,13 @@ def _check_space(directory: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
 
 
-def read_work(path: Path) -> dict[str, Any]:
-    """What a checkpoint is of.
+def read_about(path: Path) -> dict[str, Any]:
+    """What a checkpoint is of, its `work`, and where it stands, its `position`.
 
     Raises:
       Damaged: its manifest doesn't say.
     """
-    return _manifest(path)["work"]
+    return _manifest(path)
 
 
 def _orbax() -> ocp.Checkpointer:
@@ -145,7 +145,8 @@ def _manifest(path: Path) -> dict[str, Any]:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise Damaged("its manifest was altered") from None
-    if not {"work", "leaves", "files"} <= body.keys():
+    parts = (body.get(name) for name in ("work", "position", "leaves", "files"))
+    if not all(isinstance(part, dict) for part in parts):
         raise Damaged("its manifest is of another program")
     return body
 

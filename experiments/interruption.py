@@ -19,8 +19,9 @@ class Stopped(Exception):
 def awaited() -> Iterator[Callable[[], int | None]]:
     """Defers SIGTERM and the first SIGINT; yields who tells which has come, or None.
 
-    A second SIGINT stops at once, as `KeyboardInterrupt`. Only the main thread of a
-    process hears signals: in any other nothing is deferred.
+    A second SIGINT stops at once, as `KeyboardInterrupt`; what came after the last time
+    of asking comes when the context ends. Only the main thread of a process hears
+    signals: in any other nothing is deferred.
     """
     heard: list[int] = []
 
@@ -39,3 +40,5 @@ def awaited() -> Iterator[Callable[[], int | None]]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])

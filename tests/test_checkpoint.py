@@ -117,10 +117,10 @@ def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
     path = tmp_path / "kept" / "00000001-00000004"
     disk(2**18 + 2 * size - 1)
     with pytest.raises(OSError, match=r"No space left on device: '.*kept'"):
-        write(path, LEAVES, {"work": WORK})
+        write(path, LEAVES, {"work": WORK, "position": {}})
     assert not path.exists()
     disk(2**18 + 2 * size)
-    write(path, LEAVES, {"work": WORK})
+    write(path, LEAVES, {"work": WORK, "position": {}})
     assert list(read(path, WORK)) == list(LEAVES)
 
 

@@ -16,7 +16,7 @@ from experiments import checkpoints, course, fit, grid
 from experiments.arms import ARMS, STORAGES
 from experiments.checkpoints import Checkpoints
 from experiments.config import Config, UsageError
-from experiments.interruption import Stopped
+from experiments.interruption import Stopped, awaited
 from experiments.lanes import Point
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -142,6 +142,12 @@ def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
     program = fit.compile_program(OPTIMIZERS["keras"], SPLITS, BATCH)
     with pytest.raises(Stopped, match="of this run, which could not be saved:"):
         fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
+
+
+def test_a_signal_after_the_last_look_still_comes():
+    with pytest.raises(KeyboardInterrupt), awaited() as asked:
+        assert asked() is None
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):

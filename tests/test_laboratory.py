@@ -101,21 +101,27 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     assert trained == [3, 4]
 
 
-def test_interruption_loses_no_run_that_has_finished(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [KeyboardInterrupt, jax.errors.JaxRuntimeError])
+def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, error):
     lab = laboratory(tmp_path)
     calls = []
 
-    def interrupted(*arguments, **options):
+    def failing(*arguments, **options):
         calls.append(arguments)
         if len(calls) == 2:
-            raise KeyboardInterrupt
+            raise error
         return fit_grid(*arguments, **options)
 
-    monkeypatch.setattr(laboratories, "fit_grid", interrupted)
+    monkeypatch.setattr(laboratories, "fit_grid", failing)
     wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
-    with pytest.raises(KeyboardInterrupt):
-        run_all(lab, wanted, "interrupted")
-    assert [run.config for run in runs.read(tmp_path)] == wanted[: jax.device_count()]
+    with pytest.raises(error):
+        run_all(lab, wanted, "failing")
+    kept = runs.read(tmp_path)
+    assert [run.config for run in kept] == wanted[: jax.device_count()]
+    finished = run_all(lab, wanted, "repeated")
+    assert [run.config for run in finished] == wanted
+    assert [run.epochs for run in finished[: len(kept)]] == [run.epochs for run in kept]
+    assert len(calls) == 3
 
 
 def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -183,6 +184,11 @@ def test_set_with_images_of_several_sizes_is_refused(tmp_path: Path):
         data.load("tiny", tmp_path)
 
 
+def cut_records(folder: Path, share: float) -> None:
+    content = (folder / RECORDS).read_bytes()
+    (folder / RECORDS).write_bytes(content[: int(share * len(content))])
+
+
 def damage_last_image(folder: Path) -> None:
     content = bytearray((folder / RECORDS).read_bytes())
     content[content.rfind(b"\x89PNG") + 60] ^= 255
@@ -198,6 +204,9 @@ def damage_last_image(folder: Path) -> None:
             lambda folder: (folder / RECORDS).write_bytes(b""),
             "train example 0 can't be",
         ),
+        (lambda folder: cut_records(folder, 0.25), "train example 0 can't be"),
+        (lambda folder: cut_records(folder, 0.5), "train example 0 can't be"),
+        (lambda folder: cut_records(folder, 0.99999), "train example 0 can't be"),
         (lambda folder: (folder / "features.json").unlink(), "metadata can't be read"),
         (
             lambda folder: (folder / "dataset_info.json").write_text("{"),
@@ -211,3 +220,22 @@ def test_damaged_set_is_refused_with_the_first_bad_example(tmp_path, damage, mes
     damage(folder)
     with pytest.raises(UsageError, match=f"{message}.*(R|r)emove .*prepare"):
         data.load("tiny", tmp_path)
+
+
+def test_set_with_a_flipped_bit_is_refused_or_of_the_same_images(tmp_path: Path):
+    folder, random, refused = tmp_path / "tiny" / "1.0.0", Random(5), 0
+    write_prepared(folder, SPLITS)
+    whole = (folder / RECORDS).read_bytes()
+    used = [at for at, byte in enumerate(whole) if byte]  # most of the file is padding
+    for _ in range(60):
+        content = bytearray(whole)
+        content[random.choice(used)] ^= 1 << random.randrange(8)
+        (folder / RECORDS).write_bytes(content)
+        try:
+            read = data.load("tiny", tmp_path)
+        except UsageError:
+            refused += 1
+        else:
+            assert (read.train_images == TRAIN[0]).all()
+            assert (read.train_labels == TRAIN[1]).all()
+    assert refused > 50

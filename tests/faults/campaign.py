@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 
 import damage
 import disk
-import interference
 import kills
 import numpy as np
 import surroundings
+from faults import FAULTS, ON_MOUNTS, injected
 from scene import Scene, commanded, images, studied
 from stages import STAGES
 from tally import Tally
@@ -108,7 +108,6 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
                 "kept": each.kept,
             }
             for each in tallies
-            if each.trials
         ],
         "kills": sum(each.trials for each in deaths),
         "restored checkpoints": sum(each.restored for each in deaths),
@@ -137,20 +136,17 @@ def _jobs(
         yield lambda random, stage=stage: [
             kills.stage_kills(scene, true, random, stage, size.stage_kills)
         ]
+    yield lambda random: [disk.failing_calls(scene, true, random, size.trials)]
     yield lambda random: _damages(scene, true, random, size.flips)
-    yield lambda random: [disk.full(scene, true, size.trials)]
-    for inject in (
-        disk.failing_calls,
-        disk.read_only,
-        interference.terminations,
-        interference.interrupts,
-        interference.halts,
-        interference.clocks,
-        interference.second_writers,
-        surroundings.spoilt_cache,
-        surroundings.devices,
-    ):
-        yield lambda random, inject=inject: [inject(scene, true, random, size.trials)]
+    mounts = disk.can_mount(scene.directory / "mounted")
+    if mounts:
+        yield lambda random: [disk.too_small(scene, true, size.trials)]
+    else:
+        print("Not injected, as nothing can be mounted: full and read-only disks.")
+    for fault in (*FAULTS, *(ON_MOUNTS if mounts else ())):
+        yield lambda random, fault=fault: [
+            injected(fault, scene, true, random, size.trials)
+        ]
     yield lambda random: surroundings.nonfinite_gradients(scene, random, size.trials)
 
 

@@ -1,4 +1,4 @@
-"""Where a process dies, or a call fails: at a file event of Python's own audit."""
+"""Where a process dies, or a call fails or lasts: at file events of Python's audit."""
 
 import os
 import re
@@ -25,16 +25,20 @@ class Failpoint(NamedTuple):
     later: int = 0  # further file events that pass before it
     files: int = 0  # first, so many files must be in the directory of this path
     kept: float = 1.0  # share of the file that is written, at "fsync"
-    error: int = 0  # that is raised here and at all matches from now on; 0: SIGKILL
+    error: int = 0  # that is raised here and at all matches from now on
+    seconds: float = 0.0  # that it lasts here and at all matches from now on
+    # With neither of the two, SIGKILL.
 
 
 def arm(failpoint: Failpoint, note: Callable[[], None]) -> None:
-    """Makes this process die, or fail, there; `note` is called just before."""
+    """Makes it happen there; `note` is called just before."""
     occurrences, passed = count(1), count(0)
     found = False
 
     def strike(path: str) -> None:
         note()
+        if failpoint.seconds:
+            return time.sleep(failpoint.seconds)
         if failpoint.error:
             raise OSError(failpoint.error, os.strerror(failpoint.error), path)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -48,7 +52,7 @@ def arm(failpoint: Failpoint, note: Callable[[], None]) -> None:
         if first and event == "fsync":
             os.ftruncate(arguments[1], int(failpoint.kept * os.stat(path).st_size))
         found = found or first
-        if failpoint.error:
+        if failpoint.error or failpoint.seconds:
             if found and matches:
                 strike(path)
         elif failpoint.files:

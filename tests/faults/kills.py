@@ -70,11 +70,13 @@ def _until(
     disturb: Callable[[], Disturbance],
 ) -> Deaths:
     """Chains of lives, each to the command's end, until there were enough kills."""
-    chains = 0
-    while deaths.trials < kills:
-        own = scene._replace(directory=scene.directory / f"chain-{chains}")
+    for chain in range(3 * kills + 9):
+        if deaths.trials == kills:
+            break
+        own = scene._replace(directory=scene.directory / f"chain-{chain}")
         _chain(own, truth, deaths, lambda: disturb() if deaths.trials < kills else {})
-        chains += 1
+    if deaths.trials < kills:
+        deaths.broken(f"{deaths.trials} kills instead of {kills}")
     return deaths
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,6 +89,19 @@ class Scene(NamedTuple):
         return Life(
             -signal.SIGABRT if status is None else status, self.events(), said, started
         )
+
+    def underway(self, random: Random, **job: Any) -> tuple[Any, float]:
+        """As `start`; it has saved, trains since, and no run of it has ended."""
+        process, started = self.start(**job)
+        deadline = started + _PATIENCE
+        # A save is noted, then waits for the one before: by the fourth, two are there.
+        while sum(event["event"] == "reached" for event in self.events()) < 4:
+            if process.exitcode is not None or time.monotonic() > deadline:
+                send(process.pid, signal.SIGKILL)
+                raise RuntimeError(f"it never trained:\n{self.ended(process, started)}")
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.3))
+        return process, started
 
     def events(self) -> list[dict[str, Any]]:
         """The journal of a process so far."""

@@ -1,17 +1,18 @@
 """What a run depends on: gradients, the compile cache, devices."""
 
-import shutil
+import signal
 from pathlib import Path
 from random import Random
 
 import numpy as np
-from scene import Scene, commanded, images
+from scene import Scene, commanded, images, send
 from tally import Tally
-from truth import Truth
+from truth import Truth, completed
 
 from experiments import data, runs, train
 from experiments.splits import split
 
+_ARMS = 4
 _CLOSE = 1e-4  # in a loss
 _STOPS = "ends with one line that names step and gradient, as often as repeated"
 
@@ -52,7 +53,10 @@ def _goes_on(scene: Scene, policy: str) -> str | None:
     life = own.live(poisoned=True)
     if life.status or "Traceback" in life.said:
         return f"status {life.status}: {life.said[-900:]}"
-    for run in runs.read(own.output):
+    recorded = runs.read(own.output)
+    if len(recorded) != _ARMS:
+        return f"{len(recorded)} runs are recorded"
+    for run in recorded:
         finite = bool(np.isfinite(run.test_loss))
         expected = run.config.epochs if policy == "skip" else 0
         if finite != (policy == "skip") or run.skipped_steps != expected:
@@ -76,51 +80,52 @@ def _step_of(scene: Scene, image: int) -> int:
     return int(np.argwhere(np.asarray(indices) == image)[0][0])
 
 
-def spoilt_cache(scene: Scene, truth: Truth, random: Random, trials: int) -> Tally:
-    """Every compiled program on the disk with a bit flipped, or cut."""
-    tally = Tally("a spoilt cache of compiled programs", "compiled anew: the same bits")
-    for number in range(trials):
-        own = scene._replace(directory=scene.directory / f"cache-{number}")
-        cache = own.directory / "cache"
-        shutil.copytree(scene.cache, cache)
-        for file in sorted(cache.iterdir()):
-            _spoil(file, random)
-        life = own._replace(cache=cache).live()
-        if life.status or "Traceback" in life.said:
-            tally.add(f"status {life.status}: {life.said[-1500:]}")
-        else:
-            same = own.records() == truth.records
-            tally.add(None if same else "other records than uninterrupted")
-    return tally
+def spoilt_cache(scene: Scene, truth: Truth, random: Random) -> str | None:
+    """Every compiled program on the disk with a bit flipped, cut, or gone.
+
+    They are found where they were written alone: a copy elsewhere is never read.
+    """
+    own = scene._replace(cache=scene.directory / "cache")
+    first = own._replace(directory=scene.directory / "first")
+    if complaint := completed(first, truth, first.live()):
+        return complaint
+    files = sorted(own.cache.iterdir())
+    for file in files:
+        _spoil(file, random)
+    life = own.live()
+    noticed = "Error reading persistent compilation cache" in life.said
+    return completed(own, truth, life) if noticed else f"of {files} none was read"
 
 
 def _spoil(file: Path, random: Random) -> None:
     content = bytearray(file.read_bytes())
-    if random.random() < 0.5:
-        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
-    else:
-        del content[random.randrange(len(content)) :]
-    file.write_bytes(content)
+    match random.randrange(3):
+        case 0:
+            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+            file.write_bytes(content)
+        case 1:
+            file.write_bytes(content[: random.randrange(len(content))])
+        case _:
+            file.unlink()
 
 
-def devices(scene: Scene, truth: Truth, random: Random, trials: int) -> Tally:
+def devices(scene: Scene, truth: Truth, random: Random) -> str | None:
     """From one device to two, from two to eight: the sums' order is another."""
-    tally = Tally(
-        "the next process has 2, the one after 8 devices instead of 1",
-        "goes on; losses within 1e-4 of an uninterrupted run's",
+    lives = []
+    for count in (1, 2):
+        process, started = scene.underway(random, devices=count)
+        send(process.pid, signal.SIGKILL)
+        lives.append(scene.ended(process, started))
+    life = scene.live(devices=8)
+    if life.status or "Traceback" in life.said:
+        return f"status {life.status}: {life.said[-1500:]}"
+    if any(each.events[0]["at"] is None for each in (lives[1], life)):
+        return "nothing was restored"
+    ours, theirs = (
+        {name: np.frombuffer(record) for name, record in records.items()}
+        for records in (scene.records(), truth.records)
     )
-    for number in range(trials):
-        own = scene._replace(directory=scene.directory / f"devices-{number}")
-        for count in (1, 2):
-            own.live(devices=count, after=random.uniform(0.3, 0.9) * truth.seconds)
-        life = own.live(devices=8)
-        if life.status or "Traceback" in life.said:
-            tally.add(f"status {life.status}: {life.said[-1500:]}")
-            continue
-        differences = [
-            np.abs(np.frombuffer(record) - np.frombuffer(truth.records[name])).max()
-            for name, record in own.records().items()
-        ]
-        largest = max(differences)
-        tally.add(None if largest < _CLOSE else f"losses differ by {largest}")
-    return tally
+    if ours.keys() != theirs.keys():
+        return "other runs than uninterrupted"
+    largest = max(np.abs(ours[name] - theirs[name]).max() for name in ours)
+    return None if largest < _CLOSE else f"losses differ by {largest}"

@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 
+class Missed(Exception):
+    """The fault did not happen: the process had ended before."""
+
+
 @dataclass
 class Tally:
     """One row of the figures; a complaint is a promise that was broken."""
@@ -19,7 +23,7 @@ class Tally:
             self.broken(complaint)
 
     def broken(self, complaint: str) -> None:
-        """The promise was not kept in one of the trials."""
+        """The promise was not kept in one of the trials, or could not be tried."""
         self.complaints.append(complaint)
         print(f"BROKEN: {self.fault}: {complaint}", flush=True)
 

@@ -39,12 +39,38 @@ def _by_itself(scene: Scene, saves: bool) -> Life:
     return life
 
 
-def difference(scene: Scene, truth: Truth) -> str | None:
-    """What a command that has come to its end did in another way; None if nothing."""
-    for event in scene.events():
-        if event["at"] is not None:
-            if event["digest"] != truth.states[event["work"], *event["at"]]:
-                return f"another state than uninterrupted: {event}"
+def wrong_state(life: Life, truth: Truth) -> str | None:
+    """The first state that was not so uninterrupted; None if there is none."""
+    for event in life.events:
+        at = event.get("at")
+        if at is not None and event["digest"] != truth.states[event["work"], *at]:
+            return f"another state than uninterrupted: {event}"
+    return None
+
+
+def completed(scene: Scene, truth: Truth, life: Life) -> str | None:
+    """What is wrong with a life that should have come to the command's end."""
+    if life.status or "Traceback" in life.said:
+        return f"status {life.status}: {life.said[-1500:]}"
+    if complaint := wrong_state(life, truth):
+        return complaint
     if scene.records() != truth.records:
         return "other records than uninterrupted"
     return ", ".join(f"{path} is left over" for path in scene.leftovers()) or None
+
+
+def repeated(scene: Scene, truth: Truth, before: Life) -> str | None:
+    """What is wrong with a life that was disturbed, or with the undisturbed next.
+
+    That takes up the newest checkpoint that was whole, of each piece of work.
+    """
+    if complaint := wrong_state(before, truth):
+        return complaint
+    whole, life = scene.whole(), scene.live()
+    for event in life.events:
+        if event["event"] == "restored":
+            at = tuple(event["at"] or (0, 0))
+            if at != whole.get(event["work"], (0, 0)):
+                return f"{event} is not the newest of {whole}"
+    complaint = completed(scene, truth, life)
+    return complaint and f"repeated, {complaint}"
