@@ -1,20 +1,30 @@
-"""A run that goes from 1 device to 2, 4, 8 and back; what it saw, as JSON.
+"""A run that goes from 1 device to 2, 4, 8 and back, and one on two axes, as JSON.
 
 A program of its own, for the tests' process has two devices.
 """
 
 import json
+from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from optax_momentum import aggmo, sharded, sharding_plan, storage
+from optax_momentum import (
+    aggmo,
+    reduce_scatter,
+    sgd,
+    sharded,
+    sharding_plan,
+    storage,
+)
 
 RANDOM = np.random.default_rng(12)
 SHAPES = {"bias": (64,), "kernel": (3, 16, 64), "odd": (9, 11)}
-PARAMS = {k: np.float32(RANDOM.normal(size=s)) for k, s in SHAPES.items()}
+PARAMS: Any = {k: np.float32(RANDOM.normal(size=s)) for k, s in SHAPES.items()}
 DEVICES = [1, 2, 4, 8, 2]
 
 
@@ -57,8 +67,48 @@ def passed_on(kept):
         }
 
 
+def on_two_axes():
+    """Steps whose batch is divided over both axes of a mesh, and the state over one."""
+    mesh = jax.make_mesh((2, 4), ("hosts", "data"), axis_types=(AxisType.Auto,) * 2)
+    both, inner = P(("hosts", "data")), sgd(0.05, 0.8)
+    images = np.float32(RANDOM.normal(size=(32, 16)))
+    params = {"kernel": PARAMS["kernel"][0]}
+    plan = sharding_plan(inner, params, mesh, "data", min_size=50)
+
+    def loss(params, images):
+        return jax.numpy.sum((images @ params["kernel"]) ** 2) / 32
+
+    @partial(jax.shard_map, mesh=mesh, in_specs=(P(), both), out_specs=plan.slices)
+    def gradients(params, images):
+        params = jax.lax.pcast(params, ("hosts", "data"), to="varying")
+        summed = jax.lax.psum(jax.grad(loss)(params, images), "hosts")
+        return reduce_scatter(summed, plan)
+
+    def after_three(optimizer, gradients, params, images):
+        @jax.jit
+        def step(params, state):
+            updates, state = optimizer.update(gradients(params, images), state, params)
+            return optax.apply_updates(params, updates), state
+
+        state = optimizer.init(params)
+        for _ in range(3):
+            params, state = step(params, state)
+        return params["kernel"], state.buffer["kernel"]
+
+    want, _ = after_three(inner, jax.grad(loss), params, images)
+    placed = jax.device_put(params, NamedSharding(mesh, P()))
+    rows = jax.device_put(images, NamedSharding(mesh, both))
+    got, buffer = after_three(sharded(inner, plan), gradients, placed, rows)
+    return {
+        "moved": float(np.max(np.abs(want - params["kernel"]))),
+        "apart": float(np.max(np.abs(got - want))),
+        "bytes": [shard.data.nbytes for shard in buffer.addressable_shards],
+    }
+
+
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
     int8 = storage.int8(min_size=1)
-    print(json.dumps([list(passed_on(kept)) for kept in (None, int8)]))
+    passed = [list(passed_on(kept)) for kept in (None, int8)]
+    print(json.dumps({"passed_on": passed, "two_axes": on_two_axes()}))

@@ -232,13 +232,19 @@ def test_state_is_brought_to_another_number_of_devices_and_back(tmp_path):
     expect_placed(got, two.shardings)
 
 
-def test_run_goes_on_from_one_device_to_two_four_and_eight():
+@pytest.fixture(scope="module")
+def eight_devices() -> dict[str, Any]:
+    """What a program saw that has them."""
     program = [sys.executable, Path(__file__).with_name("eight_devices.py")]
     ran = subprocess.run(program, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
+    return json.loads(ran.stdout)
+
+
+def test_run_goes_on_from_one_device_to_two_four_and_eight(eight_devices):
     kernel, whole = 3 * 16 * 64, 4 + 4  # step and weight
     sizes = [(4 * (kernel + 64), 4 * 99), (kernel + 4 * 48, 64 + 4 + 99 + 4 * 2)]
-    for on_each, (divided, odd) in zip(json.loads(ran.stdout), sizes, strict=True):
+    for on_each, (divided, odd) in zip(eight_devices["passed_on"], sizes, strict=True):
         assert [seen["devices"] for seen in on_each] == [1, 2, 4, 8, 2]
         for seen in on_each:
             assert seen["same_updates"] and seen["same_state"]
@@ -247,3 +253,9 @@ def test_run_goes_on_from_one_device_to_two_four_and_eight():
             assert seen["bytes"] == [held] * count == [seen["planned"]] * count
         kept = {path.split("'")[1] for path in on_each[3]["divided"]}
         assert kept == ({"kernel", "bias"} if odd == 4 * 99 else {"kernel"})
+
+
+def test_state_is_divided_over_one_axis_of_two(eight_devices):
+    seen = eight_devices["two_axes"]
+    assert seen["apart"] < 1e-6 < 1e-2 < seen["moved"]
+    assert seen["bytes"] == [4 * 16 * 64 // 4] * 8
