@@ -53,3 +53,9 @@ def slice_size(batch_size: int, devices: int) -> int:
     """Images whose gradients a device takes at once: a CPU what stays in its cache."""
     part = -(-batch_size // devices)
     return min(part, _CPU_SLICE) if jax.default_backend() == "cpu" else part
+
+
+def places(batch_size: int, devices: int) -> int:
+    """Of a step: its images, and what makes them as many whole slices a device."""
+    together = devices * slice_size(batch_size, devices)
+    return -(-batch_size // together) * together

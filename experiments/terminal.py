@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean, stdev
 
+import jax
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from experiments import report
 from experiments.config import Config
+from experiments.devices import places
 from experiments.runs import Run
 
 # Of the tutorial's CNN on two CPU cores: for the expected duration alone, in which an
@@ -55,6 +57,14 @@ def announce(
         f"about {_duration(compiling + trained * per_image)} on two CPU cores, less on "
         "a GPU or TPU."
     )
+    batch_size, devices = missing[0].batch_size, jax.device_count()
+    empty = places(batch_size, devices) - batch_size
+    if devices > 1 and empty:
+        say(
+            console,
+            f"--batch-size {batch_size} is not shared evenly by {devices} devices: in "
+            f"each step {empty} of {batch_size + empty} places stay empty.",
+        )
 
 
 def progress(console: Console) -> Progress:

@@ -59,19 +59,21 @@ def start(images, cache, tmp_path_factory):
     running: list[Started] = []
 
     def start(
-        *commands: Sequence[str], devices: int = 1, meet: int = 60
+        *commands: Sequence[str], devices: int | Sequence[int] = 1, meet: int = 60
     ) -> list[Started]:
         together = ["--coordinator", f"127.0.0.1:{free_port()}"]
         together += ["--processes", str(len(commands))]
+        if isinstance(devices, int):
+            devices = [devices] * len(commands)
         started = []
-        for index, words in enumerate(commands):
+        for index, (words, own) in enumerate(zip(commands, devices, strict=True)):
             words = [*words, "--dataset", str(images)]
             if len(commands) > 1:
                 words += [*together, "--process-id", str(index)]
             log = tmp_path_factory.mktemp("log")
             for name in ("out", "errors"):
                 (log / name).touch()
-            job = small_command.Job(words, log, cache, devices, meet)
+            job = small_command.Job(words, log, cache, own, meet)
             process = STARTED.Process(target=small_command.run, args=(job,))
             process.start()
             started.append(Started(process, log))
@@ -213,6 +215,16 @@ def test_processes_that_were_started_differently_say_in_what(start, tmp_path):
             "error: process 1 was started with other epochs than process 0 (hashes "
         )
     assert not (tmp_path / "runs.jsonl").exists()
+
+
+def test_processes_of_unequal_devices_are_refused(start, one, tmp_path):
+    words = [*one, "--output", str(tmp_path)]
+    for status, told in ended(start(words, words, devices=(1, 2))):
+        assert status == 2
+        assert told == (
+            "error: processes 0, 1, ... have 1, 2 devices, and must all have as many; "
+            "(on CPUs) set JAX_NUM_CPU_DEVICES."
+        )
 
 
 def test_other_devices_than_were_asked_for_are_refused(start):
