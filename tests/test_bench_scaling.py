@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -116,3 +117,27 @@ def test_states_on_paper_are_divided_as_far_as_their_axes_go():
     for state in states[5:]:
         assert state["storage"] == "int8"
         assert nbytes / 4 < state["mb_undivided"] < nbytes / 3.7
+
+
+def test_page_has_what_the_model_says():
+    page = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text()
+    steps: list[Any] = list(scaling_model.steps())
+    half = len(scaling_model.DEVICES)
+    for first in range(0, len(steps), 2 * half):
+        for strong, weak in zip(
+            steps[first : first + half], steps[first + half :], strict=False
+        ):
+            assert (strong["scaling"], weak["scaling"]) == ("strong", "weak")
+            row = [weak["cluster"], weak["devices"], weak["mb_inside"]]
+            row += [weak["mb_outside"], weak["exchange_ms"]]
+            for each in (weak, strong):
+                share = f"{each['efficiency']} ({each['if_overlapped']})"
+                row += [each["step_ms"], share]
+            assert cells(row) in page
+    for state in scaling_model.states():
+        assert cells([*state.values()][1:]) in page
+
+
+def cells(row: list[Any]) -> str:
+    texts = (f"{x:,}" if isinstance(x, int | float) else x for x in row)
+    return f"\n| {' | '.join(texts)} |\n"

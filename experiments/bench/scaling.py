@@ -40,8 +40,8 @@ def bench_scaling() -> None:
         title = f"{name} scaling, images per second"
         table.print_records(title, _compared(name, batches))
     table.print_records("exchanges", exchanges(counts[1:]))
-    table.print_records("on paper: whole states", scaling_model.steps())
-    table.print_records("on paper: bytes of a state", scaling_model.states())
+    table.print_records("on paper: a step of ResNet-50", scaling_model.steps())
+    table.print_records("on paper: its momentum, MB a device", scaling_model.states())
 
 
 def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, object]]:

@@ -34,9 +34,9 @@ class Cluster(NamedTuple):
 CLUSTERS = (
     # Goyal et al. 2017, arXiv:1706.02677: 32 images in 120 ms, hosts with 50 Gbit/s;
     # NVLink by its data sheet; the latency is assumed.
-    Cluster("P100, 50 Gbit/s", 8, 32 / 0.120, 80e9, 50e9 / 8, 1e-5),
+    Cluster("P100", 8, 32 / 0.120, 80e9, 50e9 / 8, 1e-5),
     # Links by the data sheets of NVIDIA's DGX H100; the rest is assumed.
-    Cluster("H100, 3.2 Tbit/s", 8, 3000, 450e9, 400e9, 1e-5),
+    Cluster("H100", 8, 3000, 450e9, 400e9, 1e-5),
 )
 
 
@@ -50,11 +50,15 @@ def exchange_seconds(cluster: Cluster, nbytes: int, devices: int) -> float:
 
     Thakur, Rabenseifner and Gropp 2005, doi:10.1177/1094342005051521.
     """
-    inside = min(devices, cluster.devices)
-    hosts = devices / inside
-    seconds = bytes_sent(nbytes, inside) / cluster.inside
-    seconds += bytes_sent(nbytes, hosts) / cluster.outside
+    inside, outside = bytes_on_links(cluster, nbytes, devices)
+    seconds = inside / cluster.inside + outside / cluster.outside
     return seconds + 2 * math.log2(devices) * cluster.latency
+
+
+def bytes_on_links(cluster: Cluster, nbytes: int, devices: int) -> tuple[float, float]:
+    """What each device sends inside its host, and each host to others."""
+    inside = min(devices, cluster.devices)
+    return bytes_sent(nbytes, inside), bytes_sent(nbytes, devices / inside)
 
 
 def steps() -> Iterator[dict[str, object]]:
@@ -66,13 +70,15 @@ def steps() -> Iterator[dict[str, object]]:
     for cluster, scaling, devices in product(CLUSTERS, ("strong", "weak"), DEVICES):
         images = _OWN if scaling == "weak" else _ALL / devices
         own = images / cluster.images_per_second
+        inside, outside = bytes_on_links(cluster, nbytes, devices)
         exchange = exchange_seconds(cluster, nbytes, devices)
         yield {
             "benchmark": "paper",
             "cluster": cluster.name,
             "scaling": scaling,
             "devices": devices,
-            "mb_sent_by_each": round(bytes_sent(nbytes, devices) / 1e6, 1),
+            "mb_inside": round(inside / 1e6, 1),
+            "mb_outside": round(outside / 1e6, 1),
             "exchange_ms": round(1e3 * exchange, 2),
             "step_ms": round(1e3 * (own + exchange), 1),
             "efficiency": round(own / (own + exchange), 3),
