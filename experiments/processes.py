@@ -119,8 +119,8 @@ def joined(command: str, settings: object, options: Processes) -> Iterator[None]
         yield
         exchange(b"")  # at the end JAX soon gives up, and the first has pages to write
     except (UsageError, Stopped):
-        if jax.process_count() > 1 and is_first():
-            time.sleep(1)  # JAX aborts whoever is left when the first has gone
+        if jax.process_count() > 1:  # others may still hear why, and the first go last:
+            time.sleep(2 if is_first() else 1)  # JAX aborts whoever is left then
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]

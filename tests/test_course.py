@@ -58,7 +58,7 @@ class Interrupting(Checkpoints):
     def due(self) -> bool:
         self.looks += 1
         if self.looks == self.stop_after:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
         return True
 
 
