@@ -1,9 +1,19 @@
 """Strict mode for every test: two CPU devices, no silent promotion or broadcasting."""
 
+import atexit
 import os
+import tempfile
 
 # Set before JAX starts: tests never depend on an accelerator that happens to be there.
 os.environ["JAX_PLATFORMS"] = "cpu"
+
+# Nor does one test compile what another has compiled, in whatever process.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    compiled = tempfile.TemporaryDirectory(prefix="compiled-")
+    atexit.register(compiled.cleanup)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
 
 import jax
 import pytest
@@ -21,6 +31,16 @@ collect_ignore = ["conftest.py"]
 def float64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def own_cache():
+    """JAX keeps compiled programs nowhere, until the test says where."""
+    name = "jax_compilation_cache_dir"
+    kept = jax.config.values[name]
+    jax.config.update(name, None)
+    yield
+    jax.config.update(name, kept)
 
 
 @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit])

@@ -18,7 +18,6 @@ class Job(NamedTuple):
 
     words: Sequence[str]
     log: Path  # directory of what it prints
-    cache: Path  # of compiled programs
     devices: int
     meet: int  # seconds that it waits for other processes
 
@@ -28,8 +27,6 @@ def run(job: Job) -> NoReturn:
     for descriptor, name in ((1, "out"), (2, "errors")):
         os.dup2(os.open(job.log / name, os.O_WRONLY), descriptor)
     jax.config.update("jax_num_cpu_devices", job.devices)
-    jax.config.update("jax_compilation_cache_dir", str(job.cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     processes.MEETING = job.meet
     model.init, model.apply = small_network.init, small_network.apply
     status = main(list(job.words))

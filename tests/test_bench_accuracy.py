@@ -32,7 +32,7 @@ SHAPES = {
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, small_network):
+def small(monkeypatch, tmp_path, small_network, own_cache):
     """Three bright classes in place of CIFAR-10, and a peer that has trained."""
     rng = np.random.default_rng(3)
     labels = rng.permutation(100).astype(np.int32) % 3

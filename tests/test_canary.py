@@ -47,6 +47,7 @@ def test_canary_passes_here_and_its_result_is_json():
     assert json.loads(json.dumps(found._asdict())) == found._asdict()
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_canary_says_what_is_wrong_on_what_and_what_to_do():
     message = complaint(keras(0.3, 0.8))
     device = jax.devices()[0]
@@ -94,13 +95,10 @@ def test_canary_stops_results_that_are_not_the_same_each_time():
     assert "3 equal calls of one program gave results that differ. Nothing" in message
 
 
+@pytest.mark.usefixtures("own_cache")
 def test_canary_names_the_cache_that_a_bad_program_may_come_from(tmp_path):
-    kept = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept here"))
-    try:
-        message = complaint(optax.sgd(0.3))
-    finally:
-        jax.config.update("jax_compilation_cache_dir", kept)
+    message = complaint(optax.sgd(0.3))
     cache = f"{tmp_path}/kept here"
     assert f": empty {cache}, where compiled programs are kept, or install" in message
 

@@ -1,6 +1,5 @@
 """A run that was interrupted anywhere is the run that was not, bit for bit."""
 
-import os
 import signal
 from dataclasses import replace
 from typing import Any, cast
@@ -147,7 +146,7 @@ def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
 def test_a_signal_after_the_last_look_still_comes():
     with pytest.raises(KeyboardInterrupt), awaited() as asked:
         assert asked() is None
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):

@@ -48,13 +48,8 @@ def one(tmp_path_factory) -> list[str]:
     return ["compare", "--seeds", "1", "--batch-size", "10", "--arms", f"{path}:arms"]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def start(images, cache, tmp_path_factory):
+def start(images, tmp_path_factory):
     """Starts a process for each command, all together; ends what is left of them."""
     running: list[Started] = []
 
@@ -73,7 +68,7 @@ def start(images, cache, tmp_path_factory):
             log = tmp_path_factory.mktemp("log")
             for name in ("out", "errors"):
                 (log / name).touch()
-            job = small_command.Job(words, log, cache, own, meet)
+            job = small_command.Job(words, log, own, meet)
             process = STARTED.Process(target=small_command.run, args=(job,))
             process.start()
             started.append(Started(process, log))
@@ -152,9 +147,10 @@ def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
 
 def test_a_killed_process_ends_the_others_and_the_run_goes_on(start, one, tmp_path):
     output, whole = tmp_path / "killed", tmp_path / "whole"
-    words = [*one, "--epochs", "100", "--save-every", "0"]
+    words = [*one, "--epochs", "100"]
     own = [*words, "--output", str(output)]
-    started = start(own, own)
+    often = [*own, "--save-every", "0"]
+    started = start(often, often)
     wait_until(lambda: list(output.glob("checkpoints/*/*/manifest.json")))
     assert started[1].process.is_alive()
     started[1].process.kill()
