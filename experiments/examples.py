@@ -45,6 +45,7 @@ def sum_in_slices(
 ) -> Any:
     """The sum of `function` over slices of the rows."""
     slices = jax.tree.map(lambda x: x.reshape(-1, size), rows)
+    function = jax.jit(function, inline=True)  # traced once, for its shapes too
     shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], slices))
     zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 

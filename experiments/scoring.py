@@ -10,6 +10,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from experiments import model
+from experiments.compilation import Jitted
 from experiments.devices import device_mesh, slice_size
 from experiments.examples import Examples, in_batches, sum_in_slices
 
@@ -40,7 +41,7 @@ def check_takes(network: Network, images: Any, classes: int) -> None:
     jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
 
 
-@partial(jax.jit, static_argnums=2)
+@partial(Jitted, static_argnums=2)
 def score(params: model.Params, split: Examples, network: Network = model) -> Score:
     """Loss and accuracy over all examples of a split, shared out to all devices."""
     rows = _rows(split, jax.device_count())

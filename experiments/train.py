@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from experiments import model, own_part
+from experiments.compilation import Jitted
 from experiments.devices import device_mesh, on_all_devices, replicated, slice_size
 from experiments.examples import Examples, in_batches, sum_in_slices
 from experiments.scoring import Network, Score, weighted_sums
@@ -62,7 +63,7 @@ def compile_steps(
     if jax.process_count() > 1:
         return _compile_parts(own, sizes, underway, train)
     rows = batch_rows(order_key(0, 0), *sizes)
-    steps = jax.jit(partial(share_out, *own, PartitionSpec()), donate_argnums=0)
+    steps = Jitted(partial(share_out, *own, PartitionSpec()), donate_argnums=0)
     compiled = steps.lower(underway, rows, *_NUMBERS, train).compile()
 
     def advance(underway, key, first, last, train) -> Underway:
@@ -76,7 +77,7 @@ def _compile_parts(
 ) -> Advance:
     """The same where each process hands over its own images, once an epoch."""
     rows = jax.eval_shape(lambda: batch_rows(order_key(0, 0), *sizes))
-    steps = jax.jit(partial(share_out, *own, own_part.BY_IMAGE), donate_argnums=0)
+    steps = Jitted(partial(share_out, *own, own_part.BY_IMAGE), donate_argnums=0)
     rows, images = own_part.shapes(train, rows)
     compiled = steps.lower(underway, rows, *_NUMBERS, images).compile()
     parts: dict[bytes, Any] = {}
@@ -108,7 +109,8 @@ def begun(
 ) -> Underway:
     """The same of parameters that are there."""
     zeros = Score(jnp.zeros(()), jnp.zeros(()))
-    return Underway(params, *on_all_devices((transformation.init(params), zeros)))
+    state = Jitted(transformation.init)(params)  # one program, not one for each leaf
+    return Underway(params, *on_all_devices((state, zeros)))
 
 
 def steps_of(examples: Examples, batch_size: int) -> int:
@@ -122,8 +124,16 @@ def initial_params(
     """Parameters for the images of a split: a function of the seed alone."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     _, height, width, channels = train.images.shape
-    init = jax.jit(network.init, static_argnums=(1, 2))  # one program, not forty
-    return on_all_devices(init(key, (height, width, channels), classes))
+    shape = height, width, channels
+    return on_all_devices(_draw_params(network, key, shape, classes))
+
+
+@partial(Jitted, static_argnums=(0, 2, 3))
+def _draw_params(
+    network: Network, key: Array, shape: tuple[int, int, int], classes: int
+) -> model.Params:
+    """One program, not forty."""
+    return network.init(key, shape, classes)
 
 
 def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
@@ -140,7 +150,7 @@ def batch_rows(
     return _shuffled(key, images, batch_size, devices * size)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 3))
+@partial(Jitted, static_argnums=(1, 2, 3))
 def _shuffled(
     key: Array, images: int, batch_size: int, multiple: int
 ) -> tuple[Array, Array]:
