@@ -143,6 +143,15 @@ def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
         fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
 
 
+@pytest.fixture
+def heeded():
+    """SIGINT interrupts, though a shell that runs the tests behind has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_a_signal_after_the_last_look_still_comes():
     with pytest.raises(KeyboardInterrupt), awaited() as asked:
         assert asked() is None
