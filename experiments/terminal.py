@@ -25,7 +25,7 @@ from experiments.runs import Run
 # Of the tutorial's CNN on two CPU cores: for the expected duration alone, in which an
 # image counts by its pixels.
 _IMAGES_PER_SECOND = 5000
-_COMPILE_SECONDS = 6
+_COMPILE_SECONDS = 4
 
 
 def say(console: Console, line: str) -> None:
