@@ -16,6 +16,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from experiments import canary_reference
+from experiments.compilation import Jitted
 from experiments.config import UsageError
 from experiments.devices import device_mesh, on_all_devices, slice_size
 from experiments.examples import Examples, in_batches
@@ -101,14 +102,14 @@ def _training(
     return call
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(Jitted, static_argnums=0)
 def _take_all_steps(
     transformation: optax.GradientTransformation,
     underway: Underway,
     order: Any,
     train: Examples,
 ) -> Underway:
-    """An epoch's steps as every run takes its own, but in an order that is given.
+    """An epoch's steps, compiled as every run's own, but in an order that is given.
 
     That which a run draws takes a second to compile.
     """
