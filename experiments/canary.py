@@ -111,7 +111,7 @@ def _take_all_steps(
 ) -> Underway:
     """An epoch's steps, compiled as every run's own, but in an order that is given.
 
-    That which a run draws takes a second to compile.
+    A run draws its own, by a program that would be compiled for this check alone.
     """
     devices, own = jax.device_count(), (_SoftmaxRegression, transformation, _BATCH)
     rows = in_batches(order, _BATCH, devices * slice_size(_BATCH, devices))

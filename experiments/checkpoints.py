@@ -117,9 +117,9 @@ class Checkpoints:
         try:
             write(path, leaves, {"work": self._work, "position": position})
         except BaseException:
-            for path in self.directory.glob(f"{name}*"):
-                if not (path / MANIFEST).exists():  # else it is one from before, whole
-                    shutil.rmtree(path, ignore_errors=True)
+            for part in self.directory.glob(f"{name}*"):
+                if not (part / MANIFEST).exists():  # else it is one from before, whole
+                    shutil.rmtree(part, ignore_errors=True)
             raise
         for old in sorted(self.directory.glob("*"))[:-KEPT]:
             (old / MANIFEST).unlink(missing_ok=True)  # never half of a whole one

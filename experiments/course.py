@@ -155,8 +155,8 @@ def _stopped(course: Course, checkpoints: Checkpoints | None, number: int) -> St
     name = signal.Signals(number).name
     if checkpoints is None:
         return Stopped(number, f"stopped by {name} {where}; finished runs are kept.")
-    kept = _saved(course, checkpoints)
-    kept = "which are kept" if kept else "which could not be saved"
+    saved = _saved(course, checkpoints)
+    which = "which are kept" if saved else "which could not be saved"
     return Stopped(
-        number, f"stopped by {name} {where}, {kept}: repeat the command to go on."
+        number, f"stopped by {name} {where}, {which}: repeat the command to go on."
     )

@@ -20,7 +20,7 @@ def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
 
 
 def on_all_devices(tree: Any) -> Any:
-    """The arrays, replicated: what `TrainEpoch` takes."""
+    """The arrays, replicated, as all programs take what they share."""
     if jax.process_count() > 1:  # `device_put` takes no random keys to other processes
         return _everywhere()(tree)
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))

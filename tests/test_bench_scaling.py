@@ -125,7 +125,7 @@ def test_page_has_what_the_model_says():
     half = len(scaling_model.DEVICES)
     for first in range(0, len(steps), 2 * half):
         for strong, weak in zip(
-            steps[first : first + half], steps[first + half :], strict=False
+            steps[first:][:half], steps[first + half :][:half], strict=True
         ):
             assert (strong["scaling"], weak["scaling"]) == ("strong", "weak")
             row = [weak["cluster"], weak["devices"], weak["mb_inside"]]

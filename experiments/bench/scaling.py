@@ -17,6 +17,7 @@ from experiments import model, train
 from experiments.arms import ARMS
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
+from experiments.compilation import Jitted
 from experiments.devices import device_mesh, slice_size
 from experiments.examples import Examples
 from optax_momentum import reduce_scatter, sharded, sharding_plan
@@ -72,7 +73,7 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     """An epoch as a run takes it, on these devices alone, and what it begins with."""
     transformation, underway, examples = _begun(mesh)
     own = model, transformation, batch_size, None, mesh, _EVERYWHERE
-    steps = jax.jit(partial(train.share_out, *own), donate_argnums=0)
+    steps = Jitted(partial(train.share_out, *own), donate_argnums=0)
     rows = _rows(mesh, batch_size)
     numbers = np.int32(0), np.int32(len(rows[0]))
     return lambda underway: steps(underway, rows, *numbers, examples), underway
@@ -96,7 +97,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         _, sums, _ = train.own_sums(model, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(Jitted, donate_argnums=0)
     def steps(carry: Any, rows: Any, examples: Examples) -> Any:
         def step(number: Array, carry: Any) -> Any:
             params, state = carry
