@@ -17,15 +17,15 @@ import tyro
 from platformdirs import user_cache_path
 from rich.console import Console
 
-from experiments.bad_inputs.command import BadInputs, bad_inputs
 from experiments.bench.command import Bench, bench
-from experiments.compare import Compare, compare
-from experiments.config import UsageError
-from experiments.conformance import Conformance, conformance
-from experiments.index import Index, index
-from experiments.interruption import Stopped
-from experiments.prepare import Prepare, prepare
-from experiments.processes import Lost, is_first, joined, leave
+from experiments.compare.study import Compare, compare
+from experiments.conformance.bad_inputs.command import BadInputs, bad_inputs
+from experiments.conformance.command import Conformance, conformance
+from experiments.data.prepare import Prepare, prepare
+from experiments.distributed.processes import Lost, is_first, joined, leave
+from experiments.distributed.signals import Stopped
+from experiments.records.config import UsageError
+from experiments.reporting.index import Index, index
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.claims.study import Claims, claims
 from experiments.studies.crossval.study import Crossval, crossval

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from experiments.config import UsageError
+from experiments.records.config import UsageError
 
 
 def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:

@@ -1,11 +1,8 @@
 """Momentum SGD, done right, in JAX: gradient transformations for `optax.chain`."""
 
 from optax_momentum import as_qhm, convert, schedules, storage
-from optax_momentum.accumulate import accumulate
-from optax_momentum.aggmo import aggmo, aggmo_betas
-from optax_momentum.averaging import averaged_params, parameter_ema, polyak_average
-from optax_momentum.change_storage import change_storage
-from optax_momentum.conventions import (
+from optax_momentum._methods.aggmo import aggmo, aggmo_betas
+from optax_momentum._methods.conventions import (
     ema,
     ema_coefficients,
     heavy_ball,
@@ -13,29 +10,44 @@ from optax_momentum.conventions import (
     keras,
     keras_coefficients,
 )
-from optax_momentum.guard import GuardState, guard
-from optax_momentum.latest import lawa
-from optax_momentum.momentum import Coefficients, MomentumState, linear_momentum
-from optax_momentum.nesterov import (
+from optax_momentum._methods.momentum import (
+    Coefficients,
+    MomentumState,
+    linear_momentum,
+)
+from optax_momentum._methods.nesterov import (
     lookahead_params,
     nesterov,
     nesterov_coefficients,
     two_point_nesterov,
 )
-from optax_momentum.optimizers import sgd
-from optax_momentum.outer import OuterState, outer_loop
-from optax_momentum.packed import Packed, pack, unpack
-from optax_momentum.qhm import qhm, qhm_coefficients
-from optax_momentum.restart import RestartState, adaptive_restart
-from optax_momentum.sharded import reduce_scatter, sharded
-from optax_momentum.sharding_plan import Shard, ShardingPlan, sharding_plan
-from optax_momentum.srsgd import delayed, sawtooth, srsgd
-from optax_momentum.surgery import change_convention, rescale_momentum, reset_momentum
-from optax_momentum.tuning import (
+from optax_momentum._methods.qhm import qhm, qhm_coefficients
+from optax_momentum._methods.sgd import sgd
+from optax_momentum._methods.srsgd import delayed, sawtooth, srsgd
+from optax_momentum._methods.tuning import (
     beta_from_half_life,
     beta_from_time_constant,
     effective_learning_rate,
 )
+from optax_momentum._sharding.plan import Shard, ShardingPlan, sharding_plan
+from optax_momentum._sharding.sharded import reduce_scatter, sharded
+from optax_momentum._surgery.change_storage import change_storage
+from optax_momentum._surgery.surgery import (
+    change_convention,
+    rescale_momentum,
+    reset_momentum,
+)
+from optax_momentum._wrappers.accumulate import accumulate
+from optax_momentum._wrappers.averaging import (
+    averaged_params,
+    parameter_ema,
+    polyak_average,
+)
+from optax_momentum._wrappers.guard import GuardState, guard
+from optax_momentum._wrappers.lawa import lawa
+from optax_momentum._wrappers.outer_loop import OuterState, outer_loop
+from optax_momentum._wrappers.pack import Packed, pack, unpack
+from optax_momentum._wrappers.restart import RestartState, adaptive_restart
 
 __all__ = [
     "Coefficients",

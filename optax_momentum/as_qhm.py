@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from jax.typing import ArrayLike
 
-from optax_momentum._checks import check_beta, check_learning_rate, check_scalar
-from optax_momentum._scalars import is_concrete, widen
+from optax_momentum._base.checks import check_beta, check_learning_rate, check_scalar
+from optax_momentum._base.scalars import is_concrete, widen
 
 
 class Qhm(NamedTuple):

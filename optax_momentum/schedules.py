@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from optax_momentum._checks import check_scalar
+from optax_momentum._base.checks import check_scalar
 
 Schedule = Callable[[ArrayLike], jax.Array]
 

@@ -24,9 +24,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_momentum._placement import stored_as
-from optax_momentum._rounding import random_bits, rounded_to_bfloat16
-from optax_momentum._stored import (
+from optax_momentum._base.placement import stored_as
+from optax_momentum._storage.rounding import random_bits, rounded_to_bfloat16
+from optax_momentum._storage.stored import (
     Blocks,
     Parts,
     in_blocks,

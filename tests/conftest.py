@@ -56,14 +56,14 @@ def small_network():
 
     Compiling the CNN takes longer than the rest of such a test.
     """
-    import small_network as small
+    from support import small_network as small
 
-    from experiments import model
+    from experiments.networks import cnn
 
     jax.clear_caches()  # the jitted functions may have been compiled for the CNN
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "init", small.init)
-        patch.setattr(model, "apply", small.apply)
+        patch.setattr(cnn, "init", small.init)
+        patch.setattr(cnn, "apply", small.apply)
         yield
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-TESTS = ["tests/test_testing.py", "-k", "our_methods"]
+TESTS = ["tests/library/testing/test_testing.py", "-k", "our_methods"]
 TEST_FAILED = 1  # pytest's exit status; 2 and above: the tests could not be run
 
 
@@ -31,14 +31,18 @@ class Edit(NamedTuple):
 
 MUTANTS = {
     "the buffer is zeroed at every step": [
-        Edit("momentum.py", "store(storage, m, held", "store(storage, 0 * m, held")
+        Edit(
+            "_methods/momentum.py",
+            "store(storage, m, held",
+            "store(storage, 0 * m, held",
+        )
     ],
     "beta is ignored": [
-        Edit("momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
+        Edit("_methods/momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
     ],
     "Nesterov reads the old buffer": [
         Edit(
-            "momentum.py",
+            "_methods/momentum.py",
             "u = scaled(now.from_buffer, m)",
             "old = buffer.astype(dtype)\n    plain = now.from_gradient == 0\n"
             "    u = scaled(now.from_buffer, m if plain else old)",
@@ -46,7 +50,7 @@ MUTANTS = {
     ],
     "Nesterov is applied twice": [
         Edit(
-            "conventions.py",
+            "_methods/conventions.py",
             "from_buffer=select(nesterov, beta, 1.0),\n"
             "            from_gradient=select(nesterov, 1.0, 0.0),",
             "from_buffer=select(nesterov, beta * beta, 1.0),\n"
@@ -55,54 +59,54 @@ MUTANTS = {
     ],
     "the first step is dampened too": [
         Edit(
-            "conventions.py",
+            "_methods/conventions.py",
             "select(step == 0, 1.0, 1 - widen(dampening))",
             "1 - widen(dampening)",
         )
     ],
     "the learning rate is inside the buffer": [
         Edit(
-            "optimizers.py",
+            "_methods/sgd.py",
             "momentum.update(None if beta is None else u, state)",
             "momentum.update(_times(rate_at(step), u), state)",
         ),
-        Edit("optimizers.py", "_times(-rate_at(step), u)", "_times(-1.0, u)"),
+        Edit("_methods/sgd.py", "_times(-rate_at(step), u)", "_times(-1.0, u)"),
     ],
     "weight decay comes after the momentum": [
-        Edit("optimizers.py", 'if place == "coupled"', "if place == 0"),
+        Edit("_methods/sgd.py", 'if place == "coupled"', "if place == 0"),
         Edit(
-            "optimizers.py",
+            "_methods/sgd.py",
             'if place == "decoupled"',
             'if place in ("coupled", "decoupled")',
         ),
     ],
     "the average lacks its 1 - beta": [
         Edit(
-            "conventions.py",
+            "_methods/conventions.py",
             "return Coefficients(beta, gain=1 - beta)",
             "return Coefficients(beta, gain=1.0)",
         )
     ],
     "the debiasing counts one step too many": [
         Edit(
-            "momentum.py",
+            "_methods/momentum.py",
             "/ weight",
             "/ (scaled(now.beta, weight) + scaled(now.gain, one))",
         )
     ],
     "the buffer takes the gradients' dtype": [
         Edit(
-            "momentum.py",
+            "_methods/momentum.py",
             "store(storage, m, held, step, path)",
             "m.astype(u.dtype)",
         )
     ],
     "the update has the other sign": [
-        Edit("momentum.py", "return u.astype", "return -u.astype")
+        Edit("_methods/momentum.py", "return u.astype", "return -u.astype")
     ],
     "the state comes back unchanged": [
         Edit(
-            "momentum.py",
+            "_methods/momentum.py",
             "return emitted, MomentumState(step, buffer, weight)",
             "return emitted, state",
         )

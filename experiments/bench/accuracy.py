@@ -12,14 +12,15 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from experiments import data, peer_process
 from experiments.bench import table
-from experiments.config import Config, UsageError
-from experiments.examples import Splits
-from experiments.fit import compile_program, fit
-from experiments.grid import compile_grid, fit_grid
-from experiments.lanes import Point
-from experiments.splits import split
+from experiments.data import image_dataset
+from experiments.data.examples import Splits
+from experiments.data.splits import split
+from experiments.peers import peer_process
+from experiments.records.config import Config, UsageError
+from experiments.training.fit import compile_program, fit
+from experiments.training.grid import compile_grid, fit_grid
+from experiments.training.lanes import Point
 from optax_momentum import keras
 
 EPOCHS = 3  # ours; the tutorial's are 10
@@ -46,7 +47,7 @@ def bench_accuracy(python: Path | None, data_dir: Path | None) -> None:
             "bench accuracy needs --peers PYTHON: the accuracy to reach is Keras's."
         )
     jax.config.update("jax_compilation_cache_dir", None)
-    splits = split(data.load("cifar10", data_dir))
+    splits = split(image_dataset.load("cifar10", data_dir))
     title = "seconds to the accuracy of the tutorial's Keras run"
     table.print_records(title, _measure(python, splits))
 

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.bench import table
 from experiments.bench.scaling_model import bytes_sent
-from experiments.devices import device_mesh
+from experiments.distributed.devices import device_mesh
 
 NBYTES = (2**12, 2**15, 2**18, 2**21, 2**24)
 TURNS = 5

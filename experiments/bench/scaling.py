@@ -13,13 +13,14 @@ import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import model, train
-from experiments.arms import ARMS
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
-from experiments.compilation import Jitted
-from experiments.devices import device_mesh, slice_size
-from experiments.examples import Examples
+from experiments.data.examples import Examples
+from experiments.distributed.compilation import Jitted
+from experiments.distributed.devices import device_mesh, slice_size
+from experiments.networks import cnn
+from experiments.optimizers.arms import ARMS
+from experiments.training import train
 from optax_momentum import reduce_scatter, sharded, sharding_plan
 
 IMAGES = 2048  # random, 32x32x3, float32
@@ -72,7 +73,7 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
 def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     """An epoch as a run takes it, on these devices alone, and what it begins with."""
     transformation, underway, examples = _begun(mesh)
-    own = model, transformation, batch_size, None, mesh, _EVERYWHERE
+    own = cnn, transformation, batch_size, None, mesh, _EVERYWHERE
     steps = Jitted(partial(train.share_out, *own), donate_argnums=0)
     rows = _rows(mesh, batch_size)
     numbers = np.int32(0), np.int32(len(rows[0]))
@@ -94,7 +95,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         check_vma=False,  # as in `train`
     )
     def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
-        _, sums, _ = train.own_sums(model, size, params, rows, number, examples)
+        _, sums, _ = train.own_sums(cnn, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
     @partial(Jitted, donate_argnums=0)

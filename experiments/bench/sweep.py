@@ -9,13 +9,15 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from experiments import mlp, model, peer_process, train
-from experiments.arms import ARMS
 from experiments.bench import table
-from experiments.devices import on_all_devices
-from experiments.examples import Examples, Splits
-from experiments.lanes import Point, as_arrays, compile_lanes
-from experiments.scoring import Network
+from experiments.data.examples import Examples, Splits
+from experiments.distributed.devices import on_all_devices
+from experiments.networks import cnn, mlp
+from experiments.optimizers.arms import ARMS
+from experiments.peers import peer_process
+from experiments.training import train
+from experiments.training.lanes import Point, as_arrays, compile_lanes
+from experiments.training.scoring import Network
 
 RUNS = (1, 2, 4, 8, 16)
 TURNS = 3
@@ -32,7 +34,7 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("cnn", model, (1024, 32, 32, 3), 1),
+    Case("cnn", cnn, (1024, 32, 32, 3), 1),
     Case("mlp", mlp, (1149, 8, 8, 1), 20),  # scikit-learn's digits, less those held out
 )
 

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments import peer_process, train
-from experiments.arms import ARMS
 from experiments.bench import table
-from experiments.devices import device_mesh, on_all_devices
-from experiments.examples import Examples
-from experiments.peer_process import PeerProcess
+from experiments.data.examples import Examples
+from experiments.distributed.devices import device_mesh, on_all_devices
+from experiments.optimizers.arms import ARMS
+from experiments.peers import peer_process
+from experiments.peers.peer_process import PeerProcess
+from experiments.training import train
 
 IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64

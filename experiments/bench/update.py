@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import peer_process
 from experiments.bench import table
+from experiments.peers import peer_process
 from optax_momentum import pack, sgd
 
 BYTES = 20  # a float32 parameter and step: read g, θ and m, write θ and m

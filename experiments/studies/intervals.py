@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.drawing import STROKES
-from experiments.report import points
-from experiments.statistics import Interval
+from experiments.compare.report import points
+from experiments.reporting.drawing import STROKES
+from experiments.reporting.statistics import Interval
 
 _MARKS = "osD^"
 

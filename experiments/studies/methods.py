@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import optax
 
-from experiments.arms import Arm
+from experiments.optimizers.arms import Arm
 from optax_momentum import keras, qhm
 
 _NU = 0.7  # the share of the momentum in QHM's step, as its authors advise

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.runs import Run
-from experiments.statistics import Interval, mean_and_interval
+from experiments.records.runs import Run
+from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies.intervals import sign
 from experiments.studies.validation import diverged
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from experiments.config import Config
-from experiments.runs import Run
+from experiments.records.config import Config
+from experiments.records.runs import Run
 from experiments.studies.methods import METHODS
 
 

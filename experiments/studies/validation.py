@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple, TypeVar
 
-from experiments.runs import Run
+from experiments.records.runs import Run
 
 Setting = TypeVar("Setting")
 

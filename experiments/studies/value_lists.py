@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.config import UsageError, check_beta, check_rate, in_float32
+from experiments.records.config import UsageError, check_beta, check_rate, in_float32
 
 
 def check_betas(values: Sequence[float]) -> None:

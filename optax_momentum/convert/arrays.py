@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_momentum._placement import stored_as, zeros_like
-from optax_momentum._stored import is_stored, values
+from optax_momentum._base.placement import stored_as, zeros_like
+from optax_momentum._storage.stored import is_stored, values
 from optax_momentum.convert.layouts import SAME, Layout
 
 Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._placement import stored_as
-from optax_momentum.conventions import heavy_ball
+from optax_momentum._base.placement import stored_as
+from optax_momentum._methods.conventions import heavy_ball
+from optax_momentum._methods.momentum import MomentumState
 from optax_momentum.convert.arrays import (
     Layouts,
     Names,
@@ -16,7 +17,6 @@ from optax_momentum.convert.arrays import (
     from_arrays,
     to_arrays,
 )
-from optax_momentum.momentum import MomentumState
 
 
 def from_torch(

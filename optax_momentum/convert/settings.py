@@ -6,12 +6,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from optax_momentum._checks import check_learning_rate
+from optax_momentum._base.checks import check_learning_rate
+from optax_momentum._methods.conventions import (
+    ema_coefficients,
+    heavy_ball_coefficients,
+)
+from optax_momentum._methods.momentum import MomentumState
+from optax_momentum._methods.qhm import qhm_coefficients
+from optax_momentum._surgery.surgery import rescale_momentum
 from optax_momentum.as_qhm import Qhm
-from optax_momentum.conventions import ema_coefficients, heavy_ball_coefficients
-from optax_momentum.momentum import MomentumState
-from optax_momentum.qhm import qhm_coefficients
-from optax_momentum.surgery import rescale_momentum
 
 
 class HeavyBall(NamedTuple):

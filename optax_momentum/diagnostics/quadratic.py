@@ -9,8 +9,8 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from optax_momentum._scalars import widen
-from optax_momentum.momentum import Coefficients
+from optax_momentum._base.scalars import widen
+from optax_momentum._methods.momentum import Coefficients
 
 
 def stability_limit(coefficients: Coefficients) -> Any:

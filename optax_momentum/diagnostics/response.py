@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._checks import check_scalar
-from optax_momentum._scalars import is_concrete
+from optax_momentum._base.checks import check_scalar
+from optax_momentum._base.scalars import is_concrete
 
 
 def impulse_response(

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from optax_momentum._checks import check_beta, wrong_state
-from optax_momentum._norm import squared_norm
-from optax_momentum._placement import zero_beside
-from optax_momentum._scalars import common_dtype, widen
-from optax_momentum.momentum import MomentumState, momenta
+from optax_momentum._base.checks import check_beta, wrong_state
+from optax_momentum._base.norm import squared_norm
+from optax_momentum._base.placement import zero_beside
+from optax_momentum._base.scalars import common_dtype, widen
+from optax_momentum._methods.momentum import MomentumState, momenta
 
 
 class TelemetryState(NamedTuple):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from optax_momentum.momentum import Coefficients
+from optax_momentum._methods.momentum import Coefficients
 
 
 class Claim(NamedTuple):

@@ -52,10 +52,11 @@ def main() -> int:
 
 def demonstrations(directory: Path) -> list[Path]:
     """A study's page, a comparison's report and their index, with names that bite."""
-    from demonstration import NAMES, PAGE, SCRIPT
-    from synthetic import ACCURACY, TITLES, synthetic_comparison
+    from support.demonstration import NAMES, PAGE, SCRIPT
+    from support.synthetic import ACCURACY, TITLES, synthetic_comparison
 
-    from experiments import index, page_html, report
+    from experiments.compare import report
+    from experiments.reporting import html, index
 
     study, comparison, broken = (
         directory / name for name in ("study", "comparison", f"#{NAMES[1]}")
@@ -74,7 +75,7 @@ def demonstrations(directory: Path) -> list[Path]:
     )
     runs = synthetic_comparison(accuracies, dataset=f"{SCRIPT.replace('/', '')}.npz")
     return [
-        page_html.write(study, PAGE),
+        html.write(study, PAGE),
         report.write(comparison, runs, setting),
         index.write_index(directory),
     ]

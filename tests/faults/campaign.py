@@ -27,13 +27,13 @@ import disk
 import kills
 import numpy as np
 import surroundings
-from faults import FAULTS, ON_MOUNTS, injected
+from catalog import FAULTS, ON_MOUNTS, injected
 from scene import Scene, commanded, images, studied
 from stages import STAGES
 from tally import Tally
 from truth import Truth, truth
 
-from experiments.runs import environment
+from experiments.records.runs import environment
 
 HERE = Path(__file__).parent
 

@@ -14,9 +14,9 @@ from tally import Tally
 from truth import Truth
 from victim import digest, smaller
 
-from experiments import checkpoint
 from experiments.__main__ import main
-from experiments.checkpoints import Checkpoints
+from experiments.training import checkpoint
+from experiments.training.checkpoints import Checkpoints
 
 _REFUSED = "refused; the whole one before is restored"
 _FOURTH = Failpoint("os.rename", r"manifest\.json\.partial$", 4, later=1)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from victim import Job, live
 
-from experiments import runs
-from experiments.checkpoint import MANIFEST, Damaged, read
-from experiments.checkpoints import DIRECTORY
+from experiments.records import runs
+from experiments.training.checkpoint import MANIFEST, Damaged, read
+from experiments.training.checkpoints import DIRECTORY
 
 _STARTED = get_context("forkserver")  # where all imports are done already
 _STARTED.set_forkserver_preload(

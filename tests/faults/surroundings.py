@@ -9,8 +9,10 @@ from scene import Scene, commanded, images, send
 from tally import Tally
 from truth import Truth, completed
 
-from experiments import data, runs, train
-from experiments.splits import split
+from experiments.data import image_dataset
+from experiments.data.splits import split
+from experiments.records import runs
+from experiments.training import train
 
 _ARMS = 4
 _CLOSE = 1e-4  # in a loss
@@ -74,7 +76,7 @@ def _with_policy(scene: Scene, policy: str) -> Scene:
 def _step_of(scene: Scene, image: int) -> int:
     """The step of the first epoch in which an image is seen, with seed 0."""
     words = dict(zip(scene.command[1::2], scene.command[2::2], strict=True))
-    own = split(data.load(words["--dataset"], None)).train
+    own = split(image_dataset.load(words["--dataset"], None)).train
     batch = int(words["--batch-size"])
     indices, _ = train.batch_rows(train.order_key(0, 0), len(own.labels), batch, 1)
     return int(np.argwhere(np.asarray(indices) == image)[0][0])

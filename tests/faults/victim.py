@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import course, mlp, model
 from experiments.__main__ import main
-from experiments.checkpoints import Checkpoints
+from experiments.networks import cnn, mlp
+from experiments.training import epochs
+from experiments.training.checkpoints import Checkpoints
 
 UNCERTAIN = {".seconds", ".resumed"}  # of a course: what an interruption changes
 
@@ -60,8 +61,8 @@ def live(job: Job) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     smaller(setattr)
     if job.poisoned:
-        model.apply = partial(_poisoned, model.apply)
-    course._CALL, course._FIRST_CALL = 0.0, job.first_call
+        cnn.apply = partial(_poisoned, cnn.apply)
+    epochs._CALL, epochs._FIRST_CALL = 0.0, job.first_call
     journal = os.open(job.journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     note = partial(_note, journal)
     _watch(note, job)
@@ -74,8 +75,8 @@ def live(job: Job) -> None:
 
 def smaller(replace: Callable[[Any, str, Any], None]) -> None:
     """Puts the smaller network in the place of the program's."""
-    replace(model, "init", mlp.init)
-    replace(model, "apply", mlp.apply)
+    replace(cnn, "init", mlp.init)
+    replace(cnn, "apply", mlp.apply)
 
 
 def digest(tree: Any) -> str:

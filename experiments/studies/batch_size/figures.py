@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from experiments.drawing import legend, plain_axes, strokes
-from experiments.marks import line_with_band
-from experiments.page import Figure, Table
-from experiments.statistics import Interval
+from experiments.reporting.drawing import legend, plain_axes, strokes
+from experiments.reporting.marks import line_with_band
+from experiments.reporting.page import Figure, Table
+from experiments.reporting.statistics import Interval
 from experiments.studies.batch_size.rules import Cell
 
 Means = Mapping[Cell, Interval]

@@ -6,10 +6,10 @@ Nothing is trained or chosen here.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import plan, runs
-from experiments.page import Page, Section
-from experiments.runs import Run
-from experiments.statistics import Interval, mean_and_interval
+from experiments.records import plan, runs
+from experiments.records.runs import Run
+from experiments.reporting.page import Page, Section
+from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies.batch_size import figures, tables
 from experiments.studies.batch_size.rules import Cell, begins
 from experiments.studies.batch_size.tables import Found

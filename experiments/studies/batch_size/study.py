@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.config import Config, UsageError, check_at_least_one
-from experiments.data import Dataset, hold_out
-from experiments.laboratory import run_all
-from experiments.runs import Run
+from experiments.data.image_dataset import Dataset, hold_out
+from experiments.records.command_line import repeating
+from experiments.records.config import Config, UsageError, check_at_least_one
+from experiments.records.runs import Run
 from experiments.studies.batch_size.page import page
 from experiments.studies.batch_size.rules import Cell, Series, extended, series
 from experiments.studies.batch_size.tables import Found
-from experiments.studies.frame import (
+from experiments.studies.laboratory import run_all
+from experiments.studies.lifecycle import (
     TUNING_SEED,
     Opened,
     StudyOptions,

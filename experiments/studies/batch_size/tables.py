@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from experiments.page import Table
-from experiments.runs import Run
-from experiments.statistics import Interval
+from experiments.records.runs import Run
+from experiments.reporting.page import Table
+from experiments.reporting.statistics import Interval
 from experiments.studies.batch_size.rules import Cell, Series
 from experiments.studies.settings import Setting, Trials, learning_rate
 from experiments.studies.validation import diverged, mean_score

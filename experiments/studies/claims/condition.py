@@ -16,7 +16,7 @@ from jax import Array
 from experiments.studies.claims import verdict
 from experiments.studies.claims.descent import momentum
 from experiments.studies.claims.verdict import Measured, Prediction, difference
-from experiments.studies.frame import Opened
+from experiments.studies.lifecycle import Opened
 from optax_momentum import Coefficients
 from optax_momentum.diagnostics import convergence_rate
 

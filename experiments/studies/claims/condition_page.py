@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import STROKES, legend, plain_axes
-from experiments.page import Figure, Section, Table
+from experiments.reporting.drawing import STROKES, legend, plain_axes
+from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import verdict
 from experiments.studies.claims.condition import DIMENSIONS, tunings
 from experiments.studies.claims.verdict import Answer, Measured

@@ -9,12 +9,12 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from experiments.lanes import Point
 from experiments.studies.claims import problems
 from experiments.studies.claims.problems import Problem
 from experiments.studies.claims.verdict import Prediction, difference
-from experiments.studies.frame import TUNING_SEED, Opened
+from experiments.studies.lifecycle import TUNING_SEED, Opened
 from experiments.studies.validation import Score
+from experiments.training.lanes import Point
 
 BETAS = (0.0, 0.9, 0.99)  # of momentum, which thus contains SGD
 WIDENING = 2  # octaves by which the space grows where the best is at its edge

@@ -5,9 +5,9 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import plain_axes
-from experiments.page import Figure, Section, Table
-from experiments.statistics import Interval
+from experiments.reporting.drawing import plain_axes
+from experiments.reporting.page import Figure, Section, Table
+from experiments.reporting.statistics import Interval
 from experiments.studies.claims import verdict
 from experiments.studies.claims.generality import BETAS
 from experiments.studies.claims.verdict import Answer

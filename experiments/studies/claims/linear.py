@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from experiments.model import Params
+from experiments.networks.cnn import Params
 
 
 def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Params:

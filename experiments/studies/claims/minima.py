@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from experiments.studies.claims.descent import descend
 from experiments.studies.claims.verdict import Measured, Prediction, difference
-from experiments.studies.frame import Opened
+from experiments.studies.lifecycle import Opened
 
 BETA = 0.9
 ARMS = {"sgd": 0.0, "momentum": BETA}  # their betas

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import STROKES, legend, panels, plain_axes
-from experiments.page import Figure, Section, Table
+from experiments.reporting.drawing import STROKES, legend, panels, plain_axes
+from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import minima, verdict
 from experiments.studies.claims.descent import descend
 from experiments.studies.claims.minima import (

@@ -18,17 +18,18 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
-from experiments import data, mlp
-from experiments.devices import device_mesh
-from experiments.examples import Examples, in_batches
-from experiments.laboratory import run_all
-from experiments.lanes import Point, as_arrays
-from experiments.runs import Run
-from experiments.scoring import Network
+from experiments.data import image_dataset
+from experiments.data.examples import Examples, in_batches
+from experiments.distributed.devices import device_mesh
+from experiments.networks import mlp
+from experiments.records.runs import Run
 from experiments.studies import paired, validation
 from experiments.studies.claims import linear
-from experiments.studies.frame import Opened
+from experiments.studies.laboratory import run_all
+from experiments.studies.lifecycle import Opened
 from experiments.studies.validation import Score
+from experiments.training.lanes import Point, as_arrays
+from experiments.training.scoring import Network
 from optax_momentum import keras
 
 BATCH_SIZE = 64
@@ -75,8 +76,8 @@ LOSSES = {
 
 def digits() -> Parts:
     """scikit-learn's digits, 8×8 as they come, in the laboratory's three parts."""
-    dataset = data.load(data.EMBEDDED, None)
-    train, labels, held_out, held_out_labels = data.hold_out(dataset)
+    dataset = image_dataset.load(image_dataset.EMBEDDED, None)
+    train, labels, held_out, held_out_labels = image_dataset.hold_out(dataset)
     return Parts(
         _rows(train[:, ::3, ::3] / 255, labels),
         _rows(held_out[:, ::3, ::3] / 255, held_out_labels),

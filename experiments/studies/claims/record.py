@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from experiments import runs
-from experiments.config import UsageError
-from experiments.plan import digest
-from experiments.studies.frame import Opened
+from experiments.records import runs
+from experiments.records.config import UsageError
+from experiments.records.plan import digest
+from experiments.studies.lifecycle import Opened
 
 FILE_NAME = "claims.jsonl"
 # What a line raises that is none.

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.page import Page, Section, Table
-from experiments.plan import digest
+from experiments.records.command_line import repeating
+from experiments.records.plan import digest
+from experiments.reporting.page import Page, Section, Table
 from experiments.studies.claims import (
     condition,
     condition_page,
@@ -31,13 +31,7 @@ from experiments.studies.claims.verdict import (
     counted,
     verdict,
 )
-from experiments.studies.frame import (
-    Opened,
-    StudyOptions,
-    chosen,
-    opened,
-    publish,
-)
+from experiments.studies.lifecycle import Opened, StudyOptions, chosen, opened, publish
 from experiments.studies.methods import METHODS
 
 

@@ -21,7 +21,7 @@ from experiments.studies.claims.verdict import (
     difference,
     ratio,
 )
-from experiments.studies.frame import Opened
+from experiments.studies.lifecycle import Opened
 
 BETA = 0.9
 CONDITION = 50.0

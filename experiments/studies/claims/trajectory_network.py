@@ -13,13 +13,13 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
-from experiments import train
-from experiments.devices import device_mesh, on_all_devices, slice_size
-from experiments.examples import Examples, in_batches, sum_in_slices
-from experiments.lanes import Point, as_arrays
-from experiments.scoring import Network, weighted_sums
+from experiments.data.examples import Examples, in_batches, sum_in_slices
+from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
-from experiments.studies.frame import Opened
+from experiments.studies.lifecycle import Opened
+from experiments.training import train
+from experiments.training.lanes import Point, as_arrays
+from experiments.training.scoring import Network, weighted_sums
 from optax_momentum import keras
 
 LEARNING_RATE, BETA = 0.01, 0.9

@@ -6,9 +6,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import STROKES, legend, panels, plain_axes, scientific
-from experiments.page import Figure, Section, Table
-from experiments.statistics import mean_and_interval
+from experiments.reporting.drawing import (
+    STROKES,
+    legend,
+    panels,
+    plain_axes,
+    scientific,
+)
+from experiments.reporting.page import Figure, Section, Table
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.claims import trajectory, verdict
 from experiments.studies.claims.trajectory import (
     BETA,

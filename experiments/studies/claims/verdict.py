@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.page import Table
-from experiments.statistics import mean_and_interval
+from experiments.reporting.page import Table
+from experiments.reporting.statistics import mean_and_interval
 
 RULE = (
     "A prediction is met if its whole 95% interval lies on the predicted side of the "

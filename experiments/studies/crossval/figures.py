@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from experiments.drawing import legend, plain_axes, strokes
-from experiments.marks import line_with_band
-from experiments.page import Figure, Table
+from experiments.reporting.drawing import legend, plain_axes, strokes
+from experiments.reporting.marks import line_with_band
+from experiments.reporting.page import Figure, Table
 from experiments.studies.crossval import tables
 from experiments.studies.crossval.tables import Found
 from experiments.studies.settings import Setting, learning_rate

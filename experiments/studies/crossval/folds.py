@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from experiments.config import UsageError
-from experiments.laboratory import Fold
+from experiments.records.config import UsageError
+from experiments.studies.laboratory import Fold
 
 _SEED = 1797  # a constant, and no option sets it: folds can't be tried until they suit
 

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import plan, runs
-from experiments.page import Page, Section
-from experiments.runs import Run
-from experiments.statistics import mean_and_interval
+from experiments.records import plan, runs
+from experiments.records.runs import Run
+from experiments.reporting.page import Page, Section
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.crossval import figures, tables
 from experiments.studies.crossval.choice import least_within_one_error
 from experiments.studies.crossval.tables import Found

@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.config import UsageError, check_at_least_one
-from experiments.laboratory import Fold, run_all
-from experiments.runs import Run
+from experiments.records.command_line import repeating
+from experiments.records.config import UsageError, check_at_least_one
+from experiments.records.runs import Run
 from experiments.studies.crossval.choice import estimates
 from experiments.studies.crossval.folds import nested, stratified
 from experiments.studies.crossval.page import page
 from experiments.studies.crossval.tables import Found
-from experiments.studies.frame import (
+from experiments.studies.laboratory import Fold, run_all
+from experiments.studies.lifecycle import (
     TUNING_SEED,
     Opened,
     StudyOptions,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.page import Table
-from experiments.runs import Run
-from experiments.statistics import Interval, mean_and_interval
+from experiments.records.runs import Run
+from experiments.reporting.page import Table
+from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies.crossval.choice import (
     Estimate,
     best_of_betas,

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import optax
 
-from experiments.arms import Arm
-from experiments.runs import Run
+from experiments.optimizers.arms import Arm
+from experiments.records.runs import Run
 from experiments.studies import validation
 from optax_momentum import heavy_ball, keras
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import STROKES, legend, panels, plain_axes, strokes
-from experiments.page import Figure, Table
+from experiments.reporting.drawing import STROKES, legend, panels, plain_axes, strokes
+from experiments.reporting.page import Figure, Table
 from experiments.studies.intervals import draw_intervals
 from experiments.studies.lr_decay.cells import ARMS, TUNED, Results
 from experiments.studies.lr_decay.found import (

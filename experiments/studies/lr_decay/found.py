@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from experiments.statistics import Interval, mean_and_interval
+from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies import paired
 from experiments.studies.lr_decay.cells import TUNED, Cell, Results, best
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from experiments import runs as records
-from experiments.page import Page, Section, Table
-from experiments.plan import digest
-from experiments.runs import Run
-from experiments.schedules import SCHEDULES
+from experiments.optimizers.schedules import SCHEDULES
+from experiments.records import runs as records
+from experiments.records.plan import digest
+from experiments.records.runs import Run
+from experiments.reporting.page import Page, Section, Table
 from experiments.studies.intervals import in_points, sign
 from experiments.studies.lr_decay import figures
 from experiments.studies.lr_decay.cells import ARMS, TUNED

@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.config import (
+from experiments.data.image_dataset import check_batch_size
+from experiments.optimizers.schedules import SCHEDULES
+from experiments.records.command_line import repeating
+from experiments.records.config import (
     Config,
     UsageError,
     check_at_least_one,
     check_beta,
 )
-from experiments.data import check_batch_size
-from experiments.laboratory import run_all
-from experiments.runs import Run
-from experiments.schedules import SCHEDULES
-from experiments.studies.frame import (
+from experiments.records.runs import Run
+from experiments.studies.laboratory import run_all
+from experiments.studies.lifecycle import (
     TUNING_SEED,
     Opened,
     StudyOptions,

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import Stroke, legend, panels, plain_axes, strokes
-from experiments.marks import line_with_band
-from experiments.page import Figure, Table
+from experiments.reporting.drawing import Stroke, legend, panels, plain_axes, strokes
+from experiments.reporting.marks import line_with_band
+from experiments.reporting.page import Figure, Table
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.results import (
     Found,

@@ -2,9 +2,9 @@
 
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import plain_axes, strokes
-from experiments.page import Figure, Section, Table
-from experiments.statistics import mean_and_interval
+from experiments.reporting.drawing import plain_axes, strokes
+from experiments.reporting.page import Figure, Section, Table
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.methods import METHODS
 from experiments.studies.paired import accuracies, difference, verdict
 from experiments.studies.sweep.figures import as_percent, title

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from experiments import runs as records
-from experiments.page import Page, Section, Table
-from experiments.plan import Plan, digest
-from experiments.statistics import mean_and_interval
+from experiments.records import runs as records
+from experiments.records.plan import Plan, digest
+from experiments.reporting.page import Page, Section, Table
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.intervals import in_points
 from experiments.studies.methods import METHODS
 from experiments.studies.paired import (

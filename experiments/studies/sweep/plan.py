@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
-from experiments.config import Config, UsageError, check_at_least_one
+from experiments.records.config import Config, UsageError, check_at_least_one
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.sampling import SAMPLERS, SCRAMBLE_SEED, Points, sides
 from experiments.studies.sweep.space import (

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.config import UsageError
-from experiments.runs import Run
+from experiments.records.config import UsageError
+from experiments.records.runs import Run
 from experiments.studies.sweep.plan import Budget, Round
 from experiments.studies.sweep.space import Trial
 from experiments.studies.validation import Score, diverged, mean_score

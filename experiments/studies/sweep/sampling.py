@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from scipy.stats import qmc
 
-from experiments.config import UsageError
+from experiments.records.config import UsageError
 from experiments.studies.sweep.space import Space
 
 SCRAMBLE_SEED = 20_260_101  # of the quasi-random sequence; part of every plan

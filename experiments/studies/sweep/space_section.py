@@ -1,6 +1,6 @@
 """The space of a sweep in words: how it grew, and whether the best lie inside."""
 
-from experiments.page import Section, Table
+from experiments.reporting.page import Section, Table
 from experiments.studies.sweep.figures import OTHER, RATE, title
 from experiments.studies.sweep.results import Found, best
 from experiments.studies.sweep.space import Side, Space, can_extend, edges

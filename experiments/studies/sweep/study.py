@@ -10,11 +10,11 @@ from typing import Literal
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.config import Config, UsageError
-from experiments.data import Dataset, hold_out
-from experiments.laboratory import Laboratory, run_all
-from experiments.studies import frame
+from experiments.data.image_dataset import Dataset, hold_out
+from experiments.records.command_line import repeating
+from experiments.records.config import Config, UsageError
+from experiments.studies import lifecycle
+from experiments.studies.laboratory import Laboratory, run_all
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep import page as sweep_page
 from experiments.studies.sweep.plan import (
@@ -31,7 +31,7 @@ from experiments.studies.sweep.results import Found, Result, best, result
 
 
 @dataclass(frozen=True)
-class Sweep(frame.StudyOptions):
+class Sweep(lifecycle.StudyOptions):
     """Tune SGD and momentum with equal budgets, then compare them.
 
     Every method gets as many trials, on the axes effective learning rate, α/(1 − β),
@@ -81,12 +81,12 @@ def sweep(options: Sweep, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = frame.chosen(options, BUDGETS)
+    budget = lifecycle.chosen(options, BUDGETS)
     check(budget)
-    dataset = frame.read(options, budget.dataset, console)
+    dataset = lifecycle.read(options, budget.dataset, console)
     _check_fits(budget.batch_sizes, dataset)
     arms = {method: METHODS[method].arm for method in budget.methods}
-    with frame.opened(
+    with lifecycle.opened(
         options, "sweep", budget, arms, console, dataset=dataset
     ) as study:
         laboratory, base = study.laboratory, study.base
@@ -105,7 +105,7 @@ def sweep(options: Sweep, console: Console) -> Path:
         classes = laboratory.dataset.classes
         found = Found(budget, rounds, results, final, classes)
         page = sweep_page.page(found, study.plan, repeating("sweep", options))
-        return frame.publish(options, page, study, found.runs)
+        return lifecycle.publish(options, page, study, found.runs)
 
 
 def _check_fits(batch_sizes: Sequence[int], dataset: Dataset) -> None:
@@ -148,7 +148,7 @@ def _measured(
     """All trials of the rounds; what has been run before is not run again."""
     wanted, seeds = trials(budget, rounds), range(budget.tuning_seeds)
     configs = [
-        replace(configured(base, trial), seed=frame.TUNING_SEED + seed, test=False)
+        replace(configured(base, trial), seed=lifecycle.TUNING_SEED + seed, test=False)
         for trial in wanted
         for seed in seeds
     ]

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.drawing import legend, panels, plain_axes, strokes
-from experiments.marks import heat_map
-from experiments.page import Figure, Table
+from experiments.reporting.drawing import legend, panels, plain_axes, strokes
+from experiments.reporting.marks import heat_map
+from experiments.reporting.page import Figure, Table
 from experiments.studies.methods import METHODS
 from experiments.studies.paired import accuracies
 from experiments.studies.tune.plan import Found

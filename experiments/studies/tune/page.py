@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from experiments import runs as records
-from experiments.page import Cell, Page, Section, Table
-from experiments.plan import Plan, digest
-from experiments.runs import Run
-from experiments.statistics import mean_and_interval
+from experiments.records import runs as records
+from experiments.records.plan import Plan, digest
+from experiments.records.runs import Run
+from experiments.reporting.page import Cell, Page, Section, Table
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.intervals import in_points, sign
 from experiments.studies.methods import METHODS
 from experiments.studies.paired import accuracies, percent, verdict, wall_time

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.config import UsageError, check_at_least_one
-from experiments.runs import Run
-from experiments.schedules import SCHEDULES
-from experiments.statistics import Interval
+from experiments.optimizers.schedules import SCHEDULES
+from experiments.records.config import UsageError, check_at_least_one
+from experiments.records.runs import Run
+from experiments.reporting.statistics import Interval
 from experiments.studies import paired, validation
 from experiments.studies.intervals import sign
 from experiments.studies.sweep import plan as sweep_plan

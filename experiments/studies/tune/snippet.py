@@ -1,6 +1,6 @@
 """What `tune` recommends as Python to paste: Optax and this library, nothing else."""
 
-from experiments.config import Config
+from experiments.records.config import Config
 
 _OPTIMIZERS = {
     "sgd": "optax.sgd(learning_rate)",

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.command_line import repeating
-from experiments.config import Config, UsageError
-from experiments.data import Dataset
-from experiments.laboratory import hold_out, run_all
-from experiments.runs import Run
-from experiments.studies import frame
+from experiments.data.image_dataset import Dataset
+from experiments.records.command_line import repeating
+from experiments.records.config import Config, UsageError
+from experiments.records.runs import Run
+from experiments.studies import lifecycle
 from experiments.studies import methods as every_method
+from experiments.studies.laboratory import hold_out, run_all
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep import study as sweep
@@ -38,7 +38,7 @@ Settled = dict[str, dict[Candidate, Sequence[Run]]]  # by method
 
 
 @dataclass(frozen=True)
-class Tune(frame.StudyOptions):
+class Tune(lifecycle.StudyOptions):
     """Find out what to train your own data with, and get it as code to paste.
 
     SGD, momentum and Nesterov momentum are screened at one batch size for a few
@@ -80,14 +80,16 @@ def tune(options: Tune, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = frame.chosen(options, BUDGETS)
+    budget = lifecycle.chosen(options, BUDGETS)
     shorter = min(budget.screening_epochs, budget.epochs)
     budget = budget._replace(screening_epochs=shorter)
     check(budget)
-    dataset = frame.read(options, budget.dataset, console)
+    dataset = lifecycle.read(options, budget.dataset, console)
     budget = budget._replace(batch_sizes=fitting(options, budget, dataset))
     arms = {method: every_method.METHODS[method].arm for method in METHODS}
-    with frame.opened(options, "tune", budget, arms, console, dataset=dataset) as study:
+    with lifecycle.opened(
+        options, "tune", budget, arms, console, dataset=dataset
+    ) as study:
         found = _find(study, budget)
         command, onward = repeating("tune", options), None
         if more := beyond(found):
@@ -95,7 +97,7 @@ def tune(options: Tune, console: Console) -> Path:
             further = replace(options, batch_sizes=sizes, output=None)
             onward = repeating("tune", further)
         page = tune_page.page(found, study.plan, command, onward)
-        return frame.publish(options, page, study, found.runs)
+        return lifecycle.publish(options, page, study, found.runs)
 
 
 def fitting(options: Tune, budget: Budget, dataset: Dataset) -> tuple[int, ...]:
@@ -110,7 +112,7 @@ def fitting(options: Tune, budget: Budget, dataset: Dataset) -> tuple[int, ...]:
     return fitting or (images,)
 
 
-def _find(study: frame.Opened, budget: Budget) -> Found:
+def _find(study: lifecycle.Opened, budget: Budget) -> Found:
     """Trains all that the plan says, the runs that read the test split last.
 
     What is trained next depends on the plan and on recorded runs alone, so that an
@@ -142,7 +144,7 @@ def _find(study: frame.Opened, budget: Budget) -> Found:
 
 
 def _beside(
-    study: frame.Opened,
+    study: lifecycle.Opened,
     budget: Budget,
     centres: dict[str, Candidate],
     settled: Settled,
@@ -168,13 +170,13 @@ def _best(settled: Settled, classes: int) -> dict[str, Candidate]:
 
 
 def _measured(
-    study: frame.Opened,
+    study: lifecycle.Opened,
     budget: Budget,
     tried: dict[str, list[Candidate]],
     phase: str,
 ) -> Settled:
     """The runs of each candidate, by method; all of them trained in one go."""
-    seeds = range(frame.TUNING_SEED, frame.TUNING_SEED + budget.tuning_seeds)
+    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
     configs = [
         config
         for own in tried.values()

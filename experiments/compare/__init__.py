@@ -1,0 +1,1 @@
+"""SGD against momentum: the command `compare` and its page."""

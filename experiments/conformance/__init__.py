@@ -1,0 +1,1 @@
+"""Which library keeps which promise, and what each does with bad inputs."""

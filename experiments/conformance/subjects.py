@@ -1,0 +1,161 @@
+"""Whom the conformance run examines: settings of each library, and what they claim."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from experiments.peers.peer_optimizer import Peer
+from optax_momentum import (
+    Coefficients,
+    accumulate,
+    adaptive_restart,
+    aggmo,
+    ema,
+    guard,
+    heavy_ball,
+    heavy_ball_coefficients,
+    keras,
+    lawa,
+    linear_momentum,
+    nesterov,
+    outer_loop,
+    parameter_ema,
+    polyak_average,
+    qhm,
+    sgd,
+    srsgd,
+)
+from optax_momentum.testing import Claim, DoesNotApply, Optimizer, stepping
+
+BETA = 0.83
+DECAY = 0.07
+
+HEAVY_BALL = Claim((Coefficients(BETA, 1.0),))
+NESTEROV = Claim((Coefficients(BETA, 1.0, BETA, 1.0),))
+AVERAGE = Claim((Coefficients(BETA, 1 - BETA),))
+DEBIASED = AVERAGE._replace(debiased=True)
+DAMPENED = Claim((Coefficients(BETA, 0.7),), first_gain=1.0)
+INSIDE = HEAVY_BALL._replace(rate_inside=True)
+NESTEROV_INSIDE = NESTEROV._replace(rate_inside=True)
+COUPLED = HEAVY_BALL._replace(coupled_decay=DECAY)
+DECOUPLED = HEAVY_BALL._replace(decoupled_decay=DECAY)
+
+
+class Subject(NamedTuple):
+    """One setting of one library; what it hasn't got is None."""
+
+    name: str
+    claim: Claim | None = None
+    optimizer: Optimizer | None = None  # what faces the equations of the claim
+    transformation: Any = None  # what faces the contract of Optax
+    linear: bool = True  # as `check_contract` means it
+    build: Callable[[Any], Any] | None = None  # from β
+
+
+def ours() -> list[Subject]:
+    """All public methods, each where it differs from the others."""
+    k_betas = (0.6, BETA, 0.6)
+    mean = Claim(tuple(Coefficients(beta, 1.0, 1 / 3) for beta in k_betas))
+    quasi = Claim((Coefficients(BETA, 1 - BETA, 0.35, 0.65),))
+    inner = heavy_ball(BETA)
+    steps = [
+        _outside("ema", AVERAGE, ema),
+        _outside("ema, debiased", DEBIASED, partial(ema, debias=True)),
+        _outside("heavy_ball", HEAVY_BALL, heavy_ball),
+        _outside("heavy_ball, dampened", DAMPENED, partial(heavy_ball, dampening=0.3)),
+        _outside("heavy_ball, nesterov", NESTEROV, partial(heavy_ball, nesterov=True)),
+        _outside("qhm", quasi, partial(qhm, nu=0.35)),
+        _outside("aggmo", mean, lambda beta: aggmo((0.6, beta, 0.6))),
+        _inside("keras", INSIDE, keras),
+        _inside("keras, nesterov", NESTEROV_INSIDE, partial(keras, nesterov=True)),
+        _inside("nesterov", NESTEROV_INSIDE, nesterov),
+        _inside("sgd", HEAVY_BALL, sgd),
+        _inside("sgd, nesterov", NESTEROV, partial(sgd, nesterov=True)),
+        _inside(
+            "sgd, coupled weight decay", COUPLED, partial(sgd, weight_decay=DECAY)
+        )._replace(linear=False),
+        _inside(
+            "sgd, decoupled weight decay",
+            DECOUPLED,
+            partial(sgd, weight_decay=DECAY, decay="decoupled"),
+        )._replace(linear=False),
+    ]
+    guarded = _outside("guard", HEAVY_BALL, lambda beta: guard(heavy_ball(beta)))
+    accumulated = linear_momentum(accumulate(heavy_ball_coefficients(BETA), 2))
+    wrappers = {
+        "accumulate": accumulated,
+        "srsgd": srsgd(0.1, restart_every=3),
+        "adaptive_restart": adaptive_restart(inner),
+        "outer_loop": outer_loop(keras(0.1, BETA), sgd(0.7, 0.6, nesterov=True), 3),
+        "parameter_ema": optax.chain(keras(0.1, BETA), parameter_ema(0.9)),
+        "polyak_average": optax.chain(keras(0.1, BETA), polyak_average()),
+        "lawa": optax.chain(keras(0.1, BETA), lawa(2)),
+    }
+    return [
+        *steps,
+        guarded._replace(linear=False, build=None),
+        *(Subject(n, transformation=t, linear=False) for n, t in wrappers.items()),
+    ]
+
+
+def optax_() -> list[Subject]:
+    """Optax's momentum."""
+    look_ahead = partial(optax.trace, nesterov=True)
+    return [
+        _outside("trace", HEAVY_BALL, optax.trace),
+        _outside("trace, nesterov", NESTEROV, look_ahead),
+        _outside("ema", DEBIASED, optax.ema),
+        _outside("ema, not debiased", AVERAGE, partial(optax.ema, debias=False)),
+        _inside("sgd", HEAVY_BALL, lambda rate, beta: optax.sgd(rate, momentum=beta)),
+    ]
+
+
+def pytorch(peer: Peer) -> list[Subject]:
+    """`torch.optim.SGD`."""
+    return [
+        _peer("SGD", HEAVY_BALL, peer),
+        _peer("SGD, dampened", DAMPENED, peer, dampening=0.3),
+        _peer("SGD, nesterov", NESTEROV, peer, nesterov=True),
+        _peer("SGD, weight decay", COUPLED, peer, weight_decay=DECAY),
+    ]
+
+
+def keras_(peer: Peer) -> list[Subject]:
+    """`keras.optimizers.SGD`."""
+    decayed = INSIDE._replace(decoupled_decay=DECAY)
+    return [
+        _peer("SGD", INSIDE, peer),
+        _peer("SGD, nesterov", NESTEROV_INSIDE, peer, nesterov=True),
+        _peer("SGD, weight decay", decayed, peer, weight_decay=DECAY),
+    ]
+
+
+def _outside(name: str, claim: Claim, build: Callable[[Any], Any]) -> Subject:
+    """Of a transformation to which the learning rate is added."""
+    transformation = build(BETA)
+    whole = stepping(
+        lambda rate: optax.chain(transformation, optax.scale_by_learning_rate(rate))
+    )
+    return Subject(name, claim, whole, transformation, build=build)
+
+
+def _inside(name: str, claim: Claim, build: Callable[[Any, Any], Any]) -> Subject:
+    """Of one that has its learning rate."""
+    optimizer = stepping(lambda rate: build(rate, BETA))
+    transformation = build(0.25, BETA)
+    return Subject(name, claim, optimizer, transformation, build=partial(build, 0.25))
+
+
+def _peer(name: str, claim: Claim, peer: Peer, **options: Any) -> Subject:
+    """Of another environment, in which no tree, dtype or tracer of JAX's exists."""
+
+    def build(beta: Any) -> Optimizer:
+        if jnp.ndim(beta) > 0:
+            raise DoesNotApply("its options are asked for as plain numbers")
+        return peer.build(momentum=beta, **options)
+
+    optimizer = peer.build(momentum=BETA, **options)
+    return Subject(name, claim, optimizer, build=build)

@@ -1,0 +1,1 @@
+"""Labelled images from every source, checked, split and batched."""

@@ -1,0 +1,97 @@
+"""The one step that needs TensorFlow: downloading and preparing a data set."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import tyro
+
+from experiments.data.tfds_directory import (
+    check_known,
+    data_dir_option,
+    data_directory,
+    prepare_command,
+    prepared_folder,
+)
+from experiments.records.config import UsageError
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Download a data set with tensorflow-datasets and prepare it for compare.
+
+    Needs TensorFlow, which `uv run --extra prepare` installs, and a network connection;
+    CIFAR-10 is a download of 170 MB.
+    """
+
+    name: tyro.conf.Positional[str]
+    """Name of an image-classification data set of
+    tensorflow-datasets, such as cifar10, mnist,
+    fashion_mnist, svhn_cropped or cifar100."""
+
+    data_dir: Path | None = None
+    """Directory to write to, made if it isn't there; without
+    it, TFDS_DATA_DIR or else ~/tensorflow_datasets."""
+
+
+def prepare(dataset: str, data_dir: Path | None) -> None:
+    """Downloads a data set and writes it as array_record, or finds it there already.
+
+    Prints where it is and the command that trains on it.
+
+    Args:
+      dataset: a name that tensorflow-datasets knows, such as "cifar10", or
+        name/configuration: "emnist/letters".
+      data_dir: the directory to write to; None for the environment variable
+        TFDS_DATA_DIR, and without that for ~/tensorflow_datasets.
+
+    Raises:
+      UsageError: no such data set, TensorFlow isn't installed, or the download failed.
+    """
+    if dataset == "digits" or dataset.endswith(".npz"):
+        raise UsageError(f"{dataset} needs no preparation: compare reads it as it is.")
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        check_known(dataset)
+        _check_installed(prepare_command(dataset, data_dir))
+        dataset = _download(dataset, data_directory(data_dir))
+        folder = prepared_folder(dataset, data_dir)
+        if folder is None:
+            raise UsageError(
+                f"tensorflow-datasets took what is in {data_directory(data_dir)} for a "
+                f"prepared {dataset}, but it has no dataset_info.json. Remove the "
+                f"{dataset} folder there and prepare it again."
+            )
+        print(f"{dataset} is prepared: {folder}")
+    else:
+        print(f"{dataset} was prepared already: {folder}")
+    option = data_dir_option(data_dir)
+    print(f"Next: uv run python -m experiments compare --dataset {dataset}{option}")
+
+
+def _check_installed(command: str) -> None:
+    for package in ("tensorflow", "importlib_resources"):
+        if find_spec(package) is None:
+            raise UsageError(
+                f"preparing a data set needs {package}, which is not installed. Run "
+                f"`{command}`, which installs it for this command."
+            )
+
+
+def _download(dataset: str, directory: Path) -> str:
+    """Returns the data set's name with its configuration, if it has one."""
+    import tensorflow_datasets as tfds  # slow to import
+
+    try:
+        builder = tfds.builder(
+            dataset, data_dir=directory, file_format=tfds.core.FileFormat.ARRAY_RECORD
+        )
+        builder.download_and_prepare()
+    except Exception as error:  # no network, a wrong checksum, a full disk, ...: any
+        reason = " ".join(str(error).split())
+        raise UsageError(
+            f"{dataset} couldn't be downloaded and prepared in {directory}. It needs a "
+            "network connection and room on the disk; tensorflow-datasets said: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    return builder.info.full_name.rpartition("/")[0]

@@ -1,0 +1,40 @@
+"""A study's directory, held by process 0 for all that train together."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jax
+
+from experiments.distributed import processes
+from experiments.records import plan
+from experiments.records.config import UsageError
+from experiments.records.runs import FILE_NAME, Run, parse, to_json
+
+
+@contextmanager
+def hold(output: Path, held: plan.Plan) -> Iterator[tuple[Run, ...]]:
+    """`plan.hold`, for one process or for several.
+
+    Raises:
+      UsageError: as there; or the processes have other plans, as by other data.
+    """
+    with ExitStack() as stack:
+        refusal, finished = None, ()
+        if processes.is_first():
+            try:
+                finished = stack.enter_context(plan.hold(output, held))
+            except UsageError as error:
+                refusal = str(error)
+        refusal = processes.told_by_all(refusal)[0]
+        if refusal is not None:
+            raise UsageError(refusal)
+        processes.check_same({"plan": to_json(held)})
+        yield finished if jax.process_count() == 1 else _of_first(output)
+
+
+def _of_first(output: Path) -> tuple[Run, ...]:
+    """The runs that process 0 finds finished, for all processes."""
+    path = output / FILE_NAME
+    there = processes.is_first() and path.exists()
+    return parse(processes.exchange(path.read_bytes() if there else b"")[0], path)

@@ -1,0 +1,1 @@
+"""Optimizers to compare, a user's own among them, and learning-rate schedules."""

@@ -1,0 +1,1 @@
+"""Other libraries, run in Python environments of their own."""

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: its config, its record, the plan it belongs to."""

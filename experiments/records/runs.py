@@ -1,0 +1,208 @@
+"""Finished runs: records in `runs.jsonl` that are written whole or not at all."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiments.records.config import Config, UsageError, digest
+
+FILE_NAME = "runs.jsonl"
+# What a line raises that is none.
+_BROKEN = ValueError, TypeError, AttributeError, OverflowError, RecursionError
+
+
+class Epoch(NamedTuple):
+    """Means over all images of a split, after one pass over the training images.
+
+    The training figures are those of the mini-batches, each before its own step.
+    """
+
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its settings, what came out, and what it ran on."""
+
+    config: Config
+    config_hash: str
+    epochs: tuple[Epoch, ...]
+    test_loss: float  # NaN where `config.test` is false
+    test_accuracy: float  # likewise
+    seconds: float  # training, validation and test; compilation excluded
+    seconds_with_compilation: float
+    images_per_second: float  # of the training epochs alone
+    skipped_steps: int  # left out, as `config.nonfinite` wants it
+    resumed: int  # how often it was taken up from a checkpoint
+    canary: dict[str, float]  # what `canary.check` found before it
+    versions: dict[str, str]
+    device: str
+    git_commit: str | None
+
+
+def record(output: Path, *finished: Run) -> None:
+    """Adds runs to the records in `output`, atomically; within `plan.hold` only."""
+    path = output / FILE_NAME
+    lines = b"".join(f"{_line(run)}\n".encode() for run in finished)
+    recorded = path.read_bytes() if path.exists() else b""
+    write_atomically(path, recorded + lines)
+
+
+def _line(run: Run) -> str:
+    epochs = [epoch._asdict() for epoch in run.epochs]
+    values = json.loads(to_json({**asdict(run), "epochs": epochs}))
+    return to_json({"hash": digest(values), **values})
+
+
+def read(output: Path) -> tuple[Run, ...]:
+    """All runs recorded in `output`, oldest first; none if there is no record yet.
+
+    Raises:
+      UsageError: the file can't be read, or a line isn't a whole record of this
+        program, or repeats another one; with the file and the line's number.
+    """
+    path = output / FILE_NAME
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.") from None
+    return parse(content, path)
+
+
+def parse(content: bytes, path: Path) -> tuple[Run, ...]:
+    """The runs of a file's content, oldest first.
+
+    Raises:
+      UsageError: as `read`.
+    """
+    lines = content.split(b"\n")
+    runs: dict[str, Run] = {}
+    # After the last record's newline nothing follows; anything there is half a line.
+    for number, line in enumerate(lines if lines[-1] else lines[:-1], start=1):
+        try:
+            run = _from_json(line)
+            if run.config_hash in runs:
+                raise ValueError(f"it repeats run {run.config_hash}")
+        except _BROKEN as error:
+            raise UsageError(
+                f"{path}, line {number}, is not a whole record of this program: "
+                f"{error}. Repair or remove the line, or choose another --output."
+            ) from None
+        runs[run.config_hash] = run
+    return tuple(runs.values())
+
+
+def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+    """What the runs ran on; an item with two entries marks mixed runs."""
+    facts = [
+        {
+            "device": run.device,
+            "commit": run.git_commit or "not run from a git checkout",
+            **run.versions,
+        }
+        for run in runs
+    ]
+    names = dict.fromkeys(name for fact in facts for name in fact)
+    return {
+        name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
+    }
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Strict JSON, one line unless indented; NaN and the infinities become null."""
+    return json.dumps(_finite(value), allow_nan=False, indent=indent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file as a whole: a reader, or a crash, sees the old or the new one.
+
+    Raises:
+      UsageError: it can't be written; the old file is then as it was.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}.") from None
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    packages = ("jax", "jaxlib", "optax", "flax", "numpy", "optax_momentum")
+    return {
+        "python": platform.python_version(),
+        **{package: metadata.version(package) for package in packages},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of this source checkout, "-dirty" behind it if files were changed.
+
+    None outside git. Only the checkout's own repository counts, not one around it.
+    """
+    root = Path(__file__).parents[2]
+    command = "git --no-optional-locks --git-dir .git describe --always --dirty"
+    try:
+        described = subprocess.run(
+            [*command.split(), "--abbrev=40", "--exclude=*"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _from_json(line: bytes) -> Run:
+    """The inverse of `record`'s line, but for the infinities, which come back as NaN.
+
+    Raises:
+      ValueError, or another of `_BROKEN`: it isn't one, or not as it was written.
+    """
+    values = json.loads(line)
+    names = {"hash", *(field.name for field in fields(Run))}
+    if not isinstance(values, dict) or values.keys() != names:
+        raise ValueError("its fields are not those of a run")
+    if values.pop("hash") != digest(values):
+        raise ValueError(f"it hashes to {digest(values)}")
+    config = Config(**values["config"])
+    if config.digest() != values["config_hash"]:
+        raise ValueError(f"its config hashes to {config.digest()}")
+    for field in fields(Run):
+        if field.type is float:
+            values[field.name] = _number(values[field.name])
+    epochs = [
+        Epoch(**{name: _number(value) for name, value in epoch.items()})
+        for epoch in values["epochs"]
+    ]
+    return Run(**{**values, "config": config, "epochs": tuple(epochs)})
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,1 @@
+"""Pages, drawings, statistics and event files made from finished runs."""

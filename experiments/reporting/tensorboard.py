@@ -1,0 +1,70 @@
+"""Runs as TensorBoard shows them: event files, for those who compare them there."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+
+from experiments.records.config import Config, UsageError
+from experiments.records.runs import Run
+
+
+def write_events(output: Path, runs: Sequence[Run]) -> None:
+    """Writes OUTPUT/tensorboard/ with a directory a run, named after arm and hash.
+
+    In it are the figures of every epoch, the test's at the last, and the run's config
+    as hyperparameters. A curve ends where the run diverged. What an earlier call wrote
+    of the same run is replaced.
+
+    Args:
+      output: an existing directory.
+      runs: of any plans.
+
+    Raises:
+      UsageError: tensorboardX is not installed, or a file can't be written.
+    """
+    try:
+        from tensorboardX import FileWriter
+        from tensorboardX.summary import hparams, scalar
+    except ImportError:
+        raise UsageError(
+            "--tensorboard needs tensorboardX, which is not installed; "
+            "`pip install 'tensorboardX>=2.6,<3'` installs it."
+        ) from None
+    for run in runs:
+        arm = re.sub(r"[^A-Za-z0-9_-]+", "-", run.config.arm)[:40]
+        directory = output / "tensorboard" / f"{arm}-{run.config_hash}"
+        try:
+            for old in directory.glob("events.out.tfevents.*"):
+                old.unlink()
+            with closing(FileWriter(str(directory))) as writer:
+                for name, value, epoch in _scalars(run):
+                    writer.add_summary(scalar(name, value), epoch)
+                metrics = dict.fromkeys(("test_loss", "test_accuracy"))
+                for record in hparams(_settings(run.config), metrics):
+                    writer.add_summary(record)
+        except OSError as error:
+            message = f"{directory} can't be written: {error.strerror}."
+            raise UsageError(message) from None
+
+
+def _scalars(run: Run) -> Iterator[tuple[str, float, int]]:
+    """Name, value and epoch of every figure that is a number."""
+    epochs = [epoch._asdict() for epoch in run.epochs]
+    epochs[-1] |= {"test_loss": run.test_loss, "test_accuracy": run.test_accuracy}
+    for number, epoch in enumerate(epochs, start=1):
+        for name, value in epoch.items():
+            if math.isfinite(value):
+                yield name, value, number
+
+
+def _settings(config: Config) -> dict[str, str | float]:
+    """The config without surrogates, which file names may hold and records can't."""
+    return {
+        name: value.encode(errors="backslashreplace").decode()
+        if isinstance(value, str)
+        else value
+        for name, value in asdict(config).items()
+    }

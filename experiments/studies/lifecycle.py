@@ -1,0 +1,228 @@
+"""What every study does before its first run and after its last one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import tyro
+from rich.console import Console
+
+from experiments.data import image_dataset
+from experiments.distributed import shared_plan
+from experiments.distributed.processes import ALONE, Processes, is_first
+from experiments.networks import cnn, user_network
+from experiments.optimizers.arms import Arm
+from experiments.records import plan
+from experiments.records.config import (
+    Config,
+    UsageError,
+    check_at_least_one,
+    check_save_every,
+)
+from experiments.records.runs import Run
+from experiments.reporting import html, index, tensorboard, terminal
+from experiments.reporting.page import Page
+from experiments.studies.laboratory import Fold, Laboratory, hold_out
+from experiments.training import startup_check
+from experiments.training.checkpoints import clear
+from experiments.training.scoring import Network, check_takes
+
+TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
+
+Budget = TypeVar("Budget", bound=NamedTuple)
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What all studies can be told."""
+
+    preset: Literal["smoke", "default", "paper"] = "default"
+    """How much is done. smoke: a look at the page, in less
+    than a minute. default: minutes on two CPU cores, on
+    the built-in digits. paper: the full protocol on
+    CIFAR-10, hours. What a preset sets, the options below
+    can change."""
+
+    dataset: str | None = None
+    """digits; a name of tensorflow-datasets, such as
+    cifar10; a path that ends in .npz; or a folder of
+    images, one subfolder a class."""
+
+    data_dir: Path | None = None
+    """Where tensorflow-datasets has prepared its data
+    sets; without it, TFDS_DATA_DIR or else
+    ~/tensorflow_datasets."""
+
+    skip_broken: bool = False
+    """Leave out images of a folder that can't be read,
+    instead of stopping."""
+
+    model: str | None = None
+    """FILE.py:function, which takes (image_shape, classes,
+    rngs) and returns a Flax module; without it, the
+    tutorial's CNN."""
+
+    epochs: int | None = None
+    """Passes over the training images."""
+
+    seeds: int | None = None
+    """Runs of each final comparison, paired by seed; they
+    are other seeds than those of the tuning."""
+
+    output: Path | None = None
+    """Directory of the results, made if it isn't there;
+    without it, one under runs/ that is named after the
+    plan."""
+
+    save_every: float = 30.0
+    """Seconds between the checkpoints of a run."""
+
+    tensorboard: bool = False
+    """Also write event files for TensorBoard."""
+
+    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
+
+    def check(self) -> None:
+        """Raises `UsageError` for what is impossible whatever the data are."""
+        if self.epochs is not None:
+            check_at_least_one("--epochs", self.epochs, "the passes over the data")
+        check_save_every(self.save_every)
+        if self.seeds is not None:
+            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
+            if self.seeds > TUNING_SEED:
+                raise UsageError(
+                    f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
+                    "seeds from there on are those of the tuning."
+                )
+
+
+def chosen(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
+    """The preset's budget, with what the options change of it."""
+    budget = budgets[options.preset]
+    given = {name: getattr(options, name, None) for name in budget._fields}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return budget._replace(**changed)
+
+
+class Opened(NamedTuple):
+    """A study's laboratory, and the config that its runs vary."""
+
+    laboratory: Laboratory
+    base: Config
+    plan: plan.Plan
+
+
+@contextmanager
+def opened(
+    options: StudyOptions,
+    study: str,
+    budget: Any,
+    arms: Mapping[str, Arm],
+    console: Console,
+    folds: Mapping[str, Fold] | None = None,
+    dataset: image_dataset.Dataset | None = None,
+) -> Iterator[Opened]:
+    """Reads the data, writes the plan, and holds the study's directory meanwhile.
+
+    The plan is the budget, which names all that is fixed before the first run, with
+    the data's digest and the network.
+
+    Args:
+      options: of the command, checked.
+      study: the command's name.
+      budget: a NamedTuple of JSON values with at least `dataset` and `epochs`.
+      arms: by the key that configs name them by.
+      console: where to say what happens.
+      folds: besides the hold-out, by name.
+      dataset: where it has been read already.
+
+    Raises:
+      UsageError: the data, the network or the directory can't be used.
+    """
+    if options.output is not None and is_first():
+        plan.make_directory(options.output)  # before anything takes long
+    if dataset is None:
+        dataset = read(options, budget.dataset, console)
+    network: Network = cnn
+    code = ""
+    if options.model is None:
+        check_takes(cnn, dataset.train_images, dataset.classes)
+    else:
+        _, height, width, channels = dataset.train_images.shape
+        network, code = user_network.network(
+            "--model", options.model, (height, width, channels), dataset.classes
+        )
+    base = Config(
+        dataset=dataset.name,
+        data_digest=image_dataset.digest(dataset),
+        arm="",
+        learning_rate=0.0,
+        beta=0.0,
+        batch_size=64,
+        epochs=budget.epochs,
+        seed=0,
+        network=options.model or "cnn",
+        code=code,
+    )
+    held = {
+        "study": study,
+        **budget._asdict(),
+        "dataset": dataset.name,
+        "data_digest": base.data_digest,
+        "network": base.network,
+        "code": code,
+    }
+    name = f"{study}-{Path(dataset.name).stem}-{plan.digest(held)}"
+    output = options.output or Path("runs") / name
+    with shared_plan.hold(output, held) as finished:
+        clear(output, [run.config_hash for run in finished])
+        console.print(f"Plan {plan.digest(held)}, in {output}", markup=False)
+        if finished:
+            console.print(f"{len(finished)} finished runs of this plan are kept.")
+        laboratory = Laboratory(
+            output,
+            dataset,
+            network,
+            arms,
+            {**hold_out(dataset), **(folds or {})},
+            console,
+            {run.config_hash: run for run in finished},
+            startup_check.check(),
+            options.save_every,
+        )
+        yield Opened(laboratory, base, held)
+
+
+def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
+    """The data of a study, whole."""
+    console.print(f"Reading {name} …", markup=False, highlight=False)
+    return image_dataset.load(name, options.data_dir, skip_broken=options.skip_broken)
+
+
+def publish(
+    options: StudyOptions, page: Page, opened: Opened, runs: Sequence[Run]
+) -> Path:
+    """Writes the page, what else was asked for, and the index beside it.
+
+    Returns:
+      The path of the page.
+    """
+    output, console = opened.laboratory.output, opened.laboratory.console
+    if not is_first():
+        return output
+    path = html.write(output, page)
+    if options.tensorboard:
+        tensorboard.write_events(output, runs)
+    try:
+        index.write_index(output.parent)
+    except UsageError as error:  # the study itself is written
+        terminal.say(console, str(error))
+    console.print(page.summary, markup=False, highlight=False)
+    if options.preset != "paper":
+        console.print(
+            f"At full size: {page.study} --preset paper; its --help says what it takes."
+        )
+    console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
+    return path

@@ -1,0 +1,1 @@
+"""Training: steps, epochs, scoring, checkpoints and the start-up check."""

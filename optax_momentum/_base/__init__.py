@@ -1,0 +1,1 @@
+"""What all transformations share: checks, scalars, placement and norms."""

@@ -1,0 +1,17 @@
+"""The norm of a tree, which no half-precision leaf makes overflow."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_momentum._base.scalars import common_dtype
+
+
+def squared_norm(tree: Any) -> jax.Array:
+    """Σ|x|² over all leaves that hold floats, summed in float32 or wider."""
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    moduli = [jnp.abs(x) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
+    dtype = common_dtype(jnp.float32, *(modulus.dtype for modulus in moduli))
+    squares = [jnp.sum(jnp.square(modulus.astype(dtype))) for modulus in moduli]
+    return sum(squares, jnp.zeros((), dtype))

@@ -1,0 +1,1 @@
+"""The methods: the linear recurrence and every choice of its coefficients."""

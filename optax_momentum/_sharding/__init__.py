@@ -1,0 +1,1 @@
+"""A state divided over the devices of a mesh."""

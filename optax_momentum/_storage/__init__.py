@@ -1,0 +1,1 @@
+"""How stored leaves are rounded, packed into blocks and read back."""

@@ -1,0 +1,1 @@
+"""Changes to the momentum of a run in progress."""

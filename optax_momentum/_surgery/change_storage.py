@@ -1,0 +1,56 @@
+"""A run that goes on with its momentum in another storage."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from optax_momentum._base.scalars import common_dtype
+from optax_momentum._methods.momentum import MomentumState
+from optax_momentum._storage.stored import is_stored, value
+from optax_momentum._surgery.surgery import for_each_momentum
+from optax_momentum.storage import Storage
+
+
+def change_storage(state: Any, storage: Storage) -> Any:
+    """The state for the same optimizer with another `storage`.
+
+    For a run that is to go on in less memory, or with a state that came by way of
+    `convert` from PyTorch or Keras. Pure: works under `jax.jit` and on sharded arrays.
+
+    Args:
+      state: the state of any optimizer; see `reset_momentum` for what is found in it.
+      storage: what the optimizer has from now on. What has `storage=None` keeps arrays
+        of the parameters' dtype: for that, `storage.float32()` or `storage.bfloat16()`.
+
+    Returns:
+      The new state: every m as the storage rounds it, everything else as it was.
+
+    Raises:
+      TypeError: storage is not a `Storage`.
+      ValueError: there is no `MomentumState`.
+
+    >>> from optax_momentum import ema, storage
+    >>> gradient = jnp.ones((64, 64))
+    >>> _, state = ema(0.5).update(gradient, ema(0.5).init(gradient))
+    >>> state = change_storage(state, storage.int8())
+    >>> small = ema(0.5, storage=storage.int8())
+    >>> small.update(gradient, state)[0][0, :2]  # 0.5·0.5 + 0.5
+    Array([0.75, 0.75], dtype=float32)
+    """
+    if not isinstance(storage, Storage):
+        raise TypeError(
+            f"change_storage: storage must be a Storage, got {storage!r:.60}. Pass "
+            "`storage.float32()` or `storage.bfloat16()` for arrays in the buffer."
+        )
+
+    def change(momentum: MomentumState) -> MomentumState:
+        def stored(path: Any, held: Any) -> Any:
+            m = jnp.asarray(value(held))
+            wide = m.astype(common_dtype(m.dtype, jnp.float32))
+            return storage.encode(wide, momentum.step, jax.tree_util.keystr(path))
+
+        buffer = jax.tree.map_with_path(stored, momentum.buffer, is_leaf=is_stored)
+        return momentum._replace(buffer=buffer)
+
+    return for_each_momentum("change_storage", change, state)

@@ -1,0 +1,1 @@
+"""Transformations around others: guards, accumulation, averages, restarts, packing."""

@@ -1,0 +1,213 @@
+"""Averages of the parameters, kept by a chain element that changes no update."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from optax_momentum._base.checks import (
+    check_params,
+    check_scalar,
+    check_switch,
+    is_absent,
+    wrong_state,
+)
+from optax_momentum._base.parameters import after_step, check_given, copy_of
+from optax_momentum._base.placement import stored_as, zero_beside
+from optax_momentum._base.scalars import checked, select
+from optax_momentum._wrappers.lawa import LatestState, mean_of_latest
+
+
+class AverageState(NamedTuple):
+    """What `parameter_ema` and `polyak_average` keep; read it by `averaged_params`."""
+
+    step: jax.Array  # shape (), int32: calls of update so far
+    average: optax.Params  # θ̄: as the parameters, in float32 or wider
+
+
+def parameter_ema(
+    rho: optax.ScalarOrSchedule = 0.999, *, warm_up: ArrayLike = True
+) -> optax.GradientTransformation:
+    """Keeps an exponential moving average of the parameters, changing no update.
+
+        θ̄₀ = θ₀,   θ̄ₜ = ρₜ·θ̄ₜ₋₁ + (1 − ρₜ)·θₜ
+        ρₜ = ρ,   or with warm_up  min(ρ, (t − 1)/t)
+
+    θₜ is where step t takes the parameters. With the warm-up θ̄ is the plain mean of all
+    of θ₁, θ₂, … until 1/(1 − ρ) steps are made: θ₀ leaves no trace. Put it last: what
+    follows in the chain would change θₜ unseen.
+
+    Units: parameters. ρ is the share of θ̄ that a step keeps: `beta_from_half_life`
+    gives it from a half-life in steps or in samples; at κ times the batch it is ρ^κ.
+
+    Args:
+      rho: ρ in [0, 1]: a number, a traced scalar, or a schedule of the step (0 at the
+        first update).
+      warm_up: begin with the plain mean. A bool or a traced scalar.
+
+    Returns:
+      A transformation with an `AverageState`. It emits the updates that it is given;
+      its update needs the parameters.
+
+    Raises:
+      ValueError: rho outside [0, 1], NaN, or not a scalar; at update, without params.
+      TypeError: rho is not a real number.
+
+    Differs from `optax.ema`, which averages the updates, and from
+    `optax.incremental_update`, a function without state: the average lives in the
+    optimizer's state, in float32 or wider also for bfloat16 parameters.
+
+    >>> import jax.numpy as jnp
+    >>> optimizer = optax.chain(optax.scale(-1.0), parameter_ema(0.75))
+    >>> params = jnp.zeros(2)
+    >>> state = optimizer.init(params)
+    >>> for _ in range(3):
+    ...     updates, state = optimizer.update(jnp.ones(2), state, params)
+    ...     params = optax.apply_updates(params, updates)
+    >>> averaged_params(state)  # of −1, −2 and −3
+    Array([-2., -2.], dtype=float32)
+
+    References:
+      Polyak and Juditsky 1992, doi:10.1137/0330046.
+      Morales-Brotons et al. 2024, arXiv:2411.18704, the EMA of weights.
+      Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch.
+    """
+    check_switch("parameter_ema: warm_up", warm_up)
+    rho_at = checked(_check_rho, rho)
+
+    def share(step: jax.Array) -> jax.Array:
+        share = jnp.asarray(1 - rho_at(step), float)
+        of_mean = 1 / (step.astype(float) + 1)
+        return jnp.maximum(share, select(warm_up, of_mean, jnp.zeros_like(share)))
+
+    return _running_average("parameter_ema", share)
+
+
+def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
+    """Keeps the mean of all parameters since a step, changing no update.
+
+        θ̄ₜ = (θ_{s+1} + … + θₜ)/(t − s),   and θ̄ₜ = θₜ for t ≤ s          s = start
+
+    Units: parameters. Put it last in the chain, as `parameter_ema`.
+
+    Args:
+      start: s ≥ 0, the steps that are left out. A number or a traced scalar.
+
+    Returns:
+      A transformation with an `AverageState`. It emits the updates that it is given;
+      its update needs the parameters.
+
+    Raises:
+      ValueError: start negative, NaN, or not a scalar; at update, without params.
+      TypeError: start is not a real number.
+
+    Differs from `torch.optim.ASGD`, which also decays the learning rate.
+
+    >>> import jax.numpy as jnp
+    >>> optimizer = optax.chain(optax.scale(-1.0), polyak_average(start=1))
+    >>> params = jnp.zeros(2)
+    >>> state = optimizer.init(params)
+    >>> for _ in range(3):
+    ...     updates, state = optimizer.update(jnp.ones(2), state, params)
+    ...     params = optax.apply_updates(params, updates)
+    >>> averaged_params(state)  # of −2 and −3
+    Array([-2.5, -2.5], dtype=float32)
+
+    References:
+      Polyak and Juditsky 1992, doi:10.1137/0330046.
+    """
+    remedy = "It is the number of first steps that the mean leaves out."
+    bound = "be at least 0"
+    check_scalar("polyak_average: start", start, lambda s: s >= 0, bound, remedy)
+
+    def share(step: jax.Array) -> jax.Array:
+        since = step.astype(float) - jnp.asarray(start, float)
+        return 1 / (jnp.maximum(since, 0) + 1)
+
+    return _running_average("polyak_average", share)
+
+
+def averaged_params(state: optax.OptState, params: optax.Params | None = None) -> Any:
+    """The averaged parameters that a state holds, wherever in a chain it holds them.
+
+    Args:
+      state: of `parameter_ema`, `polyak_average` or `lawa`, or of any optimizer that
+        has one of them inside.
+      params: gives the averages the dtypes of these parameters, and takes from them
+        the leaves that are not averaged because they are masked.
+
+    Returns:
+      The averages as a tree like the parameters: without params in float32 or wider.
+      Before the first step they are the parameters that init saw.
+
+    Raises:
+      ValueError: the state holds no average, or more than one.
+    """
+    kinds = AverageState | LatestState
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    found = [node for node in nodes if isinstance(node, kinds)]
+    if len(found) != 1:
+        raise ValueError(
+            f"averaged_params: the state must hold one average, got {len(found)}. Put "
+            "`parameter_ema`, `polyak_average` or `lawa` last in the chain; of several "
+            "averages, pass the state of one."
+        )
+    kept = found[0]
+    average: Any = (
+        kept.average if isinstance(kept, AverageState) else mean_of_latest(kept)
+    )
+    if params is None:
+        return average
+
+    def like(average: Any, parameter: Any) -> Any:
+        if is_absent(average):
+            return parameter
+        return average.astype(jnp.result_type(parameter))
+
+    return jax.tree.map(like, average, params, is_leaf=is_absent)
+
+
+def _running_average(
+    call: str, share_at: Callable[[jax.Array], jax.Array]
+) -> optax.GradientTransformation:
+    """θ̄ ← θ̄ + share·(θ − θ̄)."""
+
+    def init(params: optax.Params) -> AverageState:
+        check_params(params)
+        average = jax.tree.map(lambda leaf: copy_of(leaf, jnp.float32), params)
+        return AverageState(zero_beside(params, jnp.int32), average)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+    ) -> tuple[optax.Updates, AverageState]:
+        if not isinstance(state, AverageState):
+            raise wrong_state(state, AverageState)
+        check_given(call, params)
+        share = share_at(state.step)
+
+        def move(theta: Any, average: Any) -> Any:
+            if is_absent(theta):
+                return average
+            # Not (1 − share)·θ̄ + share·θ: the rounding of 1 − share would add up.
+            away = jnp.asarray(theta, average.dtype) - average
+            return stored_as(average, average + jnp.asarray(share, away.dtype) * away)
+
+        average = jax.tree.map(
+            move, after_step(params, updates), state.average, is_leaf=is_absent
+        )
+        step = jnp.asarray(optax.safe_increment(state.step))
+        return updates, AverageState(step, average)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _check_rho(rho: Any) -> None:
+    remedy = "It is the share of the average that a step keeps."
+    check_scalar(
+        "parameter_ema: rho", rho, lambda r: 0 <= r <= 1, "lie in [0, 1]", remedy
+    )

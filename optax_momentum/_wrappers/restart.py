@@ -1,0 +1,195 @@
+"""Adaptive restart: momentum is dropped in a step where it would do harm."""
+
+import math
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from optax_momentum._base.checks import check_scalar, wrong_state
+from optax_momentum._base.placement import zero_beside, zeros_like
+from optax_momentum._base.scalars import common_dtype
+from optax_momentum._methods.momentum import MomentumState, momenta
+
+
+class RestartState(NamedTuple):
+    """What `adaptive_restart` keeps; the scalars have the shape ()."""
+
+    inner_state: optax.OptState
+    steps: jax.Array  # int32: calls of update since the last restart
+    restarts: jax.Array  # int32: so far
+    last: jax.Array  # float32: the value, or the squared speed, one step ago
+
+
+def adaptive_restart(
+    inner: optax.GradientTransformation,
+    criterion: Literal["gradient", "value", "speed"] = "gradient",
+    *,
+    min_steps: ArrayLike = 0,
+) -> optax.GradientTransformationExtraArgs:
+    """Drops the momentum of `inner` in a step where it would do harm.
+
+        "gradient"   ⟨gₜ, vₜ⟩ > 0:           the velocity climbs
+        "value"      f(θₜ₋₁) > f(θₜ₋₂):      the loss rose
+        "speed"      ‖vₜ‖ < ‖vₜ₋₁‖:          the velocity shrinks
+
+    v is the velocity, the buffer times what makes it descend: with `nesterov` this is
+    xₜ − xₜ₋₁ of the papers, and with any other linear method the same up to a scale.
+    The step is then taken from rest: every `MomentumState` inside, with its buffer, its
+    weight and its step, is as at init, so that schedules of β begin anew. Everything
+    else runs on. To have a schedule of the learning rate run on too, keep it outside:
+    `optax.chain(adaptive_restart(nesterov(1.0, beta)), optax.scale_by_schedule(rate))`.
+
+    Made for full gradients. Noise restarts too often; `srsgd` restarts on schedule.
+
+    Units: those of `inner`, which are also the updates'.
+
+    Args:
+      inner: the transformation, or a chain, that holds the momentum.
+      criterion: "gradient", "value" or "speed". "value" needs the loss at the params,
+        of shape (), as an extra argument: `update(gradients, state, params, value=f)`;
+        a value of NaN restarts nothing.
+      min_steps: the least number of steps between two restarts, ≥ 0: a number or a
+        traced scalar. Su et al. take 10 with "speed".
+
+    Returns:
+      A transformation with a `RestartState`. It emits what `inner` does.
+
+    Raises:
+      ValueError: criterion is none of the three; min_steps negative, NaN or not a
+        scalar; at init, no momentum inside; at update, "value" without a value.
+      TypeError: min_steps is not a real number; at update, a state of another type.
+
+    Differs from a schedule: when to restart is read off the run, at the cost of a
+    second step of `inner`, from rest, whose result is taken by `where`.
+
+    >>> import jax.numpy as jnp
+    >>> from optax_momentum import heavy_ball
+    >>> tx = adaptive_restart(heavy_ball(0.9))
+    >>> _, state = tx.update(jnp.asarray(10.0), tx.init(jnp.zeros(())))
+    >>> tx.update(jnp.asarray(-1.0), state)[0]  # not 0.9·10 − 1: that would climb
+    Array(-1., dtype=float32)
+
+    References:
+      O'Donoghue and Candès 2015, arXiv:1204.3982, section 3.2, gradient and value.
+      Su, Boyd and Candès 2016, jmlr.org/papers/v17/15-084.html, section 5, speed.
+    """
+    if criterion not in ("gradient", "value", "speed"):
+        raise ValueError(
+            "adaptive_restart: criterion must be 'gradient', 'value' or 'speed', got "
+            f"{criterion!r}. For restarts on schedule, use `srsgd` or `sawtooth`."
+        )
+    check_scalar(
+        "adaptive_restart: min_steps",
+        min_steps,
+        lambda known: 0 <= known < math.inf,
+        "lie in [0, inf)",
+        "It is the least number of steps between two restarts.",
+    )
+    stepping = optax.with_extra_args_support(inner)
+
+    def init(params: optax.Params) -> RestartState:
+        steps, restarts = (zero_beside(params, jnp.int32) for _ in range(2))
+        last = zero_beside(params, jnp.float32)
+        last = last + jnp.inf if criterion == "value" else last
+        inner_state = stepping.init(params)
+        if not momenta(inner_state):
+            raise ValueError(
+                "adaptive_restart: inner must hold momentum, got a state without a "
+                "MomentumState. Wrap a method of this library, or a chain with one."
+            )
+        return RestartState(inner_state, steps, restarts, last)
+
+    def update(
+        updates: optax.Updates,
+        state: optax.OptState,
+        params: optax.Params | None = None,
+        *,
+        value: ArrayLike | None = None,
+        **extra_args: Any,
+    ) -> tuple[optax.Updates, RestartState]:
+        if not isinstance(state, RestartState):
+            raise wrong_state(state, RestartState)
+        step = partial(stepping.update, params=params, value=value, **extra_args)
+        moved = step(updates, state.inner_state)
+        rested = step(updates, _at_rest(state.inner_state))
+        if criterion == "gradient":
+            harmful = _climbs(updates, moved[1])
+        elif criterion == "value":
+            harmful = _known_loss(value) > state.last
+        else:
+            harmful = _squared_speed(moved[1]) < state.last
+        harmful &= state.steps >= jnp.asarray(min_steps, jnp.int32)
+        pick = partial(jnp.where, harmful)
+        emitted, inner_state = jax.tree.map(pick, rested, moved)
+        last = jnp.zeros_like(state.last)  # an array of its own, in any case
+        if criterion == "value":
+            last = jnp.fmin(_known_loss(value), jnp.inf)
+        if criterion == "speed":
+            last = _squared_speed(inner_state)
+        steps = pick(jnp.ones_like(state.steps), _next(state.steps))
+        restarts = pick(_next(state.restarts), state.restarts)
+        return emitted, RestartState(inner_state, steps, restarts, last)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _at_rest(state: optax.OptState) -> Any:
+    """The state with every `MomentumState` as at init."""
+
+    def is_momentum(node: object) -> bool:
+        return isinstance(node, MomentumState)
+
+    def rest(node: Any) -> Any:
+        return jax.tree.map(zeros_like, node) if is_momentum(node) else node
+
+    return jax.tree.map(rest, state, is_leaf=is_momentum)
+
+
+def _climbs(gradients: optax.Updates, state: optax.OptState) -> jax.Array:
+    """True where the gradients' inner product with the velocities is above zero.
+
+    The weight is the buffer of a constant gradient of 1. Its sign tells a buffer that
+    sums gradients from one that sums steps against them.
+    """
+    slopes = dict(jax.tree.leaves_with_path(gradients))
+    along = jnp.zeros((), jnp.float32)
+    for momentum in momenta(state):
+        total = jnp.zeros((), jnp.float32)
+        for path, m in jax.tree.leaves_with_path(momentum.buffer):
+            if path in slopes:  # neither masked nor without a gradient
+                total += _inner_product(jnp.asarray(slopes[path]), m)
+        along += total * jnp.sign(momentum.weight)
+    return along < 0
+
+
+def _squared_speed(state: optax.OptState) -> jax.Array:
+    """The buffers' squared norm: that of the velocity, up to a constant scale."""
+    buffers = [momentum.buffer for momentum in momenta(state)]
+    norms = [_inner_product(m, m) for m in jax.tree.leaves(buffers)]
+    return sum(norms, jnp.zeros((), jnp.float32))
+
+
+def _inner_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The real part of Σ x̄·y, summed in float32 or wider."""
+    dtype = common_dtype(x.dtype, y.dtype, jnp.float32)
+    product = jnp.conj(x.astype(dtype)) * y.astype(dtype)
+    return jnp.sum(product.real).astype(jnp.float32)
+
+
+def _known_loss(value: ArrayLike | None) -> jax.Array:
+    """The loss; raises unless update was given one."""
+    if value is None:
+        raise ValueError(
+            "update: criterion='value' needs the loss at params, got None. Call "
+            "update(gradients, state, params, value=loss)."
+        )
+    check_scalar("update: value", value, lambda _: True, "be a loss", "")
+    return jnp.asarray(value, jnp.float32)
+
+
+def _next(count: jax.Array) -> jax.Array:
+    return jnp.asarray(optax.safe_increment(count))

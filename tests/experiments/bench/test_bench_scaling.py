@@ -1,0 +1,143 @@
+"""The command `bench scaling`: what is measured, and the model on paper."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.__main__ import main
+from experiments.bench import exchange, scaling, scaling_model
+from experiments.distributed.devices import device_mesh
+
+pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
+
+CLUSTER = scaling_model.Cluster("a", 4, 100.0, 8e9, 1e9, 1e-4)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(scaling, "IMAGES", 64)
+    monkeypatch.setattr(scaling, "BATCH_SIZE", 16)
+    monkeypatch.setattr(exchange, "NBYTES", (4096, 8192))
+
+
+def test_bench_scaling_prints_one_object_a_line(small, capsys):
+    assert main(["bench", "scaling"]) == 0
+    out, err = capsys.readouterr()
+    records = [json.loads(line) for line in out.splitlines()]
+    measured = [record for record in records if record["benchmark"] == "scaling"]
+    of = ("scaling", "devices", "batch_size", "state")
+    assert [tuple(record[name] for name in of) for record in measured] == [
+        ("strong", 1, 16, "whole"),
+        ("strong", 1, 16, "divided"),
+        ("strong", 2, 16, "whole"),
+        ("strong", 2, 16, "divided"),
+        ("weak", 1, 16, "whole"),
+        ("weak", 1, 16, "divided"),
+        ("weak", 2, 32, "whole"),
+        ("weak", 2, 32, "divided"),
+    ]
+    for record in measured:
+        assert record["slowest"] <= record["images_per_second"] <= record["fastest"]
+    assert measured[0]["times_one_device"] == measured[4]["times_one_device"] == 1
+    sums = [record for record in records if record["benchmark"] == "exchange"]
+    assert [(each["exchange"], each["bytes"]) for each in sums] == [
+        ("all-reduce", 4096),
+        ("in two halves", 4096),
+        ("all-reduce", 8192),
+        ("in two halves", 8192),
+    ]
+    assert "strong scaling, images per second" in err and "on paper" in err
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_whole_and_divided_train_alike(devices, small):
+    ends = []
+    for of in (scaling.whole, scaling.divided):
+        epoch, begun = of(device_mesh(count=devices), 16)
+        start = jax.tree.map(np.asarray, begun[0])
+        params = epoch(begun)[0]
+        for leaf in jax.tree.leaves(params):
+            assert len(leaf.sharding.device_set) == devices
+        ends.append((start, params))
+    (start, want), (_, got) = ends
+    moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), want, start)
+    assert min(jax.tree.leaves(moved)) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), got, want)
+
+
+def test_exchanges_sum_up_the_devices_shares():
+    for sum_up in (exchange.all_reduce, exchange.in_halves):
+        got = jax.vmap(sum_up, axis_name="data")(jnp.array([[1.0, 2.0], [4.0, 8.0]]))
+        np.testing.assert_array_equal(got, [[5.0, 10.0]] * 2)
+
+
+def test_resnet50_has_the_parameters_that_it_is_known_for():
+    leaves = jax.tree.leaves(scaling_model.resnet50())
+    assert sum(math.prod(leaf.shape) for leaf in leaves) == 25_557_032
+
+
+def test_an_exchange_goes_over_the_links_of_a_host_and_then_of_all():
+    assert scaling_model.exchange_seconds(CLUSTER, 800, 1) == 0
+    two = 2 * 1e-4 + 800 / 8e9
+    assert scaling_model.exchange_seconds(CLUSTER, 800, 2) == pytest.approx(two)
+    # Of 4 devices a host and 4 hosts, each sends 6/4 of the bytes, here and there.
+    both = 8 * 1e-4 + 1.5 * 1e9 / 8e9 + 1.5 * 1e9 / 1e9
+    assert scaling_model.exchange_seconds(CLUSTER, 10**9, 16) == pytest.approx(both)
+
+
+def test_steps_on_paper_are_of_equal_images_in_all_or_on_each(monkeypatch):
+    monkeypatch.setattr(scaling_model, "CLUSTERS", (CLUSTER,))
+    records: list[Any] = list(scaling_model.steps())
+    steps = {(each["scaling"], each["devices"]): each for each in records}
+    assert steps["weak", 1]["step_ms"] == 320.0
+    assert steps["strong", 1]["step_ms"] == 81920.0
+    for (name, devices), step in steps.items():
+        own = 320.0 if name == "weak" else 81920.0 / devices
+        assert step["step_ms"] == pytest.approx(own + step["exchange_ms"], abs=0.06)
+        assert step["efficiency"] == pytest.approx(own / step["step_ms"], rel=0.02)
+        assert step["efficiency"] <= step["if_overlapped"] <= 1
+
+
+def test_states_on_paper_are_divided_as_far_as_their_axes_go():
+    states: list[Any] = list(scaling_model.states())
+    nbytes = 4 * 25_557_032 / 1e6
+    for state in states:
+        divided = state["mb_undivided"] - state["mb_of_it_whole"]
+        share = state["mb_of_it_whole"] + divided / state["devices"]
+        assert state["mb_divided"] == pytest.approx(share, abs=0.002)
+    for state in states[:5]:
+        assert state["storage"] == "float32"
+        assert state["mb_undivided"] == pytest.approx(nbytes, abs=0.001)
+    for state in states[5:]:
+        assert state["storage"] == "int8"
+        assert nbytes / 4 < state["mb_undivided"] < nbytes / 3.7
+
+
+def test_page_has_what_the_model_says():
+    page = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text()
+    steps: list[Any] = list(scaling_model.steps())
+    half = len(scaling_model.DEVICES)
+    for first in range(0, len(steps), 2 * half):
+        for strong, weak in zip(
+            steps[first:][:half], steps[first + half :][:half], strict=True
+        ):
+            assert (strong["scaling"], weak["scaling"]) == ("strong", "weak")
+            row = [weak["cluster"], weak["devices"], weak["mb_inside"]]
+            row += [weak["mb_outside"], weak["exchange_ms"]]
+            for each in (weak, strong):
+                share = f"{each['efficiency']} ({each['if_overlapped']})"
+                row += [each["step_ms"], share]
+            assert cells(row) in page
+    for state in scaling_model.states():
+        assert cells([*state.values()][1:]) in page
+
+
+def cells(row: list[Any]) -> str:
+    texts = (f"{x:,}" if isinstance(x, int | float) else x for x in row)
+    return f"\n| {' | '.join(texts)} |\n"

@@ -1,0 +1,182 @@
+"""Files from elsewhere: too large ones are refused unread, and none of them is run."""
+
+import ast
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.image_folders import write_pets
+from support.prepared_dataset import random_images, write_prepared
+
+import experiments
+from experiments.data import folder, memory, npz, tfds_reader
+from experiments.records.config import UsageError
+
+LABELS = np.arange(6) % 2
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Two million bytes."""
+    monkeypatch.setattr(memory, "total", lambda: 2_000_000)
+
+
+def array(values: np.ndarray) -> bytes:
+    """The content of an .npy file."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def header(shape: str, descr: str = "'|u1'") -> bytes:
+    """An .npy file of a header alone."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def zipped(path: Path, images: bytes, **options) -> Path:
+    with zipfile.ZipFile(path / "own.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("images.npy", images, **options)
+        file.writestr("labels.npy", array(LABELS))
+    return path / "own.npz"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UsageError) as refused:
+        npz.read(path)
+    message = str(refused.value)
+    assert message.startswith(f"--dataset {path}: ") and message.isprintable()
+    return message.removeprefix(f"--dataset {path}: ")
+
+
+def test_bomb_is_refused_before_any_of_it_is_unpacked(
+    tmp_path, monkeypatch, small_memory
+):
+    path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
+    assert path.stat().st_size < 20_000
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
+    with pytest.raises(UsageError) as refused:
+        npz.read(path)
+    assert str(refused.value) == (
+        f"--dataset {path} would take 0.0 GB, more than half of this machine's memory "
+        "of 0.0 GB. Give a smaller file."
+    )
+
+
+def test_what_is_not_read_may_be_of_any_size(tmp_path, small_memory):
+    path, images = tmp_path / "own.npz", random_images(51, 6, 4, 5)
+    np.savez_compressed(path, images=images, labels=LABELS, rest=np.zeros(500_000))
+    [(read, _)] = npz.read(path)
+    assert (read[..., 0] == images).all()
+
+
+def test_bomb_that_lies_about_its_size_is_not_unpacked_beyond_it(tmp_path, monkeypatch):
+    path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
+    content = path.read_bytes()
+    size = (6_000_128).to_bytes(4, "little")
+    assert content.count(size) == 2  # before the array, and in the directory at the end
+    path.write_bytes(content.replace(size, (200).to_bytes(4, "little")))
+    monkeypatch.setattr(memory, "total", lambda: 200_000)
+    assert refusal(path).startswith("an array can't be read (")
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        header("(1000000000000,)"),
+        header("(99999999999999999999999, 4, 5)"),
+        header("(-6, 4, 5)"),
+        header("(" * 3_000),
+        header("(6, 4, 5)", "'|O'"),
+        header("(6, 4, 5)", "[('a', '|u1'), ('b', '<m8[s]')]"),
+        header("(6, 4, 5)" + " " * 20_000),  # of which NumPy says three lines
+        header("(6, 4, 5)"),
+        b"\x93NUMPY\x09\x00",
+        b"words",
+        b"",
+    ],
+)
+def test_array_that_is_none_is_told_in_one_line(tmp_path, images):
+    path = zipped(tmp_path, images)
+    message = refusal(path)
+    assert "an array can't be read (" in message or "images has dtype" in message
+
+
+def test_times_are_no_numbers(tmp_path):
+    images = random_images(52, 6, 4, 5).astype("m8[s]")
+    np.savez(tmp_path / "own.npz", images=images, labels=LABELS)
+    assert refusal(tmp_path / "own.npz").startswith("images has dtype timedelta64")
+
+
+def test_name_that_no_file_can_have_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"n\.npz: there is no such file\.$"):
+        npz.read(tmp_path / f"{'n' * 300}.npz")
+
+
+def test_images_that_together_are_too_large_are_refused(tmp_path, monkeypatch):
+    write_pets(tmp_path)
+    monkeypatch.setattr(memory, "total", lambda: 2 * 5 * 6 * 5 * 3)
+    with pytest.raises(UsageError) as refused:
+        folder.read(tmp_path, skip_broken=True)
+    assert str(refused.value).startswith(
+        f"--dataset {tmp_path}: the images would take "
+    )
+    monkeypatch.setattr(memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
+    assert len(folder.read(tmp_path, skip_broken=True).parts[0][1]) == 6
+
+
+def test_image_that_unpacks_to_too_many_pixels_is_refused_unread(tmp_path, monkeypatch):
+    write_pets(tmp_path)
+    Image.new("RGB", (600, 500)).save(tmp_path / "cats" / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
+    monkeypatch.setattr(Image.Image, "convert", small_alone(Image.Image.convert))
+    with pytest.raises(
+        UsageError, match=r"1 broken, first cats/bomb\.png \(Image size"
+    ):
+        folder.read(tmp_path, skip_broken=False)
+
+
+def small_alone(convert):
+    """Pillow's `convert`, which unpacks an image, of small ones."""
+
+    def checked(image, *arguments):
+        assert image.size == (5, 6)
+        return convert(image, *arguments)
+
+    return checked
+
+
+def test_prepared_set_that_is_too_large_is_refused_at_its_first_image(
+    tmp_path, monkeypatch
+):
+    images = random_images(53, 9, 6, 5, 3), np.arange(9) % 4
+    write_prepared(tmp_path / "tiny" / "1.0.0", {"train": images, "test": images})
+    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: str(tmp_path / "kept"))
+    monkeypatch.setattr(memory, "total", lambda: 1_000)
+    with pytest.raises(UsageError, match=r"train would take .* more than half of t"):
+        tfds_reader.read("tiny", tmp_path)
+
+
+def test_nothing_is_unpickled_and_only_a_users_own_file_is_run():
+    unpickling = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    running = {"eval", "exec", "compile", "__import__", "import_module", "runpy"}
+    root = Path(experiments.__file__).parent
+    for path in root.rglob("*.py"):
+        used = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Import():
+                    used |= {alias.name.partition(".")[0] for alias in node.names}
+                case ast.ImportFrom(module=str(module)):
+                    used |= {module.partition(".")[0]}
+                case ast.Call(func=ast.Name(id=name)):
+                    used |= {name}
+                case ast.Call(func=ast.Attribute(attr="import_module" as name)):
+                    used |= {name}
+                case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
+                    pytest.fail(f"{path} unpickles")
+        assert not used & unpickling, path
+        assert path.name == "user_code.py" or not used & running, path

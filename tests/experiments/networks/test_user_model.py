@@ -1,0 +1,216 @@
+"""Users' own networks: pure functions of their parameters, or refused in one line."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.networks.user_network import network
+from experiments.records.config import UsageError
+
+SHAPE, CLASSES = (5, 4, 3), 6
+HEAD = """
+import jax.numpy as jnp
+import numpy as np
+from flax import linen, nnx
+
+def flat(x):
+    return x.reshape(len(x), -1)
+
+class Linen(linen.Module):
+    classes: int
+    norm: bool = False
+    dropout: bool = False
+
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Dense(self.classes)(flat(x))
+        if self.norm:
+            x = linen.BatchNorm(use_running_average=False)(x)
+        return linen.Dropout(0.5, deterministic=False)(x) if self.dropout else x
+"""
+# Layers in a list, one of them used twice, and constants of both kinds of array.
+NNX = """
+class Network(nnx.Module):
+    def __init__(self, image_shape, classes, rngs):
+        channels = image_shape[-1]
+        layers = [nnx.Linear(c, 4, rngs=rngs) for c in (channels, 4)]
+        self.layers = nnx.List([*layers, layers[1]])
+        self.mean, self.scale = np.full(channels, 0.5, np.float32), jnp.full(4, 2.0)
+        self.head = nnx.Linear(4, classes, rngs=rngs)
+
+    def __call__(self, images):
+        x = images - self.mean[None, None, None]
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        return self.head(x.mean((1, 2)) * self.scale[None])
+
+def f(image_shape, classes, rngs):
+    return Network(image_shape, classes, rngs)
+"""
+LINEN = "f = lambda image_shape, classes, rngs: Linen(classes)"
+
+
+def made(tmp_path: Path, text: str):
+    path = tmp_path / "own.py"
+    path.write_text(HEAD + text)
+    return network("--model", f"{path}:f", SHAPE, CLASSES)
+
+
+def images_like(batch: int) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(4).random((batch, *SHAPE)), jnp.float32)
+
+
+def draw(own, seed: int):
+    init = jax.jit(own.init, static_argnums=(1, 2))
+    return init(jax.random.key(seed), SHAPE, CLASSES)
+
+
+def test_nnx_module_computes_what_it_computes_by_itself(tmp_path: Path):
+    own, digest = made(tmp_path, NNX)
+    assert re.fullmatch("[0-9a-f]{16}", digest)
+    params = draw(own, 1)
+    assert jax.tree.map(jnp.shape, params) == {
+        "layers": {
+            0: {"kernel": (3, 4), "bias": (4,)},
+            1: {"kernel": (4, 4), "bias": (4,)},
+        },
+        "head": {"kernel": (4, 6), "bias": (6,)},
+    }
+    moved = jax.tree.map(lambda x: x + 0.125, params)
+
+    @jax.jit
+    def expected(params, images):
+        x = images - 0.5
+        for index in (0, 1, 1):
+            layer = params["layers"][index]
+            x = jax.nn.relu(x @ layer["kernel"] + layer["bias"][None, None, None])
+        head = params["head"]
+        return 2 * x.mean((1, 2)) @ head["kernel"] + head["bias"][None]
+
+    images = images_like(7)
+    logits = jax.jit(own.apply)(moved, images)
+    np.testing.assert_allclose(logits, expected(moved, images), rtol=1e-5, atol=1e-5)
+
+
+def test_linen_module_computes_what_it_computes_by_itself(tmp_path: Path):
+    own, _ = made(tmp_path, LINEN)
+    params, images = draw(own, 1), images_like(7)
+    assert jax.tree.map(jnp.shape, params) == {
+        "Dense_0": {"kernel": (60, 6), "bias": (6,)}
+    }
+    kernel, bias = params["Dense_0"]["kernel"], params["Dense_0"]["bias"] + 0.5
+    expected = np.asarray(images).reshape(7, -1) @ np.asarray(kernel) + 0.5
+    logits = jax.jit(own.apply)({"Dense_0": {"kernel": kernel, "bias": bias}}, images)
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_network_of_the_recipes_is_one(tmp_path: Path):
+    recipes = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
+    [example] = re.findall("```python\n(# network.py\n.*?)```", recipes, re.S)
+    own, _ = made(tmp_path, f"{example}\nf = network")
+    shapes = jax.eval_shape(lambda: own.init(jax.random.key(0), SHAPE, CLASSES))
+    assert shapes["layers"][4]["kernel"].shape == (96, 6)
+
+
+@pytest.mark.parametrize("text", [NNX, LINEN], ids=["nnx", "linen"])
+def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, text):
+    own, _ = made(tmp_path, text)
+    assert made(tmp_path, text)[0] == own  # so that nothing is compiled twice
+    images = images_like(3)
+
+    def trained(network, seed):
+        params = network.init(jax.random.key(seed), SHAPE, CLASSES)
+
+        def step(params, _):
+            gradients = jax.grad(
+                lambda p: jnp.square(network.apply(p, images) - 1).mean()
+            )(params)
+            return jax.tree.map(lambda p, g: p - 0.05 * g, params, gradients), None
+
+        params, _ = jax.lax.scan(step, params, length=3)
+        return network.apply(params, images)
+
+    lanes = jax.jit(
+        lambda network, seeds: jax.vmap(lambda seed: trained(network, seed))(seeds),
+        static_argnums=0,
+    )(own, jnp.arange(2))
+    alone = jax.jit(trained, static_argnums=0)
+    for seed, lane in enumerate(lanes):
+        np.testing.assert_allclose(lane, alone(own, seed), rtol=1e-4, atol=1e-5)
+    assert abs(lanes[0] - lanes[1]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
+            "nnx.Linear(60, 6, rngs=rngs), nnx.BatchNorm(6, rngs=rngs), "
+            "nnx.Dropout(0.5, rngs=rngs))",
+            "the module keeps BatchStat, RngCount, RngKey beside its parameters, and a "
+            "run here is a function of these alone. Put LayerNorm or GroupNorm in the "
+            "place of BatchNorm, and leave Dropout out.",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: Linen(classes, norm=True)",
+            "the module keeps batch_stats beside its parameters, and a run here is a ",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: Linen(classes, dropout=True)",
+            'raised InvalidRngError at line 19: Dropout_0 needs PRNG for "dropout"',
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: Linen(7)",
+            "for images [7, 5, 4, 3] the module returned float32 [7, 7], and logits "
+            "[batch, classes] are needed: float32 [7, 6].",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
+            "nnx.Linear(60, 6, rngs=rngs), jnp.transpose)",
+            "returned float32 [6, 7], and logits [batch, classes] are needed",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
+            "nnx.Linear(60, 6, rngs=rngs), lambda x: x.astype(jnp.bfloat16))",
+            "the module returned bfloat16 [7, 6], and logits [batch, classes] are need",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
+            "nnx.Linear(60, 6, rngs=rngs), lambda x: {'logits': x})",
+            "the module returned dict, and logits [batch, classes] are needed: float32",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: flat",
+            "it returned function, and a module of Flax is needed, from flax.nnx or ",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat)",
+            "the module has no parameters to train.",
+        ),
+        (
+            "class M(nnx.Module):\n"
+            "    def __init__(self): self.w = nnx.Param(jnp.ones(6, jnp.int32))\n"
+            "    def __call__(self, x): return x\n"
+            "f = lambda image_shape, classes, rngs: M()",
+            "the parameter ['w'] is int32, and has no gradient; make it floating",
+        ),
+        (
+            "f = lambda image_shape: None",
+            "its network for images [5, 4, 3] raised TypeError: ",
+        ),
+        (
+            "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
+            "nnx.Linear(8, 6, rngs=rngs))",
+            "its network for images [5, 4, 3] raised ",
+        ),
+    ],
+)
+def test_what_is_no_pure_network_is_refused(tmp_path: Path, text: str, message: str):
+    with pytest.raises(UsageError) as refused:
+        made(tmp_path, text)
+    assert str(refused.value).startswith(f"--model {tmp_path}/own.py:f: ")
+    assert message in str(refused.value) and "\n" not in str(refused.value)

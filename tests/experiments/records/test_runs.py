@@ -1,0 +1,165 @@
+"""Runs are recorded whole and found again."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+from support.synthetic import synthetic_run
+
+from experiments.records import runs
+from experiments.records.config import UsageError
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is missing")
+
+
+def test_record_is_read_back_equal_and_in_order(tmp_path):
+    recorded = (synthetic_run("keras", 3), synthetic_run("ema", 1, epochs=2))
+    for run in recorded:
+        runs.record(tmp_path, run)
+    assert runs.read(tmp_path) == recorded
+
+
+def test_record_is_strict_json_with_named_figures(tmp_path):
+    runs.record(tmp_path, synthetic_run("ema", 5))
+    (line,) = (tmp_path / "runs.jsonl").read_text().splitlines()
+    values = json.loads(line, parse_constant=pytest.fail)
+    assert values["config"]["arm"] == "ema"
+    assert values["config"]["seed"] == 5
+    assert set(values["epochs"][0]) == set(runs.Epoch._fields)
+
+
+def test_record_of_a_diverged_run_keeps_null_where_a_loss_was_not_finite(tmp_path):
+    epoch = runs.Epoch(math.inf, 0.2, math.nan, 0.1)
+    run = replace(synthetic_run(), test_loss=math.nan, epochs=(epoch,))
+    runs.record(tmp_path, run)
+    text = (tmp_path / "runs.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["test_loss"] is None
+    (back,) = runs.read(tmp_path)
+    assert math.isnan(back.test_loss)
+    assert math.isnan(back.epochs[0].train_loss)
+    assert back.epochs[0].train_accuracy == 0.2
+
+
+def test_record_leaves_the_old_records_whole_when_the_disk_fails(tmp_path, monkeypatch):
+    runs.record(tmp_path, synthetic_run(seed=1))
+
+    def fail(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    message = r"runs\.jsonl can't be written: No space left on device"
+    with pytest.raises(UsageError, match=message):
+        runs.record(tmp_path, synthetic_run(seed=2))
+    assert runs.read(tmp_path) == (synthetic_run(seed=1),)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"config": {"dataset": "dig', "Unterminated string"),
+        ("", "Expecting value"),
+        ('{"loss": 1.5}', "its fields are not those of a run"),
+        ("[1, 2]", "its fields are not those of a run"),
+    ],
+)
+def test_read_refuses_a_half_or_foreign_line_and_touches_nothing(
+    tmp_path, line, reason
+):
+    runs.record(tmp_path, synthetic_run())
+    path = tmp_path / "runs.jsonl"
+    path.write_text(f"{path.read_text()}{line}\n")
+    before = path.read_bytes()
+    with pytest.raises(UsageError) as caught:
+        runs.read(tmp_path)
+    assert f"{path}, line 2, is not a whole record of this program" in str(caught.value)
+    assert reason in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_read_refuses_a_last_line_that_was_cut(tmp_path):
+    for seed in (1, 2):
+        runs.record(tmp_path, synthetic_run(seed=seed))
+    path = tmp_path / "runs.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UsageError, match="line 2, is not a whole record"):
+        runs.read(tmp_path)
+
+
+def test_read_refuses_a_config_that_does_not_match_its_hash(tmp_path):
+    runs.record(tmp_path, synthetic_run(beta=0.9))
+    path = tmp_path / "runs.jsonl"
+    path.write_text(path.read_text().replace('"beta": 0.9', '"beta": 0.8'))
+    with pytest.raises(UsageError, match=r"line 1, .* it hashes to [0-9a-f]{16}"):
+        runs.read(tmp_path)
+
+
+def test_read_refuses_records_that_are_no_file(tmp_path):
+    (tmp_path / "runs.jsonl").mkdir()
+    with pytest.raises(UsageError, match=r"runs\.jsonl can't be read: Is a directory"):
+        runs.read(tmp_path)
+
+
+def test_read_refuses_a_repeated_run(tmp_path):
+    run = synthetic_run()
+    runs.record(tmp_path, run)
+    runs.record(tmp_path, run)
+    with pytest.raises(UsageError, match=f"line 2, .* repeats run {run.config_hash}"):
+        runs.read(tmp_path)
+
+
+def test_environment_names_the_versions_that_are_installed():
+    import jax
+    import optax
+
+    versions = runs.environment()
+    assert versions["jax"] == jax.__version__
+    assert versions["optax"] == optax.__version__
+    assert {"python", "jaxlib", "flax", "optax_momentum"} < versions.keys()
+
+
+@needs_git
+def test_git_commit_names_the_commit_and_marks_changes(tmp_path, monkeypatch):
+    root = _checkout(tmp_path, monkeypatch)
+    commit = runs.git_commit()
+    assert commit == _git(root, "rev-parse", "HEAD")
+    (root / "experiments" / "runs.py").write_text("changed")
+    assert runs.git_commit() == f"{commit}-dirty"
+
+
+@needs_git
+def test_git_commit_is_none_for_a_folder_in_somebody_elses_repository(
+    tmp_path, monkeypatch
+):
+    root = _checkout(tmp_path, monkeypatch)
+    inner = root / "vendored" / "experiments" / "runs.py"
+    inner.parent.mkdir(parents=True)
+    monkeypatch.setattr(runs, "__file__", str(inner))
+    assert runs.git_commit() is None
+
+
+def test_git_commit_is_none_where_git_is_missing(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert runs.git_commit() is None
+
+
+def _checkout(tmp_path, monkeypatch):
+    """A repository with one commit, in which `runs` believes to lie."""
+    source = tmp_path / "experiments" / "runs.py"
+    source.parent.mkdir()
+    source.write_text("first")
+    _git(tmp_path, "init", "--quiet")
+    _git(tmp_path, "add", ".")
+    who = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
+    _git(tmp_path, *who, "commit", "--quiet", "--message", "first")
+    monkeypatch.setattr(runs, "__file__", str(source))
+    return tmp_path
+
+
+def _git(root, *arguments):
+    command = ["git", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

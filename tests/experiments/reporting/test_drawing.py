@@ -1,0 +1,241 @@
+"""Drawings suit light and dark, phone and desktop, and survive any name."""
+
+import io
+import math
+import warnings
+from xml.etree import ElementTree
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure as Canvas
+from support.demonstration import NAMES, PAGE
+
+from experiments.reporting.drawing import (
+    STROKES,
+    element,
+    legend,
+    narrow_svg,
+    panels,
+    picture,
+    plain_axes,
+    scientific,
+    strokes,
+    svg,
+)
+from experiments.reporting.marks import heat_map, line_with_band
+
+SVG = "{http://www.w3.org/2000/svg}"
+HEAT, CURVES = (section.figures[0] for section in PAGE.sections[:2])
+
+
+def luminance(colour):
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in to_rgb(colour)
+    ]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def texts(drawn):
+    """What is written in an SVG, in what style."""
+    return {
+        (text.text or "").strip(): text.get("style") or ""
+        for text in ElementTree.fromstring(drawn).iter(f"{SVG}text")
+    }
+
+
+def pixels(content):
+    return matplotlib.image.imread(io.BytesIO(content), format="png")
+
+
+def lines(scale="linear", low=1.0, high=2.0, title="Title"):
+    """Draws a line up to these limits."""
+
+    def draw(canvas, ink):
+        axes = canvas.subplots()
+        axes.plot([low, high], [low, high])
+        axes.set(xscale=scale, title=title, xlabel="Along")
+        plain_axes(axes, ink)
+
+    return draw
+
+
+@pytest.mark.parametrize("stroke", STROKES)
+def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
+    bright, dark = 1.05, luminance("#14161a") + 0.05
+    own = luminance(stroke.colour) + 0.05
+    assert bright / own > 3
+    assert own / dark > 3
+
+
+def test_strokes_tell_eight_arms_apart():
+    given = strokes([f"arm {number}" for number in range(8)])
+    assert len(set(given.values())) == 8
+
+
+def test_element_writes_and_rules_in_the_ink_of_the_page():
+    drawn = element(lines(), (4, 3), "a", "b")
+    styles = texts(drawn)
+    assert {"Title", "Along"} <= styles.keys()
+    assert all("fill: currentColor" in style for style in styles.values())
+    assert "#010203" not in drawn
+    assert "#000000" not in drawn
+
+
+def test_element_is_equal_for_equal_drawings_and_shares_no_id_with_others():
+    def ids(drawn):
+        return {each.get("id") for each in ElementTree.fromstring(drawn).iter()} - {
+            None
+        }
+
+    first, second = svg(CURVES), narrow_svg(CURVES)
+    assert svg(CURVES) == first
+    assert ids(first) and ids(second)
+    assert not ids(first) & ids(second)
+    assert not ids(first) & ids(svg(CURVES._replace(name="other")))
+
+
+def test_element_names_itself_for_those_who_do_not_see_it():
+    drawn = element(lines(), (4, 3), "a", "<b> & $x$", "what it shows")
+    root = ElementTree.fromstring(drawn)
+    assert root.get("role") == "img"
+    assert root.findtext(f"{SVG}title") == "<b> & $x$"
+    assert root.findtext(f"{SVG}desc") == "what it shows"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_name_can_be_drawn(name):
+    drawn = element(lines(title=name), (4, 3), name, "any name")
+    content = picture(lines(title=name), (4, 3))
+    assert pixels(content).shape == (480, 640, 4)
+    if len(name) < 40:
+        expected = name.replace("\udce9", r"\udce9")
+        assert any(expected in written for written in texts(drawn))
+    assert "<script" not in drawn
+
+
+def test_a_long_name_leaves_room_for_the_drawing():
+    (written,) = [text for text in texts(svg(HEAT)) if text.startswith("Eff")]
+    assert written == "Effective learning rate"
+    drawn = texts(element(lines(title="n" * 200), (4, 3), "a", "b"))
+    assert "n" * 43 + "…" in drawn
+
+
+def test_logarithmic_axes_are_written_without_tex():
+    drawn = element(lines("log", 1e-6, 1e6), (6, 3), "a", "b")
+    assert {"10⁻⁶", "10⁶"} <= texts(drawn).keys()
+    assert "mathdefault" not in drawn
+    narrow = element(lines("log", 16, 60), (6, 3), "a", "b")
+    assert {"20", "50"} <= texts(narrow).keys()
+
+
+def test_narrow_drawing_is_drawn_anew_not_shrunk():
+    wide, narrow = (ElementTree.fromstring(draw(HEAT)) for draw in (svg, narrow_svg))
+    assert wide.get("width") == "460.8pt"
+    assert narrow.get("width") == "266.4pt"
+
+    styles = [
+        texts(draw(HEAT))["Effective learning rate"] for draw in (svg, narrow_svg)
+    ]
+    assert styles[0] == styles[1]
+
+
+@pytest.mark.parametrize(
+    ("width", "count", "shape"),
+    [(6.4, 2, (1, 2)), (3.7, 2, (2, 1)), (6.4, 3, (2, 2)), (3.7, 1, (1, 1))],
+)
+def test_panels_stand_beside_or_below_one_another(width, count, shape):
+    canvas = Canvas(figsize=(width, 9))
+    made = panels(canvas, count, height=2.5)
+    assert len(made) == len(canvas.axes) == count
+    specs = [axes.get_subplotspec() for axes in made]
+    assert {spec.get_gridspec().get_geometry() for spec in specs if spec} == {shape}
+    assert canvas.get_figheight() == 2.5 * shape[0]
+
+
+@pytest.mark.parametrize(("width", "columns"), [(6.4, 2), (3.7, 1)])
+def test_legend_has_the_columns_that_fit(width, columns):
+    canvas = Canvas(figsize=(width, 4), layout="constrained")
+    axes = canvas.subplots()
+    for name in ("a name of twenty-two..", "b"):
+        axes.plot([1, 2], label=name)
+    legend(canvas, axes)
+    (drawn,) = canvas.legends
+    assert vars(drawn)["_ncols"] == columns
+
+
+def test_scientific_writes_powers_of_ten():
+    assert scientific(1.5e-6) == "1.5 × 10⁻⁶"
+    assert scientific(1e6) == "10⁶"
+    assert scientific(-20.0) == "−2 × 10¹"
+
+
+def heat(values, **settings):
+    def draw(canvas, ink):
+        columns = [f"x{n}" for n in range(values.shape[1])]
+        rows = [f"y{n}\udce9" for n in range(values.shape[0])]
+        heat_map(canvas.subplots(), values, columns, rows, ink, "{:+.1f}", **settings)
+
+    return element(draw, (4, 3), "heat", "b")
+
+
+VALUES = np.array([[-0.5, 3.5, math.nan], [9.5, 6.5, math.inf]])
+
+
+def test_heat_map_writes_every_value_and_a_cross_where_there_is_none():
+    drawn = heat(VALUES)
+    labels = {"x0", "x1", "x2", r"y0\udce9", r"y1\udce9"}
+    assert texts(drawn).keys() == {"−0.5", "+3.5", "+9.5", "+6.5", "×"} | labels
+    assert drawn.count(">×<") == 2
+
+
+def test_heat_map_writes_in_black_or_white_whichever_is_clearer():
+    styles = texts(heat(VALUES))
+    assert "fill: #ffffff" in styles["−0.5"]
+    assert "fill: #000000" in styles["+9.5"] or "fill" not in styles["+9.5"]
+    assert "fill: currentColor" in styles["×"]
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"), [(np.nanargmax, (0, 1)), (np.nanargmin, (0, 0))]
+)
+def test_heat_map_frames_the_best(best, expected):
+    canvas = Canvas()
+    axes = canvas.subplots()
+    heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", best=best)
+    frames = [each for each in axes.patches if each.get_linewidth() == 2]
+    (corner,) = [each.get_xy() for each in frames]  # pyright: ignore
+    assert corner == (expected[0] - 0.5, expected[1] - 0.5)
+
+
+def test_heat_map_of_nothing_but_failures_frames_none():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = heat(np.full((2, 3), math.nan))
+    assert drawn.count(">×<") == 6
+
+
+def test_heat_map_of_equal_values_has_a_colour():
+    assert "−2.5" in texts(heat(np.full((2, 2), -2.5)))
+
+
+def test_heat_maps_of_shared_limits_share_their_colours():
+    def colour_of_first(**limits):
+        canvas = Canvas()
+        axes = canvas.subplots()
+        heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", **limits)
+        return axes.patches[1].get_facecolor()
+
+    assert colour_of_first(limits=(3.5, 99)) == matplotlib.colormaps["cividis"](0.0)
+    assert colour_of_first() != colour_of_first(limits=(3.5, 99))
+
+
+def test_line_with_band_is_a_line_and_its_interval_in_one_colour():
+    axes = Canvas().subplots()
+    line_with_band(axes, [1, 2], [3, 4], [2, 3], [5, 6], STROKES[2], "name")
+    (line,), (band,) = axes.lines, axes.collections
+    assert (line.get_color(), line.get_label()) == ("#cc79a7", "name")
+    assert to_rgb(band.get_facecolor()[0]) == to_rgb("#cc79a7")  # pyright: ignore
+    assert line.get_linestyle() == "--"

@@ -1,0 +1,106 @@
+"""Intervals are Student's, pairs are paired by seed, and doubt has no winner."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.optimizers.arms import ARMS, STORAGES
+from experiments.reporting.statistics import (
+    PAIRS,
+    against_first,
+    compare,
+    comparisons,
+    mean_and_interval,
+)
+
+
+def test_interval_is_students_of_scipy():
+    values = np.random.default_rng(3).normal(0.02, 0.05, size=7)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    mean, low, high = mean_and_interval(values.tolist())
+    assert mean == pytest.approx(values.mean(), rel=1e-12)
+    assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def test_interval_of_two_values_by_hand():
+    # Mean 3, s = √2, t(0.975, 1) = 12.7062: half the width is 12.7062·√2/√2.
+    assert mean_and_interval([2.0, 4.0]) == pytest.approx((3.0, -9.70620, 15.70620))
+
+
+def test_interval_of_one_value_is_none():
+    assert mean_and_interval([0.25]) == (0.25, None, None)
+
+
+def test_interval_of_equal_values_is_a_point():
+    mean, low, high = mean_and_interval([0.1, 0.1, 0.1])
+    assert low == mean == high
+
+
+def test_interval_with_nan_is_nan():
+    assert np.isnan(np.array(mean_and_interval([0.1, math.nan]))).all()
+
+
+def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
+    values = {"a": {3: 0.5, 1: 0.75, 8: 0.0}, "b": {1: 0.25, 3: 0.375, 9: 1.0}}
+    compared = compare("a", "b", "a cause", values)
+    assert compared.seeds == (1, 3)
+    assert compared.differences == (0.5, 0.125)
+    assert compared.mean == 0.3125
+
+
+@pytest.mark.parametrize(
+    ("differences", "winner"),
+    [
+        ([0.02, 0.03, 0.04], "a"),
+        ([-0.02, -0.03, -0.04], "b"),
+        ([0.02, 0.03, -0.01], None),
+        ([0.5], None),
+        ([0.0, 0.0, 0.0], None),
+        ([0.25, 0.25], "a"),
+        ([0.25, math.nan], None),
+    ],
+)
+def test_compare_names_a_winner_only_off_the_interval(differences, winner):
+    values = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(3), 0.0)}
+    assert compare("a", "b", "a cause", values).winner == winner
+
+
+def test_compare_refuses_arms_without_a_common_seed():
+    with pytest.raises(ValueError, match="no seed was run with both a and b"):
+        compare("a", "b", "a cause", {"a": {1: 0.5}, "b": {2: 0.5}})
+
+
+def test_comparisons_isolate_momentum_twice_and_step_size_twice():
+    compared = comparisons({arm: {0: 0.5, 1: 0.25} for arm in ARMS})
+    assert [(each.first, each.second) for each in compared] == [
+        ("ema", "sgd"),
+        ("keras", "sgd_large_step"),
+        ("sgd_large_step", "sgd"),
+        ("keras", "ema"),
+    ]
+    causes = [each.isolates.split(",")[0] for each in compared]
+    assert causes == ["momentum", "momentum", "step size", "step size"]
+
+
+def test_comparisons_leave_out_pairs_that_were_not_run():
+    (compared,) = comparisons({"sgd": {0: 0.5}, "ema": {0: 0.75}, "keras": {4: 0.5}})
+    assert (compared.first, compared.second) == ("ema", "sgd")
+
+
+def test_optimizers_of_which_no_more_is_known_are_compared_with_the_first():
+    values = {"b": {0: 0.5, 1: 0.25}, "a": {0: 0.625, 1: 0.5}, "sgd": {1: 0.125}}
+    compared = comparisons(values, against_first(["b", "a", "sgd"]))
+    assert [each[:5] for each in compared] == [
+        ("a", "b", "optimizer: a instead of b", (0, 1), (0.125, 0.25)),
+        ("sgd", "b", "optimizer: sgd instead of b", (1,), (-0.125,)),
+    ]
+    assert against_first(["alone"]) == ()
+
+
+def test_pairs_are_arms():
+    assert {arm for first, second, _ in PAIRS for arm in (first, second)} == {
+        *ARMS,
+        *STORAGES,
+    }

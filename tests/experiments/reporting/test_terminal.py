@@ -1,0 +1,64 @@
+"""What a comparison prints: names as they are, whatever is in them."""
+
+from dataclasses import replace
+from io import StringIO
+
+import jax
+import pytest
+from rich.console import Console
+from support.synthetic import synthetic_comparison
+
+from experiments.distributed.devices import places
+from experiments.reporting import terminal
+from experiments.training import train
+
+NAMES = ["[bold]a", "[/] b", "$x$"]
+
+
+def printing() -> tuple[Console, StringIO]:
+    file = StringIO()
+    return Console(file=file, width=200), file
+
+
+def test_results_show_the_names_of_optimizers_as_they_are():
+    console, printed = printing()
+    accuracies = dict(zip(NAMES, ([0.5, 0.52], [0.6, 0.61], [0.5, 0.4]), strict=True))
+    runs = synthetic_comparison(accuracies, code="fedcba9876543210")
+    terminal.print_results(console, runs, {name: name for name in NAMES})
+    for name in NAMES:
+        assert printed.getvalue().count(f" {name} ") >= 2  # as arm and as method
+    assert (
+        "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points"
+        in printed.getvalue()
+    )
+
+
+def test_a_batch_that_the_devices_do_not_share_evenly_is_told_of():
+    (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
+    for batch_size, said in [
+        (64, ""),
+        (
+            35,
+            "--batch-size 35 is not shared evenly by 2 devices: in each step 29 of 64 ",
+        ),
+        (7, "--batch-size 7 is not shared evenly by 2 devices: in each step 1 of 8 "),
+    ]:
+        console, printed = printing()
+        config = replace(run.config, batch_size=batch_size)
+        terminal.announce(console, 0, [config], (90, 8, 8, 1))
+        assert said in printed.getvalue()
+        assert ("places stay empty" in printed.getvalue()) == bool(said)
+
+
+@pytest.mark.parametrize(("batch_size", "devices"), [(64, 3), (7, 2), (35, 2), (5, 8)])
+def test_places_are_those_of_a_step(batch_size, devices):
+    indices, weights = train.batch_rows(jax.random.key(0), 70, batch_size, devices)
+    assert indices.shape[1] == places(batch_size, devices)
+    assert weights.sum() == 70
+
+
+def test_progress_shows_the_name_of_an_optimizer_as_it_is():
+    console, printed = printing()
+    with terminal.progress(console) as progress:
+        progress.add_task("[/] b · seed 3", total=2)
+    assert "[/] b · seed 3" in printed.getvalue()

@@ -1,0 +1,207 @@
+"""The study `batch-size`: equal trials for every arm, tuned before it is compared."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from support import small_images
+from support.small_studies import printed
+
+from experiments.records import runs
+from experiments.records.config import UsageError
+from experiments.records.runs import Run
+from experiments.studies import laboratory as laboratories
+from experiments.studies.batch_size import study
+from experiments.studies.batch_size.study import BatchSize, batch_size
+from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.validation import best, diverged
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+SMALL = BatchSize(
+    epochs=2,
+    seeds=3,
+    batch_sizes=(16, 64, 8),
+    effective_rates=(0.3, 0.1),
+    beta=0.8,
+    tuning_seeds=2,
+)
+
+
+class Finished(NamedTuple):
+    """A study that was interrupted, went on, and was asked for once more."""
+
+    output: Path
+    before: bytes  # records at the interruption
+    printed: str  # when it went on
+    after: bytes  # records when it had ended
+    again: bytes  # records when it was asked for once more
+    runs: tuple[Run, ...]
+
+
+def run(options: BatchSize, path: Path, output: Path) -> str:
+    """What a study of the small images prints."""
+    return printed(batch_size, replace(options, dataset=str(path)), output)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return small_images.write(tmp_path_factory.mktemp("small") / "data.npz")
+
+
+@pytest.fixture(scope="module")
+def finished(small_network, images, tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished") / "batch-size"
+    fit, fitted = laboratories.fit_grid, []
+
+    def interrupted(*arguments, **options):
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        fitted.append(arguments)
+        return fit(*arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        small = study.BUDGETS["default"]._replace(extensions=2)
+        patch.setitem(study.BUDGETS, "default", small)
+        patch.setattr(laboratories, "fit_grid", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(SMALL, images, output)
+        before = (output / "runs.jsonl").read_bytes()
+        patch.setattr(laboratories, "fit_grid", fit)
+        printed = run(SMALL, images, output)
+        after = (output / "runs.jsonl").read_bytes()
+        run(SMALL, images, output)
+    again = (output / "runs.jsonl").read_bytes()
+    return Finished(output, before, printed, after, again, runs.read(output))
+
+
+def tried(finished: Finished) -> dict:
+    """The tuning runs by batch size, beta and effective rate."""
+    trials = {}
+    for one in finished.runs:
+        c = one.config
+        if not c.test:
+            rate = round(c.learning_rate / (1 - c.beta), 6)
+            trials.setdefault((c.batch_size, c.beta), {}).setdefault(rate, []).append(
+                one
+            )
+    return trials
+
+
+def test_every_arm_of_a_batch_size_has_equal_trials(finished):
+    trials = tried(finished)
+    held = {8: round(0.8 ** (8 / 64), 6), 16: round(0.8 ** (16 / 64), 6)}
+    betas = {(size, beta) for size in (8, 16) for beta in (0.0, 0.8, held[size])}
+    assert set(trials) == betas
+    for size in (8, 16):
+        rates = [set(trials[size, beta]) for beta in (0.0, 0.8, held[size])]
+        assert rates[0] == rates[1] == rates[2] > {0.1, 0.3}
+    for own in trials.values():
+        for of_rate in own.values():
+            seeds = [one.config.seed for one in of_rate]
+            assert seeds == [TUNING_SEED, TUNING_SEED + 1]
+
+
+def test_rates_are_extended_until_the_best_is_inside_or_as_often_as_allowed(finished):
+    trials = tried(finished)
+    for size in (8, 16):
+        arms = [own for (of_size, _), own in trials.items() if of_size == size]
+        rates = sorted(arms[0])
+        below, above = rates.index(0.1), len(rates) - 1 - rates.index(0.3)
+        assert max(below, above) <= 2
+        chosen = {best(own, classes=3) for own in arms}
+        assert below == 2 or rates[0] not in chosen
+        assert above == 2 or rates[-1] not in chosen
+
+
+def test_best_rate_of_each_arm_is_compared_on_seeds_that_no_tuning_used(finished):
+    tested = [one.config for one in finished.runs if one.config.test]
+    assert len(tested) == 2 * 3 * 3
+    for (size, beta), own in tried(finished).items():
+        of_arm = [c for c in tested if (c.batch_size, c.beta) == (size, beta)]
+        assert [c.seed for c in of_arm] == [0, 1, 2]
+        rates = {round(c.learning_rate / (1 - c.beta), 6) for c in of_arm}
+        assert rates == {best(own, classes=3)}
+    for one in finished.runs:
+        assert np.isnan(one.test_accuracy) != one.config.test
+
+
+def test_batch_sizes_of_more_images_than_there_are_are_left_out_and_told(finished):
+    assert (
+        "Left out, with fewer images to train on: batch sizes 64." in finished.printed
+    )
+    text = (finished.output / "report.html").read_text()
+    assert "Left out, for there are fewer images to train on: 64." in text
+
+
+def test_interrupted_study_goes_on_and_repeats_nothing(finished):
+    kept = len(finished.before.splitlines())
+    assert kept == 6
+    assert "6 finished runs of this plan are kept." in finished.printed
+    assert finished.after.startswith(finished.before)
+    assert finished.again == finished.after
+    configs = [one.config for one in finished.runs]
+    assert len(set(configs)) == len(configs)
+
+
+def test_numbers_of_the_page_are_those_of_the_records(finished):
+    summary = json.loads((finished.output / "summary.json").read_text())
+    tables = {
+        figure["name"]: figure["table"]
+        for section in summary["sections"]
+        for figure in section["figures"]
+    }
+    assert list(tables) == ["accuracy", "gain", "best-rate", "speed"]
+
+    def accuracies(size, beta):
+        own = (one for one in finished.runs if one.config.test)
+        return np.array(
+            [
+                0.0 if diverged(one, 3) else one.test_accuracy
+                for one in own
+                if (one.config.batch_size, one.config.beta) == (size, beta)
+            ]
+        )
+
+    gains = {(row[0], row[1]): row[2] for row in tables["gain"]["rows"]}
+    for size in (8, 16):
+        gain = (accuracies(size, 0.8) - accuracies(size, 0.0)).mean()
+        assert gains[size, "Equal beta"] == pytest.approx(gain)
+    assert summary["plan"]["batch_sizes"] == [16, 64, 8]
+    for name in tables:
+        assert (finished.output / "figures" / f"{name}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_sizes": ()}, "--batch-sizes is empty; name values, such as --batch-s"),
+        (
+            {"batch_sizes": (8, 9, 8)},
+            "--batch-sizes names 8 twice; name each value once.",
+        ),
+        (
+            {"batch_sizes": (8, 0)},
+            "--batch-sizes must be at least 1, got 0: the images",
+        ),
+        (
+            {"batch_sizes": (300, 58)},
+            "--batch-sizes: even the least, 58, is more than the 57 images of data.npz",
+        ),
+        ({"effective_rates": (0.1,)}, "--effective-rates names one value alone; name"),
+        ({"effective_rates": (0.1, -1.0)}, "--effective-rates must lie in [1e"),
+        ({"beta": 0.0}, "--beta must lie in [0.001, 0.999], got 0.0; 0.9 is the"),
+        ({"beta": 1.0}, "--beta must lie in [0.001, 0.999], got 1.0"),
+        ({"beta": float("nan")}, "--beta must lie in [0.001, 0.999], got nan"),
+        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
+        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
+    ],
+)
+def test_what_is_impossible_is_told_in_one_line(images, tmp_path, options, message):
+    with pytest.raises(UsageError) as told:
+        run(replace(SMALL, **options), images, tmp_path)
+    assert message in str(told.value) and "\n" not in str(told.value)
+    assert not (tmp_path / "runs.jsonl").exists()

@@ -1,0 +1,147 @@
+"""The study of the claims: what it writes, keeps and refuses."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from experiments.records.config import UsageError
+from experiments.reporting import drawing
+from experiments.reporting.page import Page, Section
+from experiments.studies.claims import study
+from experiments.studies.claims.budget import BUDGETS
+from experiments.studies.claims.study import Claim, Claims, claims, the_claims
+from experiments.studies.claims.verdict import Prediction, difference
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+
+def run(output, options=None) -> str:
+    console = Console(file=StringIO(), width=200)
+    claims(replace(options or Claims(preset="smoke"), output=output), console)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Four claims that cost nothing; which were measured, in their order."""
+    measured = []
+
+    def claim(key: str, gain: float) -> Claim:
+        def measure(opened, budget):
+            measured.append(key)
+            if key in stops:
+                raise KeyboardInterrupt
+            return {f"{key} gain": difference([gain, gain + 0.1], [0.0, 0.0])}
+
+        prediction = Prediction(f"{key} gain", f"gain of {key}", "above", 0.0)
+        return Claim(
+            f"does {key}",
+            (prediction,),
+            (f"{key} gain",),
+            {"strength": gain},
+            measure,
+            lambda found, own: Section(key),
+        )
+
+    stops = set()
+    gains = {"one": 3.0, "two": -3.0, "three": 0.0, "four": 2.0}
+    four = {key: claim(key, gain) for key, gain in gains.items()}
+    monkeypatch.setattr(study, "the_claims", lambda budget: four)
+    return measured, stops
+
+
+def test_an_interrupted_study_goes_on_with_the_claim_it_stopped_in(cheap, tmp_path):
+    measured, stops = cheap
+    stops.add("three")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    assert measured == ["one", "two", "three"]
+    lines = (tmp_path / "claims.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["claim"] for line in lines] == ["one", "two"]
+    stops.clear()
+    told = run(tmp_path)
+    assert measured[3:] == ["three", "four"]
+    assert (
+        "Momentum does one: holds, 1 of 1 predictions met; does two: does not hold, 0 "
+        "of 1 predictions met; does three: does not hold, 0 of 1 predictions met; does "
+        "four: holds, 1 of 1 predictions met.\n"
+    ) in told
+    run(tmp_path)
+    assert len(measured) == 5
+    page = (tmp_path / "report.html").read_text()
+    assert "gain of three" in page and "does not hold" in page
+    records = (tmp_path / "claims.jsonl").read_bytes()
+    assert records.startswith(b"\n".join(lines))
+    assert len(records.splitlines()) == 4
+
+
+def test_predictions_and_rule_are_in_the_plan_before_anything_is_measured(
+    cheap, tmp_path
+):
+    _, stops = cheap
+    stops.add("one")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path)
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["predictions"]["two gain"] == "gain of two: above 0"
+    assert plan["fixed"]["two"] == {"strength": -3.0}
+    assert plan["rule"].startswith("A prediction is met if its whole 95% interval")
+
+
+def test_another_plan_and_broken_records_are_refused(cheap, tmp_path):
+    run(tmp_path)
+    with pytest.raises(UsageError, match="holds runs of another plan"):
+        run(tmp_path, Claims(preset="smoke", seeds=5))
+    path = tmp_path / "claims.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UsageError, match=r"claims.jsonl, line 4, is not a whole"):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("preset", list(BUDGETS))
+def test_every_prediction_of_a_preset_has_a_key_of_its_own(preset):
+    keys = [
+        prediction.key
+        for claim in the_claims(BUDGETS[preset]).values()
+        for prediction in claim.predictions
+    ]
+    assert len(set(keys)) == len(keys) >= 30
+
+
+def test_the_smallest_study_measures_all_four_and_draws_them(monkeypatch, tmp_path):
+    tiny = BUDGETS["smoke"]._replace(
+        starts=6, escapes=20, losses=("hinge",), small_epochs=1, largest_exponent=2
+    )
+    monkeypatch.setitem(BUDGETS, "smoke", tiny)
+    pages: list[Page] = []
+    monkeypatch.setattr(study, "publish", lambda options, page, *_: pages.append(page))
+    run(tmp_path)
+    records = (tmp_path / "claims.jsonl").read_text().splitlines()
+    kept = [json.loads(line) for line in records]
+    assert [each["claim"] for each in kept] == [*the_claims(tiny)]
+    for each, claim in zip(kept, the_claims(tiny).values(), strict=True):
+        assert all(p.key in each["measured"] for p in claim.predictions)
+    verdicts, *sections = pages[0].sections
+    assert str(verdicts.tables[0].rows[3][0]).startswith("Momentum helps whatever")
+    quoted = [key for claim in the_claims(tiny).values() for key in claim.quoted]
+    assert len(verdicts.tables[1].rows) == len(quoted)
+    figures = [figure for section in sections for figure in section.figures]
+    assert {figure.name for figure in figures} == {
+        "ravine-paths",
+        "ravine-against-step",
+        "network-walk",
+        "network-losses",
+        "steps-against-condition",
+        "double-well-paths",
+        "escapes",
+        "gains",
+    }
+    for figure in figures:
+        assert drawing.png(figure).startswith(b"\x89PNG")
+        assert all(len(row) == len(figure.table.header) for row in figure.table.rows)
+    for number, section in enumerate(sections, start=1):
+        assert section.heading.startswith(f"Claim {number}: momentum")

@@ -1,0 +1,179 @@
+"""The command `lr-decay`: what it trains, keeps and refuses."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support.small_studies import printed, sixty_images
+
+from experiments.records.config import UsageError
+from experiments.reporting import html
+from experiments.studies import laboratory
+from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.lr_decay.study import LrDecay, lr_decay
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+# 38 training images are 5 steps an epoch: of 20, the rate falls after 10 and 15. The
+# best rate of a dense layer is the highest here, so that one more is tried.
+SMALL = LrDecay(
+    preset="smoke",
+    schedules=("constant", "step"),
+    effective_rates=(0.0005, 0.001),
+    beta=0.8,
+    batch_size=8,
+    epochs=4,
+    seeds=2,
+    extensions=1,
+)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A study of a small data set."""
+    path = tmp_path_factory.mktemp("small") / "data.npz"
+    return replace(SMALL, dataset=sixty_images(path))
+
+
+@pytest.fixture(scope="module")
+def finished(options, tmp_path_factory):
+    """The directory of a finished study, which no test may change."""
+    output = tmp_path_factory.mktemp("finished") / "study"
+    run(options, output)
+    return output
+
+
+def run(options: LrDecay, output) -> str:
+    """What the study prints."""
+    return printed(lr_decay, options, output)
+
+
+def records(output) -> list[dict]:
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def of(output, **settings) -> dict[tuple[float, int], list[float]]:
+    """Training losses by learning rate and seed, of runs with such settings."""
+    return {
+        (record["config"]["learning_rate"], record["config"]["seed"]): [
+            epoch["train_loss"] for epoch in record["epochs"]
+        ]
+        for record in records(output)
+        if settings.items() <= record["config"].items()
+    }
+
+
+def test_every_schedule_and_method_has_as_many_trials(finished):
+    tuning = [r["config"] for r in records(finished) if not r["config"]["test"]]
+    assert {config["seed"] for config in tuning} == {TUNING_SEED}
+    for schedule in ("constant", "step"):
+        for arm in ("sgd", "inside", "outside"):
+            own = {
+                config["learning_rate"] / (1 - config["beta"])
+                for config in tuning
+                if (config["schedule"], config["arm"]) == (schedule, arm)
+            }
+            assert sorted(own) == pytest.approx([0.0005, 0.001, 0.002])
+    assert len(tuning) == 2 * 3 * 3
+
+
+def test_final_runs_are_paired_and_have_other_seeds(finished):
+    final = [r["config"] for r in records(finished) if r["config"]["test"]]
+    by_cell = {}
+    for config in final:
+        cell = config["schedule"], config["arm"], config["learning_rate"]
+        by_cell.setdefault(cell, []).append(config["seed"])
+    assert {tuple(seeds) for seeds in by_cell.values()} == {(0, 1)}
+    arms = {(schedule, arm) for schedule, arm, _ in by_cell}
+    names = ("sgd", "inside", "outside", "corrected")
+    assert arms == {(s, arm) for s in ("constant", "step") for arm in names}
+
+
+def test_conventions_agree_where_they_must_and_part_where_they_may(finished):
+    constant, step = (
+        {arm: of(finished, arm=arm, schedule=schedule) for arm in ("inside", "outside")}
+        for schedule in ("constant", "step")
+    )
+    common = constant["inside"].keys() & constant["outside"].keys()
+    assert len(common) >= 3
+    for key in common:
+        np.testing.assert_allclose(
+            constant["inside"][key], constant["outside"][key], rtol=1e-4
+        )
+    common = step["inside"].keys() & step["outside"].keys()
+    for key in common:
+        inside, outside = step["inside"][key], step["outside"][key]
+        # The rate falls before the third epoch; its losses are still before its steps.
+        np.testing.assert_allclose(inside[:2], outside[:2], rtol=1e-4)
+        assert abs(inside[3] - outside[3]) > 1e-3 * outside[3]
+
+
+def test_correction_makes_inside_outside_under_any_schedule(finished):
+    for schedule in ("constant", "step"):
+        corrected = of(finished, arm="corrected", schedule=schedule)
+        outside = of(finished, arm="outside", schedule=schedule, test=True)
+        assert corrected.keys() == outside.keys()
+        for key, losses in corrected.items():
+            np.testing.assert_allclose(losses, outside[key], rtol=1e-4)
+
+
+def test_page_has_the_plan_and_the_figures(finished):
+    plan = json.loads((finished / "plan.json").read_text())
+    assert plan["plan"]["extensions"] == 1 and plan["plan"]["beta"] == 0.8
+    assert plan["hash"] in (finished / "report.html").read_text()
+    names = sorted(path.stem for path in (finished / "figures").iterdir())
+    assert names == ["differences", "reaction", "schedules", "tuning"]
+
+
+def test_interrupted_study_goes_on_and_repeats_nothing(
+    options, finished, tmp_path, monkeypatch
+):
+    fit, begun = laboratory.fit_grid, []
+
+    def stopping(*arguments, **settings):
+        begun.append(1)
+        if len(begun) == 7:  # after the tuning
+            raise KeyboardInterrupt
+        return fit(*arguments, **settings)
+
+    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(html, "write", lambda output, page: output)
+    options, output = replace(options, schedules=("step",)), tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run(options, output)
+    kept = len(records(output))
+    assert f"{kept} finished runs of this plan are kept." in run(options, output)
+    assert len(begun) == 9 + 1  # and one that was interrupted
+    ours, theirs = (
+        [(r["config"], r["epochs"]) for r in records(directory)]
+        for directory in (output, finished)
+    )
+    assert len(ours) == 17
+    assert all(run in theirs for run in ours)
+
+
+def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
+    for changed, message in [
+        (
+            {"schedules": ("step", "triangle")},
+            "--schedules must name some of constant, step, cosine, warmup_cosine, "
+            "one_cycle; got 'triangle'.",
+        ),
+        ({"schedules": ()}, "--schedules must name some of .*; got 'none'."),
+        ({"schedules": ("step", "step")}, "--schedules names a schedule twice"),
+        (
+            {"effective_rates": (0.3,)},
+            "--effective-rates names 0.3 alone; name at least two: where the best is "
+            "the first or last, more follow beyond it.",
+        ),
+        ({"effective_rates": (0.3, -1.0)}, "--effective-rates must lie in "),
+        ({"beta": 1.0}, r"--beta must lie in \[0, 0.9999999\], got 1.0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
+        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
+        ({"extensions": -1}, "--extensions must be at least 0, got -1"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            run(replace(options, **changed), tmp_path / "new")
+        assert not (tmp_path / "new").exists()

@@ -1,0 +1,132 @@
+"""The command `sweep`: what it runs, records, repeats and refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from support.small_studies import printed, sixty_images
+
+from experiments.records.config import UsageError
+from experiments.studies import laboratory, lifecycle
+from experiments.studies.sweep.study import Sweep, sweep
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+METHODS = ("sgd", "momentum")
+# Best at neither end for a dense layer, but near enough to one that the space grows.
+SMALL = Sweep(
+    preset="smoke",
+    methods=METHODS,
+    batch_sizes=(8, 12),
+    effective_rate=(0.001, 0.05),
+    one_minus_beta=(0.03, 0.6),
+    trials=4,
+    extensions=1,
+    epochs=2,
+    seeds=2,
+)
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A sweep of a small data set."""
+    path = tmp_path_factory.mktemp("small") / "data.npz"
+    return replace(SMALL, dataset=sixty_images(path))
+
+
+@pytest.fixture(scope="module")
+def swept(options, tmp_path_factory):
+    """The directory of a finished sweep, which no test may change."""
+    output = tmp_path_factory.mktemp("swept") / "sweep"
+    run(options, output)
+    return output
+
+
+def run(options: Sweep, output) -> str:
+    """What a sweep prints."""
+    return printed(sweep, options, output)
+
+
+def records(output) -> list[dict]:
+    """By config: a chunk that was interrupted may be recorded later than others."""
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    return sorted(map(json.loads, lines), key=lambda record: record["config_hash"])
+
+
+def configs(output) -> list[dict]:
+    return [record["config"] for record in records(output)]
+
+
+def test_every_method_gets_as_many_trials_and_the_space_grows(swept):
+    tuning = [c for c in configs(swept) if not c["test"]]
+    assert {c["seed"] for c in tuning} == {lifecycle.TUNING_SEED}
+    counts = {
+        (method, size): sum(
+            (c["arm"], c["batch_size"]) == (method, size) for c in tuning
+        )
+        for method in METHODS
+        for size in (8, 12)
+    }
+    assert set(counts.values()) == {6}  # 4 in the space as declared, 2 in its extension
+    rates = [c["learning_rate"] / (1 - c["beta"]) for c in tuning]
+    assert min(rates) < 0.001 or max(rates) > 0.05
+
+
+def test_final_runs_are_paired_and_alone_read_the_test_images(swept):
+    final = [c for c in configs(swept) if c["test"]]
+    assert sorted((c["arm"], c["seed"]) for c in final) == sorted(
+        (method, seed) for method in METHODS for seed in (0, 1)
+    )
+    for method in METHODS:
+        (own,) = {
+            (c["learning_rate"], c["beta"], c["batch_size"])
+            for c in final
+            if c["arm"] == method
+        }
+        tried = [c for c in configs(swept) if not c["test"] and c["arm"] == method]
+        assert own in [(c["learning_rate"], c["beta"], c["batch_size"]) for c in tried]
+
+
+def test_the_plan_is_on_the_page(swept):
+    plan = json.loads((swept / "plan.json").read_text())
+    assert plan["plan"]["trials"] == 4 and plan["plan"]["sampler"] == "sobol"
+    assert plan["plan"]["scramble_seed"] > 0
+    page = (swept / "report.html").read_text()
+    assert plan["hash"] in page and "--batch-sizes 8 12" in page
+
+
+def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
+    options, swept, tmp_path, monkeypatch
+):
+    fit, begun = laboratory.fit_grid, []
+
+    def stopping(*arguments, **settings):
+        begun.append(1)
+        if len(begun) in (5, 11):  # in the first round, and in the second
+            raise KeyboardInterrupt
+        return fit(*arguments, **settings)
+
+    output = tmp_path / "sweep"
+    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(lifecycle, "publish", lambda *_: output / "report.html")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(options, output)
+    printed = run(options, output)
+    assert "finished runs of this plan are kept." in printed
+    assert configs(output) == configs(swept)
+    # 28 runs, two a time, none of the finished ones anew; and two interruptions.
+    assert len(begun) == 14 + 2
+    for ours, theirs in zip(records(output), records(swept), strict=True):
+        assert ours["epochs"] == theirs["epochs"]
+
+
+def test_another_plan_is_refused_by_its_hash(options, swept):
+    with pytest.raises(UsageError, match=r"holds runs of another plan: .* trials 5"):
+        run(replace(options, trials=5), swept)
+
+
+def test_what_is_impossible_is_refused_before_anything_is_written(options, tmp_path):
+    with pytest.raises(UsageError, match="--methods has no 'adam'"):
+        run(replace(options, methods=("sgd", "adam")), tmp_path / "new")
+    assert not (tmp_path / "new").exists()

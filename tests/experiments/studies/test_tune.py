@@ -1,0 +1,169 @@
+"""The command `tune`: what it trains, keeps, recommends and refuses."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from support.small_studies import printed, sixty_images
+
+from experiments.data import image_dataset
+from experiments.records.config import Config, UsageError
+from experiments.reporting import html
+from experiments.studies import laboratory
+from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.tune.plan import BUDGETS
+from experiments.studies.tune.snippet import snippet
+from experiments.studies.tune.study import Tune, fitting, tune
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+# Rates so low that a dense layer's best is the highest: the space and rates grow.
+SMALL = Tune(
+    preset="smoke",
+    batch_sizes=(8,),
+    schedules=("constant", "cosine"),
+    effective_rate=(0.0004, 0.004),
+    trials=4,
+    epochs=2,
+    seeds=2,
+)
+IMAGES = 38  # that are trained on
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A study of a small data set, whose name is none to be trusted."""
+    path = tmp_path_factory.mktemp("small") / "<b>$_{$.npz"
+    return replace(SMALL, dataset=sixty_images(path))
+
+
+@pytest.fixture(scope="module")
+def finished(options, tmp_path_factory):
+    """The directory of a finished study, which no test may change."""
+    output = tmp_path_factory.mktemp("finished") / "study"
+    run(options, output)
+    return output
+
+
+def run(options: Tune, output) -> str:
+    """What the study prints."""
+    return printed(tune, options, output)
+
+
+def configs(output, **settings) -> list[Config]:
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    found = [json.loads(line)["config"] for line in lines]
+    return [Config(**each) for each in found if settings.items() <= each.items()]
+
+
+def curves(output) -> list[list]:
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    return [json.loads(line)["epochs"] for line in lines]
+
+
+def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
+    screened = configs(finished, epochs=1)
+    assert {config.seed for config in screened} == {TUNING_SEED}
+    counts = {
+        arm: sum(config.arm == arm for config in screened)
+        for arm in ("sgd", "momentum", "nesterov")
+    }
+    assert set(counts.values()) == {4 + 2}
+    beyond = [
+        config
+        for config in screened
+        if not 0.0004 <= config.learning_rate / (1 - config.beta) <= 0.004
+        or not (0.5 <= config.beta <= 0.98 or config.arm == "sgd")
+    ]
+    assert len(beyond) >= 2
+
+
+def test_sgd_and_one_momentum_go_on_with_equal_trials(finished):
+    settled = configs(finished, epochs=2, test=False)
+    counts = {
+        arm: sum(config.arm == arm for config in settled)
+        for arm in dict.fromkeys(config.arm for config in settled)
+    }
+    assert len(counts) == 2 and "sgd" in counts
+    # Two schedules; then twice a lower and a higher rate, as the first was better.
+    assert set(counts.values()) == {2 + 2 + 2}
+    assert {config.seed for config in settled} == {TUNING_SEED}
+
+
+def test_final_runs_are_paired_and_alone_read_the_test_images(finished):
+    final = configs(finished, test=True)
+    seeds = {}
+    for config in final:
+        seeds.setdefault(replace(config, seed=0), []).append(config.seed)
+    assert list(seeds.values()) == [[0, 1], [0, 1]]
+    tried = configs(finished, epochs=2, test=False)
+    for config in seeds:
+        assert replace(config, seed=TUNING_SEED, test=False) in tried
+
+
+def test_code_is_that_of_the_recommended_final_runs(finished):
+    summary = json.loads((finished / "summary.json").read_text())
+    final = [snippet(c, IMAGES) for c in configs(finished, test=True, seed=0)]
+    code = summary["sections"][0]["code"]
+    assert code in final
+    exec(code, names := {})
+    assert names["steps"] == 2 * 5
+    sgd = "each tuned with as many trials" in summary["summary"]
+    assert sgd and ("So SGD" in summary["summary"]) == ("optax.sgd" in code)
+
+
+def test_names_of_files_are_harmless_on_the_page(finished):
+    page = (finished / "report.html").read_text()
+    assert "<b>$" not in page and "&lt;b&gt;$_{$.npz" in page
+
+
+def test_interrupted_study_goes_on_and_repeats_nothing(
+    options, finished, tmp_path, monkeypatch
+):
+    fit, begun = laboratory.fit_grid, []
+
+    def stopping(*arguments, **settings):
+        begun.append(1)
+        if len(begun) == 11:  # as schedules are tried, after the screening
+            raise KeyboardInterrupt
+        return fit(*arguments, **settings)
+
+    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(html, "write", lambda output, page: output)
+    output = tmp_path / "study"
+    with pytest.raises(KeyboardInterrupt):
+        run(options, output)
+    kept = len(configs(output))
+    assert f"{kept} finished runs of this plan are kept." in run(options, output)
+    assert configs(output) == configs(finished)
+    assert curves(output) == curves(finished)
+
+
+def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
+    dataset = image_dataset.load(options.dataset, None)
+    budget = BUDGETS["smoke"]._replace(batch_sizes=(64, 38, 16, 39))
+    assert fitting(Tune(), budget, dataset) == (38, 16)
+    assert fitting(Tune(), budget._replace(batch_sizes=(64,)), dataset) == (IMAGES,)
+    with pytest.raises(UsageError) as error:
+        fitting(Tune(batch_sizes=(64, 38)), budget, dataset)
+    assert str(error.value) == (
+        "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
+        "ones."
+    )
+
+
+def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
+    for changed, message in [
+        ({"schedules": ("cosine", "wave")}, "--schedules has no 'wave'; choose from "),
+        ({"schedules": ()}, "--schedules must name some, each once; got"),
+        ({"effective_rate": (0.1, 0.1)}, "--effective-rate must be LOW HIGH with"),
+        ({"batch_sizes": ()}, "--batch-sizes must name some, each once; got"),
+        ({"batch_sizes": (8, 8)}, "--batch-sizes must name some, each once; got"),
+        ({"trials": 0}, "--trials must be at least 1, got 0"),
+        ({"batch_sizes": (0,)}, "--batch-sizes must be at least 1, got 0"),
+        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
+        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            run(replace(options, **changed), tmp_path / "new")
+        assert not (tmp_path / "new").exists()

@@ -1,0 +1,61 @@
+"""What tuning goes by: accuracy, then loss, and a run that diverged is the worst."""
+
+import math
+
+import pytest
+from support.validated_runs import validated
+
+from experiments.studies.validation import Score, best, diverged, mean_score, score
+
+GUESSING = math.log(10)
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "loss", "lost"),
+    [
+        (0.4, 0.5, False),
+        (GUESSING - 1e-3, 0.5, False),
+        (GUESSING + 1e-3, 0.5, False),  # it learnt late in its only epochs
+        (GUESSING + 1e-3, GUESSING + 1e-3, True),
+        (0.4, 7.0, False),  # it learnt, and is too sure of what it doesn't know
+        (math.nan, math.nan, True),
+        (0.4, math.nan, True),  # the last step of all broke it
+        (math.inf, 0.5, True),
+        (0.4, math.inf, True),
+    ],
+)
+def test_run_diverged_where_it_is_no_better_than_guessing(train_loss, loss, lost):
+    run = validated(0.7, loss, train_loss)
+    assert diverged(run, 10) == lost
+    assert score(run, 10) == (Score(0.0, -math.inf) if lost else Score(0.7, -loss))
+
+
+def test_guessing_depends_on_the_number_of_classes():
+    run = validated(0.7, 1.4, train_loss=1.5)
+    assert diverged(run, 3) and not diverged(run, 10)
+
+
+def test_mean_score_is_of_the_last_epoch_and_counts_divergence_as_the_worst():
+    runs = [validated(0.75, 0.3), validated(0.5, 0.9)]
+    assert mean_score(runs, 10) == Score(0.625, -0.6)
+    broken = validated(0.9, math.nan, math.nan)
+    accuracy, negative_loss = mean_score([*runs, broken], 10)
+    assert accuracy == pytest.approx(1.25 / 3) and negative_loss == -math.inf
+
+
+def test_best_is_the_most_accurate_then_the_least_loss_then_the_first():
+    trials = {
+        "diverged": [validated(0.99, math.nan), validated(0.99)],
+        "good": [validated(0.75, 0.7), validated(0.75, 0.7)],
+        "surer": [validated(0.5, 0.2), validated(1.0, 0.4)],
+        "twin": [validated(0.5, 0.4), validated(1.0, 0.2)],
+        "poor": [validated(0.6, 0.1), validated(0.6, 0.1)],
+    }
+    assert best(trials, 10) == "surer"
+    del trials["surer"], trials["twin"]
+    assert best(trials, 10) == "good"
+
+
+def test_best_of_runs_that_all_diverged_is_the_first():
+    lost = [validated(0.1, math.nan, math.nan)]
+    assert best({"one": lost, "two": lost}, 10) == "one"

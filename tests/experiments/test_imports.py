@@ -1,0 +1,92 @@
+"""Imports point one way: between the rooms of `experiments`, and out of the library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = sorted((ROOT / "optax_momentum").rglob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
+# No room imports from one that follows it.
+ORDER = [
+    "records",
+    "user_code",
+    "distributed",
+    "data",
+    "reporting",
+    "networks",
+    "optimizers",
+    "training",
+    "peers",
+    "studies",
+    "compare",
+    "bench",
+    "conformance",
+    "__main__",
+]
+# Whoever reads records or draws pages starts without JAX.
+WITHOUT_JAX = [
+    *("records.config", "records.runs", "records.plan"),
+    *("reporting.page", "reporting.html", "reporting.drawing", "reporting.statistics"),
+    *("reporting.index", "reporting.tensorboard"),
+]
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names of all modules that a file imports, anywhere in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room(name: str) -> int:
+    """The place of a dotted name of `experiments` in the order."""
+    return ORDER.index(name.split(".")[1])
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
+def test_library_imports_public_jax_and_optax_only(path):
+    allowed = {"jax", "optax", "numpy", "optax_momentum"}
+    allowed |= {"collections", "functools", "math", "typing", "warnings", "zlib"}
+    for name in imported(path):
+        assert name.split(".")[0] in allowed
+        assert "_src" not in name
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
+def test_rooms_import_only_from_earlier_rooms(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[1:] == ("__init__",):
+        return
+    for name in imported(path):
+        if name.startswith("experiments."):
+            assert room(name) <= room(".".join(parts)), name
+
+
+def test_few_files_lie_outside_the_rooms():
+    assert len(list((ROOT / "experiments").glob("*.py"))) <= 4
+    assert len(list((ROOT / "tests").glob("*.py"))) <= 2
+
+
+@pytest.mark.parametrize("name", WITHOUT_JAX)
+def test_records_and_pages_need_no_jax(name):
+    pending, visited = [f"experiments.{name}"], set()
+    while pending:
+        module = pending.pop()
+        visited.add(module)
+        for other in imported(ROOT / f"{module.replace('.', '/')}.py"):
+            assert not other.startswith(("jax", "optax", "flax"))
+            for candidate in (other, other.rpartition(".")[0]):
+                path = ROOT / f"{candidate.replace('.', '/')}.py"
+                if path.is_file() and candidate not in visited:
+                    pending.append(candidate)
+
+
+def test_oracles_share_no_code_with_what_they_judge():
+    names = imported(ROOT / "tests" / "support" / "reference.py")
+    assert {name.split(".")[0] for name in names} == {"numpy"}

@@ -1,0 +1,145 @@
+"""A checkpoint: every bit of it is proven, or it is not read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.training.checkpoint import MANIFEST, Damaged, read, write
+
+WORK = {"runs": ["0123456789abcdef"], "seeds": [3]}
+LEAVES = {
+    ".params['conv']['kernel']": np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6),
+    ".state.buffer['a/b']": np.asarray(jnp.asarray([0.3, -2.0], jnp.bfloat16)),
+    ".state.step": np.asarray(7, np.int32),
+    ".codes": np.array([-128, 127], np.int8),
+    ".none": np.zeros((3, 0), np.float32),
+    ".lost": np.array([np.nan, -np.inf, -0.0], np.float32),
+}
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    path = tmp_path / "00000001-00000004"
+    write(path, LEAVES, {"work": WORK, "position": {"epoch": 1, "step": 4}})
+    return path
+
+
+def test_leaves_come_back_bit_for_bit(saved):
+    got = read(saved, WORK)
+    assert list(got) == list(LEAVES)
+    for name, leaf in LEAVES.items():
+        assert (got[name].dtype, got[name].shape) == (leaf.dtype, leaf.shape)
+        assert got[name].tobytes() == leaf.tobytes()
+
+
+def test_the_manifest_says_what_it_is_of_and_where(saved):
+    manifest = json.loads((saved / MANIFEST).read_bytes())
+    assert manifest["work"] == WORK
+    assert manifest["position"] == {"epoch": 1, "step": 4}
+    assert manifest["leaves"][".state.step"]["dtype"] == "int32"
+    assert manifest["versions"]["jax"]
+    files = {str(p.relative_to(saved)) for p in saved.rglob("*") if p.is_file()}
+    assert set(manifest["files"]) == files - {MANIFEST}
+
+
+def test_a_flipped_bit_of_any_file_is_seen(saved):
+    random = np.random.default_rng(4)
+    files = [path for path in saved.rglob("*") if path.is_file()]
+    assert len(files) > 4
+    for path in files:
+        content = path.read_bytes()
+        for _ in range(8):
+            bit = int(random.integers(8 * len(content)))
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(flipped)
+            with pytest.raises(Damaged, match="was altered"):
+                read(saved, WORK)
+        path.write_bytes(content)
+    read(saved, WORK)
+
+
+def test_a_file_too_few_or_too_many_is_seen(saved):
+    (saved / "stray").write_bytes(b"")
+    with pytest.raises(Damaged, match="its file stray is not its own"):
+        read(saved, WORK)
+    (saved / "stray").unlink()
+    victim = next(p for p in saved.rglob("*") if p.is_file() and p.name != MANIFEST)
+    victim.unlink()
+    with pytest.raises(Damaged, match=f"{victim.name} is missing"):
+        read(saved, WORK)
+
+
+def test_without_a_manifest_it_is_half_written(saved):
+    (saved / MANIFEST).unlink()
+    with pytest.raises(Damaged, match="half-written, without a manifest"):
+        read(saved, WORK)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b"[" * 100_000])
+def test_a_manifest_of_anything_else_is_altered(saved, content):
+    (saved / MANIFEST).write_bytes(content)
+    with pytest.raises(Damaged, match="its manifest was altered"):
+        read(saved, WORK)
+
+
+def test_a_checkpoint_of_other_work_is_not_read(saved):
+    with pytest.raises(Damaged, match="it is of other runs"):
+        read(saved, {**WORK, "seeds": [4]})
+
+
+def test_leaves_that_orbax_gives_back_wrong_are_seen(saved, monkeypatch):
+    import orbax.checkpoint as ocp
+
+    whole = ocp.Checkpointer.restore
+
+    def wrong(*arguments, **options):
+        arrays = whole(*arguments, **options)
+        return {**arrays, "0000": np.asarray(arrays["0000"]) * 2}
+
+    monkeypatch.setattr(ocp.Checkpointer, "restore", wrong)
+    with pytest.raises(Damaged, match=r"its leaf .+kernel'\] is not what"):
+        read(saved, WORK)
+
+
+def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    size = sum(leaf.nbytes for leaf in LEAVES.values())
+
+    def disk(free: int) -> None:
+        usage = Usage(total=2**30, used=0, free=free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+
+    Usage = type(shutil.disk_usage(tmp_path))
+    path = tmp_path / "kept" / "00000001-00000004"
+    disk(2**18 + 2 * size - 1)
+    with pytest.raises(OSError, match=r"No space left on device: '.*kept'"):
+        write(path, LEAVES, {"work": WORK, "position": {}})
+    assert not path.exists()
+    disk(2**18 + 2 * size)
+    write(path, LEAVES, {"work": WORK, "position": {}})
+    assert list(read(path, WORK)) == list(LEAVES)
+
+
+def test_what_the_disk_said_is_told_without_the_page_around_it(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise ValueError("a page of text: No space left on device [os_error_code='28']")
+
+    monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", full)
+    with pytest.raises(OSError) as raised:
+        write(tmp_path / "kept" / "00000001-00000004", LEAVES, {"work": WORK})
+    told = f"[Errno 28] No space left on device: '{tmp_path / 'kept'}'"
+    assert str(raised.value) == told
+
+
+def test_what_orbax_raises_it_does_not_log_too(tmp_path, caplog, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint._src.path.async_path.write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write(tmp_path / "00000001-00000004", LEAVES, {"work": WORK})
+    assert caplog.records == []

@@ -1,0 +1,212 @@
+"""A run that was interrupted anywhere is the run that was not, bit for bit."""
+
+import signal
+from dataclasses import replace
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from support.small_splits import SPLITS
+
+from experiments.distributed.signals import Stopped, awaited
+from experiments.optimizers.arms import ARMS, STORAGES
+from experiments.records.config import Config, UsageError
+from experiments.training import checkpoints, epochs, fit, grid
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.lanes import Point
+
+pytestmark = pytest.mark.usefixtures("small_network")
+
+BATCH, EPOCHS, STEPS = 8, 3, 4  # of 29 images
+
+
+CONFIG = Config("made up", "0" * 16, "keras", 0.05, 0.8, BATCH, EPOCHS, seed=3)
+
+
+def noisy() -> optax.GradientTransformation:
+    """Its state is a random key."""
+
+    def update(updates, key, params=None):
+        key, own = jax.random.split(key)
+        noise = 1 + 0.1 * jax.random.normal(own, ())
+        return jax.tree.map(lambda g: -0.05 * noise * g, updates), key
+
+    def init(params):
+        return jax.random.key(4)
+
+    return optax.GradientTransformation(init, cast(Any, update))
+
+
+OPTIMIZERS = {
+    "keras": ARMS["keras"].transformation(0.05, 0.8),
+    "momentum in 8 bits": STORAGES["keras_int8"].transformation(0.05, 0.8),
+    "SGD with noise": noisy(),
+}
+
+
+class Interrupting(Checkpoints):
+    """Saves at every look, and after some looks stops the run as a signal does."""
+
+    def __init__(self, directory, stop_after: int | None = None):
+        super().__init__(directory, {}, 0.0, lambda line: None)
+        self.looks, self.stop_after = 0, stop_after
+
+    def due(self) -> bool:
+        self.looks += 1
+        if self.looks == self.stop_after:
+            signal.raise_signal(signal.SIGTERM)
+        return True
+
+
+@pytest.fixture(autouse=True)
+def a_call_is_a_step(monkeypatch):
+    monkeypatch.setattr(epochs, "_FIRST_CALL", 1)
+    monkeypatch.setattr(epochs, "_CALL", 0.0)
+
+
+@pytest.fixture(params=OPTIMIZERS)
+def program(request) -> fit.Program:
+    return fit.compile_program(OPTIMIZERS[request.param], SPLITS, BATCH)
+
+
+def test_a_run_resumed_at_any_step_is_the_run_that_was_not(program, tmp_path):
+    whole = fit.fit(program, SPLITS, CONFIG)
+    assert whole.resumed == 0
+    resumed, outcome = 0, None
+    while outcome is None:
+        try:  # every process takes two steps and is then stopped
+            outcome = fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 2))
+        except Stopped as stop:
+            assert stop.signal == signal.SIGTERM
+            resumed += 1
+    assert resumed == outcome.resumed == EPOCHS * STEPS // 2
+    assert outcome.epochs == whole.epochs
+    assert outcome.test == whole.test
+
+
+def test_the_last_state_is_that_of_the_whole_run(program, tmp_path):
+    training = fit._training(program, SPLITS, CONFIG)
+    whole = epochs.follow(training, EPOCHS)
+    for stop_after in (1, 3, 8):  # within an epoch, at its end, before the last
+        directory = tmp_path / str(stop_after)
+        with pytest.raises(Stopped):
+            epochs.follow(training, EPOCHS, Interrupting(directory, stop_after))
+        resumed = epochs.follow(training, EPOCHS, Interrupting(directory))
+        assert resumed.resumed == 1
+        np.testing.assert_array_equal(resumed.curves, whole.curves)
+        pairs = map(jax.tree.leaves, (resumed.underway, whole.underway))
+        for a, b in zip(*pairs, strict=True):
+            if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+                a, b = map(jax.random.key_data, (a, b))
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
+    points = [Point(rate, 0.8, seed) for rate in (0.05, 1e38) for seed in (3, 4)][:3]
+    transformation = ARMS["keras"].transformation
+    program = grid.compile_grid(transformation, points, SPLITS, BATCH)
+    arguments = program, points, SPLITS, EPOCHS
+    whole = grid.fit_grid(*arguments, test=True)
+    with pytest.raises(Stopped):
+        grid.fit_grid(*arguments, checkpoints=Interrupting(tmp_path / "a", 5))
+    calls = []
+    resumed = grid.fit_grid(
+        *arguments,
+        test=True,
+        checkpoints=Interrupting(tmp_path / "a"),
+        on_epoch=lambda: calls.append(None),
+    )
+    assert (whole.resumed, resumed.resumed) == (0, 1)
+    assert len(calls) == EPOCHS  # also of epochs that were done before
+    jax.tree.map(np.testing.assert_array_equal, resumed[:3], whole[:3])
+
+
+def test_where_it_was_stopped_is_told(program, tmp_path):
+    with pytest.raises(Stopped) as stopped:
+        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 5))
+    assert str(stopped.value) == (
+        "stopped by SIGTERM after 1 epochs and 1 steps of this run, which are kept: "
+        "repeat the command to go on."
+    )
+
+
+def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(checkpoints, "write", full)
+    program = fit.compile_program(OPTIMIZERS["keras"], SPLITS, BATCH)
+    with pytest.raises(Stopped, match="of this run, which could not be saved:"):
+        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
+
+
+@pytest.fixture
+def heeded():
+    """SIGINT interrupts, though a shell that runs the tests behind has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_after_the_last_look_still_comes():
+    with pytest.raises(KeyboardInterrupt), awaited() as asked:
+        assert asked() is None
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):
+    monkeypatch.setattr(epochs, "_CALL", 1.0)
+    monkeypatch.setattr(epochs, "_FIRST_CALL", 8)
+    seconds, calls = [0.0], []
+    monkeypatch.setattr(epochs.time, "perf_counter", lambda: seconds[0])
+
+    def advance(underway, epoch, first, last):
+        calls.append((epoch, first, last))
+        seconds[0] += 0.01 * (last - first)  # a step takes 10 ms
+        return underway
+
+    underway = epochs.Underway({}, (), epochs.Score(jnp.zeros(()), jnp.zeros(())))
+    scores = epochs.Score(jnp.zeros(()), jnp.zeros(()))
+    training = epochs.Training(
+        lambda: underway, advance, lambda params: scores, steps=250, images=1
+    )
+    epochs.follow(training, 2)
+    assert calls == [
+        (0, 0, 8),
+        (0, 8, 72),
+        (0, 72, 172),
+        (0, 172, 250),
+        (1, 0, 100),
+        (1, 100, 200),
+        (1, 200, 250),
+    ]
+
+
+def poisoned(at_step: int) -> optax.GradientTransformation:
+    """SGD whose result is infinite at one step."""
+
+    def update(updates, state, params=None):
+        factor = jnp.where(state == at_step, jnp.inf, -0.05)
+        return jax.tree.map(lambda g: factor * g, updates), state + 1
+
+    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+
+
+def test_stopping_names_the_step_and_keeps_the_run_before_it(tmp_path):
+    program = fit.compile_program(poisoned(5), SPLITS, BATCH, "stop")
+    config = replace(CONFIG, nonfinite="stop")
+    kept = Interrupting(tmp_path / "a")
+    for _ in range(2):  # and the same again, from the checkpoint
+        with pytest.raises(UsageError) as refused:
+            fit.fit(program, SPLITS, config, kept)
+        assert str(refused.value) == (
+            "keras, seed 3: at step 2 of epoch 2 its result, though every gradient is, "
+            "is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
+            "leave such steps out, or --nonfinite record, to train on. The run as it "
+            f"was before is in {tmp_path / 'a'}."
+        )
+        assert (kept.directory / "00000001-00000001").exists()

@@ -1,0 +1,76 @@
+"""What a run does about a gradient that is not finite: it stops, skips or records."""
+
+import json
+
+import numpy as np
+import pytest
+from support import small_images
+from support import small_network as small
+
+from experiments.__main__ import main
+from experiments.networks import cnn
+
+pytestmark = pytest.mark.usefixtures("small_network", "steep")
+
+# At this rate the logits, steep as they are, overflow after any arm's first step.
+WILD = ["--learning-rate", "1e28", "--beta", "0.1"]
+SMALL = ["--epochs", "2", "--seeds", "1", "--batch-size", "8"]
+
+
+@pytest.fixture
+def steep(monkeypatch):
+    monkeypatch.setattr(cnn, "apply", lambda *given: 1e8 * small.apply(*given))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return small_images.write(tmp_path_factory.mktemp("small") / "data.npz")
+
+
+def run(images, output, policy, capsys):
+    words = [
+        "compare",
+        "--dataset",
+        str(images),
+        *WILD,
+        *SMALL,
+        "--output",
+        str(output),
+    ]
+    status = main([*words, "--nonfinite", policy])
+    return status, capsys.readouterr().err
+
+
+def records(output) -> list[dict]:
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_stopping_is_told_in_one_line_with_the_step_and_the_leaf(
+    images, tmp_path, capsys
+):
+    status, err = run(images, tmp_path / "a", "stop", capsys)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert err.startswith("error: sgd, seed 0: at step 2 of epoch 1 the gradient of ")
+    assert "params['dense']" in err
+    assert f"The run as it was before is in {tmp_path / 'a' / 'checkpoints'}" in err
+    assert list((tmp_path / "a" / "checkpoints").glob("*/00000000-00000001"))
+
+
+def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
+    status, _ = run(images, tmp_path / "a", "skip", capsys)
+    assert status == 0
+    for record in records(tmp_path / "a"):
+        assert record["config"]["nonfinite"] == "skip"
+        assert record["skipped_steps"] > 0
+
+
+def test_recording_trains_on_and_keeps_what_came_out(images, tmp_path, capsys):
+    status, _ = run(images, tmp_path / "a", "record", capsys)
+    assert status == 0
+    for record in records(tmp_path / "a"):
+        assert record["config"]["nonfinite"] == "record"
+        assert record["skipped_steps"] == 0
+        assert record["test_loss"] is None or not np.isfinite(record["test_loss"])
+        assert record["canary"]["repeats_equal"]

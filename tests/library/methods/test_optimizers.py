@@ -1,0 +1,182 @@
+"""`sgd` is `torch.optim.SGD`, with the decay of the weights at one of three places."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden.problem import load
+from golden.replay import assert_follows, replay
+from support import reference
+from support.trajectory import NOISE, START, trajectory
+
+from optax_momentum import keras, sgd
+
+PYTORCH = load("pytorch")
+RATES = 0.2 / (1 + 0.2 * np.arange(25))
+MODES = ["coupled", "decoupled", "independent"]
+
+
+def rate(step):
+    return jnp.asarray(RATES)[step]
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    "name", [name for name, s in PYTORCH.settings.items() if not s.missing]
+)
+def test_sgd_follows_pytorch(name):
+    setting = PYTORCH.settings[name]
+    options = dict(setting.options)
+    beta = options.pop("momentum")
+    rates, betas = (
+        jnp.asarray(PYTORCH.problem[k]) for k in ("learning_rates", "betas")
+    )
+    optimizer = sgd(
+        lambda step: rates[step],
+        (lambda step: betas[step]) if setting.varying_beta else beta,
+        **options,
+    )
+    assert_follows(replay(optimizer, PYTORCH, name), PYTORCH, name)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_decoupled_decay_is_that_of_keras_while_the_learning_rate_is_constant(nesterov):
+    ours = sgd(0.07, 0.8, nesterov=nesterov, weight_decay=0.3, decay="decoupled")
+    theirs = optax.chain(
+        keras(0.07, 0.8, nesterov=nesterov), optax.add_decayed_weights(-0.07 * 0.3)
+    )
+    np.testing.assert_allclose(trajectory(ours)[0], trajectory(theirs)[0], 1e-5, 1e-6)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("decay", MODES)
+@pytest.mark.parametrize(
+    ("beta", "options"),
+    [
+        (None, {}),
+        (0.8, {}),
+        (0.8, {"nesterov": True}),
+        (0.8, {"dampening": 0.3, "maximize": True}),
+    ],
+)
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_sgd_decays_where_it_says(decay, beta, options, scheduled):
+    shrink = 0.05 * RATES / RATES[0] if scheduled else 0.05
+    weight_decay = (lambda step: jnp.asarray(shrink)[step]) if scheduled else 0.05
+    optimizer = sgd(rate, beta, weight_decay=weight_decay, decay=decay, **options)
+    wide = np.float64(START), np.float64(NOISE)
+    want = reference.sgd_with_decay(*wide, RATES, beta, shrink, decay, **options)
+    np.testing.assert_allclose(trajectory(optimizer, *wide)[0], want, 1e-12, 1e-13)
+
+
+@pytest.mark.parametrize(
+    ("decay", "share"), [("coupled", 0.02), ("decoupled", 0.004), ("independent", 0.04)]
+)
+def test_settled_parameter_shrinks_by_the_share_that_the_docstring_says(decay, share):
+    # α = 0.1, λ = 0.04, β = 0.8; the share must be small for the buffer to settle.
+    optimizer = sgd(0.1, 0.8, weight_decay=0.04, decay=decay)
+    thetas, _ = trajectory(optimizer, np.ones(1, np.float32), np.zeros((200, 1)))
+    assert 1 - thetas[-1, 0] / thetas[-2, 0] == pytest.approx(share, rel=0.12)
+
+
+def test_sgd_without_beta_keeps_no_buffer():
+    for optimizer in (sgd(0.1), sgd(0.1, None, weight_decay=0.3)):
+        state: Any = optimizer.init(jnp.asarray(START))
+        assert state.buffer is None
+        described = jax.tree.map(jax.typeof, state)
+        _, state = optimizer.update(jnp.ones((2, 3)), state, jnp.asarray(START))
+        assert jax.tree.map(jax.typeof, state) == described
+        assert state.step == 1
+
+
+def test_sgd_is_optax_sgd_bit_for_bit_at_powers_of_two():
+    for beta, nesterov in [(None, False), (0.5, False), (0.5, True)]:
+        got = trajectory(sgd(0.25, beta, nesterov=nesterov))[0]
+        want = trajectory(optax.sgd(0.25, beta, nesterov=nesterov))[0]
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("parameter", ["bfloat16", "float32"])
+@pytest.mark.parametrize("gradient", ["bfloat16", "float32"])
+@pytest.mark.parametrize("decay", MODES)
+def test_sums_run_in_float32_and_updates_come_in_the_gradients_dtype(
+    parameter, gradient, decay
+):
+    params = jnp.asarray([1.1, -0.7], parameter)
+    gradients = jnp.asarray([0.3, 0.9], gradient)
+    optimizer: Any = sgd(0.3, 0.8, weight_decay=0.07, decay=decay)
+    updates, state = optimizer.update(gradients, optimizer.init(params), params)
+    wide: Any = (np.asarray(params, np.float32), np.asarray(gradients, np.float32))
+    want = (
+        reference.sgd_with_decay(wide[0], wide[1][None], 0.3, 0.8, 0.07, decay)
+        - wide[0]
+    )
+    assert updates.dtype == gradient
+    assert optax.tree.get(state, "buffer").dtype == parameter
+    one_rounding = 2e-7 if gradient == "float32" else 2.0**-8
+    np.testing.assert_allclose(np.asarray(updates, np.float64), want[0], one_rounding)
+
+
+@pytest.mark.parametrize("decay", MODES)
+def test_leaves_without_gradient_stay_and_keep_their_buffer(decay):
+    optimizer = sgd(0.3, 0.8, weight_decay=0.07, decay=decay)
+    params = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
+    gradients = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
+    _, state = optimizer.update(gradients, optimizer.init(params), params)
+    for absent in (None, optax.MaskedNode()):
+        updates, after = jax.jit(optimizer.update)(
+            {**gradients, "b": absent}, state, params
+        )
+        assert (updates["b"], updates["c"]) == (absent, None)
+        before, buffer = (optax.tree.get(s, "buffer")["b"] for s in (state, after))
+        np.testing.assert_array_equal(buffer, before)
+
+
+@pytest.mark.parametrize("decay", MODES)
+@pytest.mark.parametrize("switch", [False, True])
+def test_injected_sgd_takes_every_argument_and_changes_it_without_compiling(
+    decay, switch
+):
+    inject = optax.inject_hyperparams(sgd, hyperparam_dtype=jnp.float32)
+    options: Any = (
+        {"nesterov": True, "maximize": True} if switch else {"dampening": 0.2}
+    )
+    with jax.numpy_dtype_promotion("standard"):  # for Optax's own arithmetic
+        optimizer: Any = inject(0.7, 0.5, weight_decay=0.1, decay=decay, **options)
+        params: Any = jnp.asarray(START)
+        state, traces = optimizer.init(params), []
+
+        @jax.jit
+        def update(gradients, state, params):
+            traces.append(None)
+            return optimizer.update(gradients, state, params)
+
+        for t, g in enumerate(NOISE[:6]):
+            state.hyperparams["learning_rate"] = jnp.asarray(RATES[t], jnp.float32)
+            state.hyperparams["beta"] = jnp.asarray(0.8, jnp.float32)
+            state.hyperparams["weight_decay"] = jnp.asarray(0.05, jnp.float32)
+            updates, state = update(jnp.asarray(g), state, params)
+            params = optax.apply_updates(params, updates)
+    want = reference.sgd_with_decay(
+        np.float64(START), np.float64(NOISE[:6]), RATES[:6], 0.8, 0.05, decay, **options
+    )
+    np.testing.assert_allclose(params, want[-1], 1e-5, 1e-6)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("maximize", [0.0, 1.0])
+def test_all_hyperparameters_may_be_traced(maximize):
+    def after(learning_rate, beta, weight_decay, maximize):
+        optimizer = sgd(
+            learning_rate, beta, weight_decay=weight_decay, maximize=maximize
+        )
+        return trajectory(optimizer)[0][-1]
+
+    got = jax.jit(after)(0.1, 0.8, 0.03, maximize)
+    np.testing.assert_allclose(got, after(0.1, 0.8, 0.03, bool(maximize)), 1e-5, 1e-6)
+    slope = jax.grad(lambda decay: after(0.1, 0.8, decay, maximize).sum())(0.03)
+    low, high = (after(0.1, 0.8, decay, maximize).sum() for decay in (0.025, 0.035))
+    np.testing.assert_allclose(slope, (high - low) / 0.01, 0.01)

@@ -1,0 +1,79 @@
+"""QHM, AggMo and SRSGD are what their papers print: 200 steps at a changing rate."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden.problem import Setting, learning_rates, load
+from golden.replay import assert_follows, replay
+
+from optax_momentum import aggmo, qhm, srsgd
+from optax_momentum._methods.momentum import momenta
+
+GOLDEN = load("papers")
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def named(method: str) -> list[str]:
+    return [name for name in GOLDEN.settings if name.split("_")[0] == method]
+
+
+def rate_of(setting: Setting) -> optax.Schedule:
+    rates = jnp.asarray(learning_rates(GOLDEN.problem, setting))
+    return lambda step: rates[step]
+
+
+def with_rate(
+    momentum: optax.GradientTransformation, name: str
+) -> optax.GradientTransformation:
+    rate = rate_of(GOLDEN.settings[name])
+    return optax.chain(momentum, optax.scale_by_learning_rate(rate))
+
+
+@pytest.mark.parametrize("name", named("qhm"))
+def test_qhm_follows_the_equations_of_its_paper(name):
+    options: Any = GOLDEN.settings[name].options
+    got = replay(with_rate(qhm(**options), name), GOLDEN, name)
+    assert_follows(got, GOLDEN, name)
+
+
+def velocities(state: optax.OptState) -> Any:
+    """AggMo's buffers as the paper has them, descending: leaf -> [K, *shape]."""
+    buffers = [momentum.buffer for momentum in momenta(state)]
+    return jax.tree.map(lambda *leaves: -jnp.stack(leaves), *buffers)
+
+
+@pytest.mark.parametrize("name", named("aggmo"))
+def test_aggmo_follows_the_equations_of_its_paper(name):
+    options: Any = GOLDEN.settings[name].options
+    got = replay(with_rate(aggmo(**options), name), GOLDEN, name, velocities)
+    recorded = GOLDEN.runs[name]["buffers"]
+    kept = np.flatnonzero(options["betas"])  # beta = 0 needs no buffer
+    for leaf, expected in recorded.items():
+        np.testing.assert_allclose(
+            got["buffers"][leaf], expected[:, kept], 1e-11, 1e-12
+        )
+    assert_follows({**got, "buffers": recorded}, GOLDEN, name)
+
+
+@pytest.mark.parametrize("name", named("srsgd"))
+def test_srsgd_follows_the_equations_of_its_paper(name):
+    setting = GOLDEN.settings[name]
+    options: Any = setting.options
+    got = replay(srsgd(rate_of(setting), **options), GOLDEN, name)
+    # The paper keeps points, ours the velocity between two of them.
+    points = GOLDEN.runs[name]["buffers"]
+    for leaf, velocity in got["buffers"].items():
+        before = np.concatenate(
+            [GOLDEN.problem["start"][leaf][None], points[leaf][:-1]]
+        )
+        np.testing.assert_allclose(velocity, points[leaf] - before, 1e-9, 1e-11)
+    assert_follows({**got, "buffers": points}, GOLDEN, name)

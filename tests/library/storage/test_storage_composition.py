@@ -1,0 +1,198 @@
+"""What wraps or reads a method whose buffer is in another storage."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from support.storages import (
+    BETA,
+    INT8,
+    PARAMS,
+    RANDOM,
+    close,
+    decoded,
+    every_storage,
+    gradient,
+    run,
+)
+
+from optax_momentum import (
+    accumulate,
+    adaptive_restart,
+    ema,
+    guard,
+    heavy_ball,
+    heavy_ball_coefficients,
+    linear_momentum,
+    lookahead_params,
+    outer_loop,
+    sgd,
+    storage,
+    testing,
+    two_point_nesterov,
+)
+from optax_momentum.diagnostics import telemetry
+
+
+@every_storage
+def test_guard_skips_bit_for_bit_and_sees_an_overflow(kept):
+    guarded = guard(heavy_ball(BETA, storage=kept))
+    _, state = run(guarded, 5)
+    poisoned = {**gradient(5), "w": gradient(5)["w"].at[1, 2].set(jnp.nan)}
+    updates, after = jax.jit(guarded.update)(poisoned, state)
+    testing.expect_same_bits("inner", after.inner_state, state.inner_state)
+    assert after.skipped == 1
+    assert not any(u.any() for u in jax.tree.leaves(updates))
+    huge = jax.tree.map(lambda g: jnp.full_like(g, 3e38), PARAMS)
+    state = guarded.init(PARAMS)
+    for _ in range(2):
+        _, state = jax.jit(guarded.update)(huge, state)
+    assert optax.tree.get(state, "skipped") == 1
+
+
+@every_storage
+def test_accumulated_micro_steps_are_near_one_step_on_the_mean(kept):
+    coefficients = accumulate(heavy_ball_coefficients(BETA), every_k=3)
+    updates, _ = run(linear_momentum(coefficients, storage=kept))
+    exact, _ = run(linear_momentum(coefficients))
+    close(updates, exact, 0.08)
+    assert not updates["w"][::3].any()
+
+
+@every_storage
+def test_multi_steps_masked_and_outer_loop_wrap_it(kept):
+    method = sgd(0.1, BETA, storage=kept)
+    plain = sgd(0.1, BETA)
+    wraps = [
+        lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(),
+        lambda tx: optax.masked(tx, {"w": True, "b": False}),
+        lambda tx: outer_loop(sgd(0.1), tx, every_k=2),
+        lambda tx: outer_loop(tx, sgd(0.7), every_k=2, reset_inner=True),
+        lambda tx: optax.apply_if_finite(tx, 2),
+    ]
+    for wrap in wraps:
+        with jax.numpy_dtype_promotion("standard"):  # for optax.MultiSteps
+            updates, state = run(wrap(method))
+            exact, _ = run(wrap(plain))
+        close(updates, exact, 0.06)
+        narrow = {"int8", "bfloat16"} & {str(x.dtype) for x in jax.tree.leaves(state)}
+        assert len(narrow) == 1
+
+
+@every_storage
+def test_injected_beta_changes_without_a_new_compilation(kept):
+    inject = optax.inject_hyperparams(ema, hyperparam_dtype=jnp.float32)
+    transformation: Any = inject(BETA, storage=kept)
+    state = transformation.init(PARAMS)
+    assert set(state.hyperparams) == {"beta"}
+    traces = []
+
+    @jax.jit
+    def update(state):
+        traces.append(None)
+        return transformation.update(gradient(0), state)
+
+    _, state = update(state)
+    state.hyperparams["beta"] = jnp.asarray(0.5, jnp.float32)
+    updates, _ = update(state)
+    close(
+        updates, jax.tree.map(lambda g: (0.5 * (1 - BETA) + 0.5) * g, gradient(0)), 0.01
+    )
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("criterion", ["gradient", "speed"])
+def test_restart_sees_the_decoded_velocity(criterion):
+    def restarts(kept):
+        transformation = adaptive_restart(heavy_ball(BETA, storage=kept), criterion)
+        state: Any = transformation.init(jnp.zeros((4, 16)))
+        for sign in (1, 1, 1, -1, -1, -1):
+            gradient = jnp.full((4, 16), sign, jnp.float32)
+            _, state = jax.jit(transformation.update)(gradient, state)
+        return state.restarts
+
+    assert restarts(INT8) == restarts(None) > 0
+
+
+def test_telemetry_and_lookahead_read_the_decoded_buffer():
+    params = jax.tree.map(jnp.ones_like, PARAMS)
+    readings = []
+    for kept in (None, INT8):
+        transformation = telemetry(sgd(0.1, BETA, storage=kept))
+        state = transformation.init(params)
+        for step in range(4):
+            _, state = transformation.update(gradient(step), state, params)
+        readings.append(
+            [optax.tree.get(state, name) for name in ("cosine", "overshoot")]
+        )
+    np.testing.assert_allclose(readings[1], readings[0], atol=0.01)
+    assert np.abs(readings[0]).max() > 0.05
+    _, state = run(two_point_nesterov(0.1, BETA, storage=INT8), 4)
+    ahead = lookahead_params(params, state, BETA)
+    want = jax.tree.map(lambda p, v: p + BETA * v, params, decoded(state))
+    close(ahead, want, 1e-6)
+
+
+@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
+@pytest.mark.parametrize("spec", [P("x", None), P(None, "x")])
+def test_codes_and_scales_are_placed_as_the_parameter(kind, spec):
+    """Whole blocks to a device: no step moves what is stored."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
+    sharding = NamedSharding(mesh, spec)
+    transformation = ema(BETA, storage=storage.int8(seed=3))
+    update = jax.jit(transformation.update)
+    g = jnp.asarray(RANDOM.normal(size=(64, 256)), jnp.float32)
+    _, alone = update(g, transformation.init(jnp.zeros((64, 256))))
+    placed = jax.device_put(g, sharding)
+    state: Any = transformation.init(jax.device_put(jnp.zeros((64, 256)), sharding))
+    _, after = update(placed, state)
+    for leaf in (*state.buffer, *after.buffer):
+        assert leaf.sharding.is_equivalent_to(sharding, 2)
+    testing.expect_same_bits("sharded", after.buffer, alone.buffer)
+    text = str(update.lower(placed, state).compile().as_text())
+    assert not any(word in text for word in ("all-gather", "all-to-all", "permute"))
+    assert storage.value(after.buffer).sharding.is_equivalent_to(sharding, 2)
+
+
+def test_state_that_all_devices_share_meets_gradients_that_they_do_not():
+    """Inside `shard_map`: each device takes the step that it would take alone."""
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    transformation = ema(BETA, storage=INT8)
+    g = jnp.asarray(RANDOM.normal(size=(2, 8, 16)), jnp.float32)
+    _, state = transformation.update(g[0], transformation.init(g[0]))
+
+    def step(g, state):
+        stepped: Any = transformation.update(g[0], state)
+        return jax.tree.map(lambda x: x[None], (stepped[0], stepped[1].buffer))
+
+    sharded = jax.shard_map(step, mesh=mesh, in_specs=(P("x"), P()), out_specs=P("x"))
+    together = jax.jit(sharded)(g, state)
+    for device in range(2):
+        alone: Any = jax.jit(transformation.update)(g[device], state)
+        want = alone[0], alone[1].buffer
+        got = jax.tree.map(lambda x, device=device: x[device], together)
+        testing.expect_same_bits("shared state", got, want)
+
+
+def test_flax_nnx_optimizer_keeps_arrays_of_another_dtype():
+    """It takes apart what is no array, as Blocks are: see docs/recipes.md."""
+    from flax import nnx
+
+    model = nnx.Linear(16, 8, rngs=nnx.Rngs(0))
+    method = sgd(0.1, BETA, storage=storage.bfloat16())
+    optimizer = nnx.Optimizer(model, method, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        gradients = nnx.grad(lambda model: model(jnp.ones((1, 16))).sum())(model)
+        optimizer.update(model, gradients)
+
+    for _ in range(2):
+        step(model, optimizer)
+    assert optimizer.opt_state.buffer["bias"].dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(model.bias), -0.1 * (1 + 1 + BETA), rtol=1e-5)

@@ -1,0 +1,148 @@
+"""Every linear method with its buffer in another storage, and all that reads it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.methods import METHODS
+from support.storages import (
+    BETA,
+    BFLOAT16,
+    GRADIENTS,
+    INT8,
+    PARAMS,
+    close,
+    decoded,
+    every_storage,
+    gradient,
+    run,
+)
+
+from optax_momentum import (
+    aggmo,
+    ema,
+    heavy_ball,
+    heavy_ball_coefficients,
+    keras,
+    linear_momentum,
+    nesterov,
+    qhm,
+    sgd,
+    srsgd,
+    storage,
+    testing,
+    two_point_nesterov,
+)
+from optax_momentum.testing import agreement, composition, contract, dtypes, trees
+
+BUILDS = {
+    "aggmo": lambda kept: aggmo([0.6, BETA, 0], storage=kept),
+    "ema": lambda kept: ema(BETA, storage=kept),
+    "heavy_ball": lambda kept: heavy_ball(BETA, dampening=0.3, storage=kept),
+    "keras": lambda kept: keras(0.1, BETA, nesterov=True, storage=kept),
+    "linear_momentum": lambda kept: linear_momentum(
+        heavy_ball_coefficients(BETA), storage=kept
+    ),
+    "nesterov": lambda kept: nesterov(0.1, BETA, storage=kept),
+    "qhm": lambda kept: qhm(BETA, nu=0.35, storage=kept),
+    "sgd": lambda kept: sgd(0.1, BETA, nesterov=True, storage=kept),
+    "srsgd": lambda kept: srsgd(0.1, storage=kept),
+    "two_point_nesterov": lambda kept: two_point_nesterov(0.1, BETA, storage=kept),
+}
+every_method = pytest.mark.parametrize("name", list(BUILDS))
+
+
+def is_blocks(node):
+    return isinstance(node, storage.Blocks)
+
+
+@every_method
+def test_method_steps_by_what_it_stored_and_is_near_the_exact_one(name):
+    exact, _ = run(BUILDS[name](None))
+    same, _ = run(BUILDS[name](storage.float32()))
+    testing.expect_same_bits("float32", same, exact)
+    for kept, unit in (BFLOAT16, 2.0**-8), (INT8, 0.0158):
+        updates, state = run(BUILDS[name](kept))
+        stored = jax.tree.leaves(state, is_leaf=is_blocks)
+        assert any(map(is_blocks, stored)) == (kept is INT8)
+        assert not np.array_equal(updates["w"], exact["w"])
+        close(updates, exact, 2 * unit / (1 - BETA))
+
+
+@pytest.mark.parametrize("name", ["ema, debiased", "heavy_ball, nesterov", "qhm"])
+def test_float32_buffer_of_bfloat16_parameters_is_the_reference(name):
+    gradients = jax.tree.map(lambda g: np.asarray(g[:12], np.float64), GRADIENTS)
+    method = METHODS[name]
+    transformation = method.build(BETA, storage=storage.float32())
+    narrow = jax.tree.map(jnp.bfloat16, PARAMS)
+    updates, state = run(transformation, 12, transformation.init(narrow))
+    want, buffers = method.reference(gradients["w"], BETA)
+    np.testing.assert_allclose(updates["w"], want, atol=2e-6)
+    assert state.buffer["w"].dtype == jnp.float32
+    np.testing.assert_allclose(state.buffer["w"], buffers[-1], atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "transformation",
+    [
+        pytest.param(ema(BETA, debias=True, storage=INT8), id="int8"),
+        pytest.param(sgd(0.1, BETA, storage=BFLOAT16), id="bfloat16"),
+    ],
+)
+@pytest.mark.parametrize(
+    "promise",
+    [
+        *dtypes.OF_ANY,
+        *contract.OF_ANY,
+        *contract.OF_LINEAR,
+        agreement.scan_is_the_jitted_loop,
+        agreement.vmap_is_the_jitted_loop,
+        agreement.sharding_changes_no_bit_and_stays_as_it_was,
+        agreement.zero_gradients_move_only_what_is_in_motion,
+        *testing.REFUSALS,
+        *composition.OF_ANY,
+        *composition.OF_LINEAR,
+    ],
+    ids=testing.name_of,
+)
+def test_method_keeps_the_contract_in_another_storage(transformation, promise):
+    promise(transformation, trees.default_params())
+
+
+def test_resumed_run_is_the_uninterrupted_one(tmp_path):
+    transformation = ema(BETA, debias=True, storage=INT8)
+    _, want = run(transformation, 12)
+    _, state = run(transformation, 7)
+    leaves, tree = jax.tree.flatten(state)
+    np.savez(tmp_path / "state.npz", *leaves)
+    with np.load(tmp_path / "state.npz") as file:
+        restored = jax.tree.unflatten(tree, [file[name] for name in file.files])
+    for step in range(7, 12):
+        _, restored = jax.jit(transformation.update)(gradient(step), restored)
+    testing.expect_same_bits("resumed", restored, want)
+
+
+def test_one_lane_of_a_sweep_is_the_run_alone():
+    def final(beta):
+        return run(ema(beta, storage=INT8))[1]
+
+    betas = jnp.array([0.5, BETA, 0.9])
+    lanes: Any = jax.jit(jax.vmap(final))(betas)
+    lane = jax.tree.map(lambda x: x[1], lanes)
+    testing.expect_same_bits("lane 1", lane, jax.jit(final)(betas[1]))
+    by_lane = jax.vmap(storage.values)(lanes.buffer)
+    testing.expect_same_bits("values", storage.values(lanes.buffer), by_lane)
+
+
+@every_storage
+def test_gradient_flows_to_beta_through_the_step_if_not_the_rounding(kept):
+    _, state = run(ema(BETA, storage=kept))
+
+    def total(beta):
+        updates: Any = ema(beta, storage=kept).update(gradient(12), state)[0]
+        return updates["w"].sum()
+
+    want = (decoded(state)["w"] - gradient(12)["w"]).sum()
+    np.testing.assert_allclose(jax.grad(total)(BETA), want, rtol=1e-5)

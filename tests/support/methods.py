@@ -1,0 +1,98 @@
+"""The table of methods: add a row, get every test."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from support import reference
+
+from optax_momentum import aggmo, ema, heavy_ball, keras, nesterov, qhm, sgd
+from optax_momentum._methods import momentum
+
+
+class Method(NamedTuple):
+    """A method at settings where it differs from all the others."""
+
+    build: Callable[..., optax.GradientTransformation]  # beta: number, tracer, schedule
+    reference: Callable[..., tuple[np.ndarray, np.ndarray]]  # (gradients, beta)
+
+
+def momenta(state) -> list[Any]:
+    """What a state holds of `MomentumState`, however deep: one, or several."""
+    return list(momentum.momenta(state))
+
+
+def buffers(state) -> list[Any]:
+    """The buffers in it, each a tree like the parameters."""
+    return [found.buffer for found in momenta(state)]
+
+
+RATES = 0.3 / (1 + 0.25 * np.arange(100))  # of the rows that hold one: always falling
+
+
+def falling_rate(step):
+    return 0.3 / (1 + 0.25 * jnp.asarray(step, float))
+
+
+def _sgd_reference(gradients, beta, **options):
+    updates, buffers = reference.heavy_ball(gradients, beta, **options)
+    rates = RATES[: len(gradients)].reshape(-1, *[1] * (updates.ndim - 1))
+    return -rates * updates, buffers
+
+
+def _keras_reference(gradients, beta, **options):
+    return reference.keras(gradients, RATES[: len(gradients)], beta, **options)
+
+
+def _nesterov_reference(gradients, beta):
+    return reference.nesterov(gradients, RATES[: len(gradients)], beta)
+
+
+def _aggmo(beta, **options):
+    return aggmo([0.6, beta, 0, 0.6], **options)
+
+
+def _aggmo_reference(gradients, beta):
+    updates, buffers = reference.aggmo(gradients, [0.6, beta, 0, 0.6])
+    return updates, buffers[:, [0, 1, 3]]
+
+
+METHODS = {
+    "aggmo": Method(_aggmo, _aggmo_reference),
+    "ema": Method(ema, reference.ema),
+    "ema, debiased": Method(
+        partial(ema, debias=True), partial(reference.ema, debias=True)
+    ),
+    "heavy_ball": Method(heavy_ball, reference.heavy_ball),
+    "heavy_ball, dampened": Method(
+        partial(heavy_ball, dampening=0.3),
+        partial(reference.heavy_ball, dampening=0.3),
+    ),
+    "heavy_ball, nesterov": Method(
+        partial(heavy_ball, nesterov=True),
+        partial(reference.heavy_ball, nesterov=True),
+    ),
+    "keras": Method(partial(keras, falling_rate), _keras_reference),
+    "keras, nesterov": Method(
+        partial(keras, falling_rate, nesterov=True),
+        partial(_keras_reference, nesterov=True),
+    ),
+    "keras, corrected": Method(
+        partial(keras, falling_rate, momentum_correction=True),
+        partial(_keras_reference, momentum_correction=True),
+    ),
+    "keras, nesterov, corrected": Method(
+        partial(keras, falling_rate, nesterov=True, momentum_correction=True),
+        partial(_keras_reference, nesterov=True, momentum_correction=True),
+    ),
+    "nesterov": Method(partial(nesterov, falling_rate), _nesterov_reference),
+    "qhm": Method(partial(qhm, nu=0.35), partial(reference.qhm, nu=0.35)),
+    "sgd": Method(partial(sgd, falling_rate), _sgd_reference),
+    "sgd, nesterov": Method(
+        partial(sgd, falling_rate, nesterov=True),
+        partial(_sgd_reference, nesterov=True),
+    ),
+}

@@ -1,0 +1,35 @@
+"""A command in a process of its own, with the small network."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import jax
+from support import small_network
+
+from experiments.__main__ import main
+from experiments.distributed import processes
+from experiments.networks import cnn
+
+
+class Job(NamedTuple):
+    """A command, and where it runs."""
+
+    words: Sequence[str]
+    log: Path  # directory of what it prints
+    devices: int
+    meet: int  # seconds that it waits for other processes
+
+
+def run(job: Job) -> NoReturn:
+    """Runs the command in this process, and ends it with the command's status."""
+    for descriptor, name in ((1, "out"), (2, "errors")):
+        os.dup2(os.open(job.log / name, os.O_WRONLY), descriptor)
+    jax.config.update("jax_num_cpu_devices", job.devices)
+    processes.MEETING = job.meet
+    cnn.init, cnn.apply = small_network.init, small_network.apply
+    status = main(list(job.words))
+    sys.stdout.flush()
+    processes.leave(status)
