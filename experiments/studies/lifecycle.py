@@ -24,7 +24,7 @@ from experiments.records.config import (
 from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
-from experiments.studies.laboratory import Fold, Laboratory, hold_out
+from experiments.studies.context import Fold, StudyContext, hold_out
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
 from experiments.training.scoring import Network, check_takes
@@ -98,7 +98,7 @@ class StudyOptions:
                 )
 
 
-def chosen(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
+def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
     """The preset's budget, with what the options change of it."""
     budget = budgets[options.preset]
     given = {name: getattr(options, name, None) for name in budget._fields}
@@ -106,16 +106,16 @@ def chosen(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
     return budget._replace(**changed)
 
 
-class Opened(NamedTuple):
-    """A study's laboratory, and the config that its runs vary."""
+class OpenStudy(NamedTuple):
+    """A study's context, and the config that its runs vary."""
 
-    laboratory: Laboratory
+    context: StudyContext
     base: Config
     plan: plan.Plan
 
 
 @contextmanager
-def opened(
+def open_study(
     options: StudyOptions,
     study: str,
     budget: Any,
@@ -123,7 +123,7 @@ def opened(
     console: Console,
     folds: Mapping[str, Fold] | None = None,
     dataset: image_dataset.Dataset | None = None,
-) -> Iterator[Opened]:
+) -> Iterator[OpenStudy]:
     """Reads the data, writes the plan, and holds the study's directory meanwhile.
 
     The plan is the budget, which names all that is fixed before the first run, with
@@ -181,7 +181,7 @@ def opened(
         console.print(f"Plan {plan.digest(held)}, in {output}", markup=False)
         if finished:
             console.print(f"{len(finished)} finished runs of this plan are kept.")
-        laboratory = Laboratory(
+        context = StudyContext(
             output,
             dataset,
             network,
@@ -192,7 +192,7 @@ def opened(
             startup_check.check(),
             options.save_every,
         )
-        yield Opened(laboratory, base, held)
+        yield OpenStudy(context, base, held)
 
 
 def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
@@ -202,14 +202,14 @@ def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Da
 
 
 def publish(
-    options: StudyOptions, page: Page, opened: Opened, runs: Sequence[Run]
+    options: StudyOptions, page: Page, opened: OpenStudy, runs: Sequence[Run]
 ) -> Path:
     """Writes the page, what else was asked for, and the index beside it.
 
     Returns:
       The path of the page.
     """
-    output, console = opened.laboratory.output, opened.laboratory.console
+    output, console = opened.context.output, opened.context.console
     if not is_first():
         return output
     path = html.write(output, page)

@@ -15,15 +15,15 @@ from experiments.records.runs import Run
 from experiments.studies.batch_size.page import page
 from experiments.studies.batch_size.rules import Cell, Series, extended, series
 from experiments.studies.batch_size.tables import Found
-from experiments.studies.laboratory import run_all
+from experiments.studies.context import run_all
 from experiments.studies.lifecycle import (
     TUNING_SEED,
-    Opened,
+    OpenStudy,
     StudyOptions,
-    chosen,
-    opened,
+    open_study,
     publish,
     read,
+    resolve_budget,
 )
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured
@@ -117,21 +117,23 @@ def batch_size(options: BatchSize, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = chosen(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     dataset = read(options, budget.dataset, console)
     sizes, left_out = fitting(dataset, budget.batch_sizes)
     if left_out:
         names = ", ".join(map(str, left_out))
         console.print(f"Left out, with fewer images to train on: batch sizes {names}.")
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
-    with opened(options, "batch-size", budget, arms, console, dataset=dataset) as study:
+    with open_study(
+        options, "batch-size", budget, arms, console, dataset=dataset
+    ) as study:
         ways = series(budget.beta, budget.anchor)
         tuned = tune(study, budget, sizes, ways)
-        classes = study.laboratory.dataset.classes
+        classes = study.context.dataset.classes
         choice = {cell: best(trials, classes) for cell, trials in tuned.items()}
         compared = compare(study, choice, range(budget.seeds))
         found = Found(ways, tuned, choice, compared, left_out, classes)
-        runs = list(study.laboratory.finished.values())
+        runs = list(study.context.finished.values())
         told = page(found, study.plan, runs, repeating("batch-size", options))
         return publish(options, told, study, runs)
 
@@ -155,13 +157,13 @@ def fitting(
 
 
 def tune(
-    study: Opened, budget: Budget, sizes: Sequence[int], ways: Mapping[str, Series]
+    study: OpenStudy, budget: Budget, sizes: Sequence[int], ways: Mapping[str, Series]
 ) -> dict[Cell, dict[Setting, list[Run]]]:
     """The trials of every cell, whose rates are extended until the best is inside.
 
     All arms of a batch size are tried at the same effective rates.
     """
-    classes = study.laboratory.dataset.classes
+    classes = study.context.dataset.classes
     rates = dict.fromkeys(sizes, tuple(sorted(budget.effective_rates)))
     for _ in range(budget.extensions):
         trials = _try(study, ways, rates, budget.tuning_seeds)
@@ -179,7 +181,7 @@ def tune(
 
 
 def _try(
-    study: Opened,
+    study: OpenStudy,
     ways: Mapping[str, Series],
     rates: Mapping[int, Sequence[float]],
     seeds: int,
@@ -196,7 +198,7 @@ def _try(
         for setting in settings
         for seed in range(seeds)
     ]
-    done = iter(run_all(study.laboratory, configs, "tuning"))
+    done = iter(run_all(study.context, configs, "tuning"))
     return {
         cell: {setting: list(islice(done, seeds)) for setting in settings}
         for cell, settings in cells.items()
@@ -204,7 +206,7 @@ def _try(
 
 
 def compare(
-    study: Opened, choice: Mapping[Cell, Setting], seeds: Sequence[int]
+    study: OpenStudy, choice: Mapping[Cell, Setting], seeds: Sequence[int]
 ) -> dict[Cell, list[Run]]:
     """The runs of the chosen settings that read the test split, one a seed."""
     configs = [
@@ -212,9 +214,9 @@ def compare(
         for cell, setting in choice.items()
         for seed in seeds
     ]
-    done = iter(run_all(study.laboratory, configs, "comparing"))
+    done = iter(run_all(study.context, configs, "comparing"))
     return {cell: list(islice(done, len(seeds))) for cell in choice}
 
 
-def _config(study: Opened, cell: Cell, setting: Setting) -> Config:
+def _config(study: OpenStudy, cell: Cell, setting: Setting) -> Config:
     return replace(configured(study.base, setting), batch_size=cell.batch_size)

@@ -16,7 +16,7 @@ from jax import Array
 from experiments.studies.claims import verdict
 from experiments.studies.claims.descent import momentum
 from experiments.studies.claims.verdict import Measured, Prediction, difference
-from experiments.studies.lifecycle import Opened
+from experiments.studies.lifecycle import OpenStudy
 from optax_momentum import Coefficients
 from optax_momentum.diagnostics import convergence_rate
 
@@ -88,7 +88,7 @@ def tunings(conditions: np.ndarray) -> dict[str, Tuning]:
     }
 
 
-def measure(study: Opened, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     """All figures of the claim, as JSON values."""
     del study
     conditions = 10.0 ** np.arange(1, budget.largest_exponent + 1)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from experiments.studies.claims import problems
 from experiments.studies.claims.problems import Problem
 from experiments.studies.claims.verdict import Prediction, difference
-from experiments.studies.lifecycle import TUNING_SEED, Opened
+from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.lanes import Point
 
@@ -56,7 +56,7 @@ def predictions(titles: Sequence[str]) -> tuple[Prediction, ...]:
     )
 
 
-def measure(study: Opened, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     """All figures of the claim, as JSON values."""
     tables = {"digits": problems.digits, "table": lambda: problems.table(budget.seed)}
     parts = {name: tables[name]() for name in budget.tables}
@@ -66,7 +66,7 @@ def measure(study: Opened, budget: Any) -> dict[str, Any]:
     ]
     measured: dict[str, Any] = {"problems": {}}
     for problem in (*small, problems.network(study, budget.dataset)):
-        study.laboratory.console.print(f"{problem.title} …", highlight=False)
+        study.context.console.print(f"{problem.title} …", highlight=False)
         found = compare(problem, budget)
         measured[problem.title] = found.pop("difference")
         measured["problems"][problem.title] = found

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from experiments.studies.claims.descent import descend
 from experiments.studies.claims.verdict import Measured, Prediction, difference
-from experiments.studies.lifecycle import Opened
+from experiments.studies.lifecycle import OpenStudy
 
 BETA = 0.9
 ARMS = {"sgd": 0.0, "momentum": BETA}  # their betas
@@ -102,7 +102,7 @@ PREDICTIONS = tuple(
 )
 
 
-def measure(study: Opened, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     """All figures of the claim, as JSON values."""
     del study
     measured: dict[str, Any] = {"scaled": list(SCALED), "starts": budget.escapes}

@@ -1,7 +1,7 @@
 """The problems of claim 4: a model, a loss and data, to be tuned and then reported.
 
 Small ones are trained by a program of their own, all runs vmapped, since the
-laboratory's classifiers know cross-entropy alone; the network is the laboratory's.
+context's classifiers know cross-entropy alone; the network is the context's.
 """
 
 import math
@@ -25,8 +25,8 @@ from experiments.networks import mlp
 from experiments.records.runs import Run
 from experiments.studies import paired, validation
 from experiments.studies.claims import linear
-from experiments.studies.laboratory import run_all
-from experiments.studies.lifecycle import Opened
+from experiments.studies.context import run_all
+from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.lanes import Point, as_arrays
 from experiments.training.scoring import Network
@@ -75,7 +75,7 @@ LOSSES = {
 
 
 def digits() -> Parts:
-    """scikit-learn's digits, 8×8 as they come, in the laboratory's three parts."""
+    """scikit-learn's digits, 8×8 as they come, in the context's three parts."""
     dataset = image_dataset.load(image_dataset.EMBEDDED, None)
     train, labels, held_out, held_out_labels = image_dataset.hold_out(dataset)
     return Parts(
@@ -141,17 +141,17 @@ def _judged(loss: ArrayLike, accuracy: ArrayLike) -> Score:
     return Score(float(np.asarray(accuracy)), -float(np.asarray(loss)))
 
 
-def network(study: Opened, dataset: str) -> Problem:
-    """The laboratory's network on its data: each run is recorded as it ends."""
+def network(study: OpenStudy, dataset: str) -> Problem:
+    """The context's network on its data: each run is recorded as it ends."""
 
     def done(points: Sequence[Point], phase: str, test: bool) -> list[Run]:
         configs = [
             replace(study.base, arm="momentum", test=test, **point._asdict())
             for point in points
         ]
-        return run_all(study.laboratory, configs, phase)
+        return run_all(study.context, configs, phase)
 
-    classes = study.laboratory.dataset.classes
+    classes = study.context.dataset.classes
 
     def validate(points: Sequence[Point]) -> list[Score]:
         found = done(points, "Claim 4: tuning", False)

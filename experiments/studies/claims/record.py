@@ -9,7 +9,7 @@ import jax
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.plan import digest
-from experiments.studies.lifecycle import Opened
+from experiments.studies.lifecycle import OpenStudy
 
 FILE_NAME = "claims.jsonl"
 # What a line raises that is none.
@@ -27,9 +27,9 @@ class Record(NamedTuple):
     git_commit: str | None
 
 
-def write(study: Opened, claim: str, measured: dict[str, Any]) -> Record:
+def write(study: OpenStudy, claim: str, measured: dict[str, Any]) -> Record:
     """Adds a measured claim to the records, atomically; returns it as `read` does."""
-    path = study.laboratory.output / FILE_NAME
+    path = study.context.output / FILE_NAME
     device = jax.devices()[0]
     record = Record(
         claim,
@@ -46,14 +46,14 @@ def write(study: Opened, claim: str, measured: dict[str, Any]) -> Record:
     return read(study)[claim]
 
 
-def read(study: Opened) -> dict[str, Record]:
+def read(study: OpenStudy) -> dict[str, Record]:
     """The claims that are finished, by their keys.
 
     Raises:
       UsageError: the file can't be read, or a line isn't a whole record of this plan,
         or isn't as it was written.
     """
-    path = study.laboratory.output / FILE_NAME
+    path = study.context.output / FILE_NAME
     try:
         lines = path.read_bytes().splitlines() if path.exists() else []
     except OSError as error:

@@ -31,7 +31,13 @@ from experiments.studies.claims.verdict import (
     counted,
     verdict,
 )
-from experiments.studies.lifecycle import Opened, StudyOptions, chosen, opened, publish
+from experiments.studies.lifecycle import (
+    OpenStudy,
+    StudyOptions,
+    open_study,
+    publish,
+    resolve_budget,
+)
 from experiments.studies.methods import METHODS
 
 
@@ -57,7 +63,7 @@ class Claim(NamedTuple):
     predictions: tuple[Prediction, ...]
     quoted: tuple[str, ...]  # keys of those that tell most
     fixed: Mapping[str, Any]  # JSON values, the same in all budgets
-    measure: Callable[[Opened, Budget], dict[str, Any]]
+    measure: Callable[[OpenStudy, Budget], dict[str, Any]]
     section: Callable[[dict[str, Any], Sequence[Answer]], Section]
 
 
@@ -107,7 +113,7 @@ def claims(options: Claims, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = chosen(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     the_four = the_claims(budget)
     stated = {
         each.key: f"{each.says}: {each.side} {each.bound:g}"
@@ -117,20 +123,20 @@ def claims(options: Claims, console: Console) -> Path:
     fixed = {key: claim.fixed for key, claim in the_four.items()}
     budget = budget._replace(predictions=stated, fixed=fixed)
     arms = {"momentum": METHODS["momentum"].arm}
-    with opened(options, "claims", budget, arms, console) as study:
+    with open_study(options, "claims", budget, arms, console) as study:
         done = record.read(study)
         for key, claim in the_four.items():
             if key not in done:
                 console.print(f"Measuring: momentum {claim.says} …", highlight=False)
                 done[key] = record.write(study, key, claim.measure(study, budget))
         page = _page(the_four, done, study, repeating("claims", options))
-        return publish(options, page, study, list(study.laboratory.finished.values()))
+        return publish(options, page, study, list(study.context.finished.values()))
 
 
 def _page(
     the_four: dict[str, Claim],
     done: Mapping[str, Record],
-    study: Opened,
+    study: OpenStudy,
     repeated_by: str,
 ) -> Page:
     judged = [

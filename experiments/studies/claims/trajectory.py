@@ -21,7 +21,7 @@ from experiments.studies.claims.verdict import (
     difference,
     ratio,
 )
-from experiments.studies.lifecycle import Opened
+from experiments.studies.lifecycle import OpenStudy
 
 BETA = 0.9
 CONDITION = 50.0
@@ -93,7 +93,7 @@ class Shape(NamedTuple):
     amplitude: np.ndarray  # root mean square of y in the second half
 
 
-def measure(study: Opened, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     """All figures of the claim, as JSON values."""
     angles = np.random.default_rng(budget.seed).uniform(0, 2 * np.pi, budget.starts)
     starts = np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
-from experiments.studies.lifecycle import Opened
+from experiments.studies.lifecycle import OpenStudy
 from experiments.training import train
 from experiments.training.lanes import Point, as_arrays
 from experiments.training.scoring import Network, weighted_sums
@@ -77,18 +77,16 @@ class Walk(NamedTuple):
     losses: Array  # [runs, steps], the watched loss after every step
 
 
-def measure(study: Opened, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     """The walks of all arms with all seeds, as JSON values."""
-    laboratory = study.laboratory
-    rows = laboratory.folds["hold-out"].train
-    dataset = laboratory.dataset
+    context = study.context
+    rows = context.folds["hold-out"].train
+    dataset = context.dataset
     images, labels = dataset.train_images[rows], dataset.train_labels[rows]
     examples = Examples(*on_all_devices((images, labels)))
     seeds = range(budget.seed, budget.seed + budget.seeds)
     points = [Point(*arm, seed) for arm in ARMS.values() for seed in seeds]
-    walks = walk(
-        laboratory.network, points, examples, dataset.classes, budget.walk_epochs
-    )
+    walks = walk(context.network, points, examples, dataset.classes, budget.walk_epochs)
     parted = [
         Walk._make(each[i * len(seeds) : (i + 1) * len(seeds)] for each in walks)
         for i in range(len(ARMS))

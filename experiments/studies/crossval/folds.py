@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments.records.config import UsageError
-from experiments.studies.laboratory import Fold
+from experiments.studies.context import Fold
 
 _SEED = 1797  # a constant, and no option sets it: folds can't be tried until they suit
 

@@ -11,19 +11,19 @@ from rich.console import Console
 from experiments.records.command_line import repeating
 from experiments.records.config import UsageError, check_at_least_one
 from experiments.records.runs import Run
+from experiments.studies.context import Fold, run_all
 from experiments.studies.crossval.choice import estimates
 from experiments.studies.crossval.folds import nested, stratified
 from experiments.studies.crossval.page import page
 from experiments.studies.crossval.tables import Found
-from experiments.studies.laboratory import Fold, run_all
 from experiments.studies.lifecycle import (
     TUNING_SEED,
-    Opened,
+    OpenStudy,
     StudyOptions,
-    chosen,
-    opened,
+    open_study,
     publish,
     read,
+    resolve_budget,
 )
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured
@@ -107,7 +107,7 @@ def crossval(options: Crossval, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = chosen(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     dataset = read(options, budget.dataset, console)
     labels = dataset.train_labels
     outer = stratified("--folds", labels, budget.folds)
@@ -117,22 +117,24 @@ def crossval(options: Crossval, console: Console) -> Path:
     }
     _check_batch_size(budget.batch_size, every)
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
-    with opened(options, "crossval", budget, arms, console, every, dataset) as study:
+    with open_study(
+        options, "crossval", budget, arms, console, every, dataset
+    ) as study:
         study = study._replace(base=replace(study.base, batch_size=budget.batch_size))
         found = _find(study, budget, outer, inner)
-        runs = list(study.laboratory.finished.values())
+        runs = list(study.context.finished.values())
         told = page(found, study.plan, runs, repeating("crossval", options))
         return publish(options, told, study, runs)
 
 
 def _find(
-    study: Opened,
+    study: OpenStudy,
     budget: Budget,
     outer: Iterable[str],
     inner: Mapping[str, Iterable[str]],
 ) -> Found:
     """Trains all that the budget says; the runs that read the test split come last."""
-    classes = study.laboratory.dataset.classes
+    classes = study.context.dataset.classes
     space = {
         "sgd": [Setting(0.0, rate) for rate in budget.effective_rates],
         "momentum": [
@@ -158,7 +160,7 @@ def _find(
 
 
 def validate(
-    study: Opened,
+    study: OpenStudy,
     space: Mapping[str, Sequence[Setting]],
     folds: Iterable[str],
     phase: str,
@@ -175,7 +177,7 @@ def validate(
         for setting in settings
         for fold, seed in seeds.items()
     ]
-    done = iter(run_all(study.laboratory, configs, phase))
+    done = iter(run_all(study.context, configs, phase))
     return {
         arm: {setting: list(islice(done, len(seeds))) for setting in settings}
         for arm, settings in space.items()
@@ -183,7 +185,7 @@ def validate(
 
 
 def test(
-    study: Opened, choice: Mapping[str, Setting], seeds: Sequence[int]
+    study: OpenStudy, choice: Mapping[str, Setting], seeds: Sequence[int]
 ) -> dict[str, list[Run]]:
     """The runs of the chosen settings, which read the test split; by arm, then seed."""
     configs = [
@@ -191,7 +193,7 @@ def test(
         for setting in choice.values()
         for seed in seeds
     ]
-    done = iter(run_all(study.laboratory, configs, "testing"))
+    done = iter(run_all(study.context, configs, "testing"))
     return {arm: list(islice(done, len(seeds))) for arm in choice}
 
 

@@ -22,15 +22,15 @@ from experiments.records.config import (
     check_beta,
 )
 from experiments.records.runs import Run
-from experiments.studies.laboratory import run_all
+from experiments.studies.context import run_all
 from experiments.studies.lifecycle import (
     TUNING_SEED,
-    Opened,
+    OpenStudy,
     StudyOptions,
-    chosen,
-    opened,
+    open_study,
     publish,
     read,
+    resolve_budget,
 )
 from experiments.studies.lr_decay.cells import (
     ARMS,
@@ -112,19 +112,21 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = chosen(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     _check(budget)
     dataset = read(options, budget.dataset, console)
     check_batch_size(budget.batch_size, dataset)
-    with opened(options, "lr-decay", budget, ARMS, console, dataset=dataset) as study:
-        classes = study.laboratory.dataset.classes
+    with open_study(
+        options, "lr-decay", budget, ARMS, console, dataset=dataset
+    ) as study:
+        classes = study.context.dataset.classes
         tuning = _tune(study, budget)
         cells = to_report(best(tuning, classes))
         compared = _run(study, budget, cells, range(budget.seeds), "comparing", True)
         told = page(
             Found(study.plan, tuning, compared, classes), repeating("lr-decay", options)
         )
-        return publish(options, told, study, list(study.laboratory.finished.values()))
+        return publish(options, told, study, list(study.context.finished.values()))
 
 
 def _check(budget: Budget) -> None:
@@ -156,7 +158,7 @@ def _check(budget: Budget) -> None:
         raise UsageError("--schedules names a schedule twice; name each once.")
 
 
-def _tune(study: Opened, budget: Budget) -> dict[Cell, list[Run]]:
+def _tune(study: OpenStudy, budget: Budget) -> dict[Cell, list[Run]]:
     """All trials: equally many for every schedule and arm.
 
     Where one's best rate is the first or the last, all of them try one more.
@@ -166,14 +168,14 @@ def _tune(study: Opened, budget: Budget) -> dict[Cell, list[Run]]:
     while True:
         cells = every(budget.schedules, rates)
         tuning = _run(study, budget, cells, seeds, "tuning the rates", False)
-        longer = extended(rates, best(tuning, study.laboratory.dataset.classes))
+        longer = extended(rates, best(tuning, study.context.dataset.classes))
         if longer == rates or tried == budget.extensions:
             return tuning
         rates, tried = longer, tried + 1
 
 
 def _run(
-    study: Opened,
+    study: OpenStudy,
     budget: Budget,
     cells: Sequence[Cell],
     seeds: Iterable[int],
@@ -187,7 +189,7 @@ def _run(
         for cell in cells
         for seed in seeds
     ]
-    runs = iter(run_all(study.laboratory, configs, phase))
+    runs = iter(run_all(study.context, configs, phase))
     return {cell: [next(runs) for _ in seeds] for cell in cells}
 
 

@@ -14,7 +14,7 @@ from experiments.data.image_dataset import Dataset, hold_out
 from experiments.records.command_line import repeating
 from experiments.records.config import Config, UsageError
 from experiments.studies import lifecycle
-from experiments.studies.laboratory import Laboratory, run_all
+from experiments.studies.context import StudyContext, run_all
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep import page as sweep_page
 from experiments.studies.sweep.plan import (
@@ -81,19 +81,19 @@ def sweep(options: Sweep, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = lifecycle.chosen(options, BUDGETS)
+    budget = lifecycle.resolve_budget(options, BUDGETS)
     check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
     _check_fits(budget.batch_sizes, dataset)
     arms = {method: METHODS[method].arm for method in budget.methods}
-    with lifecycle.opened(
+    with lifecycle.open_study(
         options, "sweep", budget, arms, console, dataset=dataset
     ) as study:
-        laboratory, base = study.laboratory, study.base
-        rounds, results = search(laboratory, base, budget)
+        context, base = study.context, study.base
+        rounds, results = search(context, base, budget)
         final = {
             method: run_all(
-                laboratory,
+                context,
                 [
                     replace(configured(base, each.trial), seed=seed)
                     for seed in range(budget.seeds)
@@ -102,7 +102,7 @@ def sweep(options: Sweep, console: Console) -> Path:
             )
             for method, each in best(results).items()
         }
-        classes = laboratory.dataset.classes
+        classes = context.dataset.classes
         found = Found(budget, rounds, results, final, classes)
         page = sweep_page.page(found, study.plan, repeating("sweep", options))
         return lifecycle.publish(options, page, study, found.runs)
@@ -120,7 +120,7 @@ def _check_fits(batch_sizes: Sequence[int], dataset: Dataset) -> None:
 
 
 def search(
-    laboratory: Laboratory, base: Config, budget: Budget
+    context: StudyContext, base: Config, budget: Budget
 ) -> tuple[list[Round], list[Result]]:
     """Round after round, until the best trials are inside or the budget is spent.
 
@@ -130,7 +130,7 @@ def search(
     rounds = [first_round(budget)]
     while True:
         phase = f"tuning, round {len(rounds)}"
-        results = _measured(laboratory, base, budget, rounds, phase)
+        results = _measured(context, base, budget, rounds, phase)
         so_far = {method: each.trial for method, each in best(results).items()}
         following = next_round(budget, rounds, so_far)
         if following is None:
@@ -139,7 +139,7 @@ def search(
 
 
 def _measured(
-    laboratory: Laboratory,
+    context: StudyContext,
     base: Config,
     budget: Budget,
     rounds: Sequence[Round],
@@ -152,8 +152,8 @@ def _measured(
         for trial in wanted
         for seed in seeds
     ]
-    runs = run_all(laboratory, configs, phase)
-    classes, size = laboratory.dataset.classes, budget.tuning_seeds
+    runs = run_all(context, configs, phase)
+    classes, size = context.dataset.classes, budget.tuning_seeds
     return [
         result(trial, runs[size * index : size * (index + 1)], classes)
         for index, trial in enumerate(wanted)

@@ -15,7 +15,7 @@ from experiments.records.config import Config, UsageError
 from experiments.records.runs import Run
 from experiments.studies import lifecycle
 from experiments.studies import methods as every_method
-from experiments.studies.laboratory import hold_out, run_all
+from experiments.studies.context import hold_out, run_all
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep import study as sweep
@@ -80,14 +80,14 @@ def tune(options: Tune, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = lifecycle.chosen(options, BUDGETS)
+    budget = lifecycle.resolve_budget(options, BUDGETS)
     shorter = min(budget.screening_epochs, budget.epochs)
     budget = budget._replace(screening_epochs=shorter)
     check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
     budget = budget._replace(batch_sizes=fitting(options, budget, dataset))
     arms = {method: every_method.METHODS[method].arm for method in METHODS}
-    with lifecycle.opened(
+    with lifecycle.open_study(
         options, "tune", budget, arms, console, dataset=dataset
     ) as study:
         found = _find(study, budget)
@@ -112,16 +112,16 @@ def fitting(options: Tune, budget: Budget, dataset: Dataset) -> tuple[int, ...]:
     return fitting or (images,)
 
 
-def _find(study: lifecycle.Opened, budget: Budget) -> Found:
+def _find(study: lifecycle.OpenStudy, budget: Budget) -> Found:
     """Trains all that the plan says, the runs that read the test split last.
 
     What is trained next depends on the plan and on recorded runs alone, so that an
     interrupted study goes the same way again.
     """
-    laboratory, base = study.laboratory, study.base
-    classes = laboratory.dataset.classes
+    context, base = study.context, study.base
+    classes = context.dataset.classes
     short = replace(base, epochs=budget.screening_epochs)
-    rounds, screened = sweep.search(laboratory, short, budget.screening)
+    rounds, screened = sweep.search(context, short, budget.screening)
     screening = sweep_results.Found(
         budget.screening, rounds, screened, {method: [] for method in METHODS}, classes
     )
@@ -133,18 +133,18 @@ def _find(study: lifecycle.Opened, budget: Budget) -> Found:
     settled, last = _beside(study, budget, centres, settled)
     reported = {
         method: run_all(
-            laboratory,
+            context,
             _configs(base, winner, range(budget.seeds), test=True),
             f"final {method}",
         )
         for method, winner in _best(settled, classes).items()
     }
-    images = len(laboratory.folds[base.fold].train)
+    images = len(context.folds[base.fold].train)
     return Found(budget, screening, settled, centres, last, reported, images, classes)
 
 
 def _beside(
-    study: lifecycle.Opened,
+    study: lifecycle.OpenStudy,
     budget: Budget,
     centres: dict[str, Candidate],
     settled: Settled,
@@ -159,7 +159,7 @@ def _beside(
         beside = {method: rungs(centre, last) for method, centre in centres.items()}
         more = _measured(study, budget, beside, f"rates {last:g} times apart")
         settled = {method: {**own, **more[method]} for method, own in settled.items()}
-        winners = _best(settled, study.laboratory.dataset.classes)
+        winners = _best(settled, study.context.dataset.classes)
         if not any(winners[method] in own for method, own in beside.items()):
             break
     return settled, last
@@ -170,7 +170,7 @@ def _best(settled: Settled, classes: int) -> dict[str, Candidate]:
 
 
 def _measured(
-    study: lifecycle.Opened,
+    study: lifecycle.OpenStudy,
     budget: Budget,
     tried: dict[str, list[Candidate]],
     phase: str,
@@ -183,7 +183,7 @@ def _measured(
         for candidate in own
         for config in _configs(study.base, candidate, seeds, test=False)
     ]
-    runs = iter(run_all(study.laboratory, configs, phase))
+    runs = iter(run_all(study.context, configs, phase))
     return {
         method: {candidate: [next(runs) for _ in seeds] for candidate in own}
         for method, own in tried.items()

@@ -126,7 +126,7 @@ def test_git_commit_names_the_commit_and_marks_changes(tmp_path, monkeypatch):
     root = _checkout(tmp_path, monkeypatch)
     commit = runs.git_commit()
     assert commit == _git(root, "rev-parse", "HEAD")
-    (root / "experiments" / "runs.py").write_text("changed")
+    (root / "experiments" / "records" / "runs.py").write_text("changed")
     assert runs.git_commit() == f"{commit}-dirty"
 
 
@@ -135,7 +135,7 @@ def test_git_commit_is_none_for_a_folder_in_somebody_elses_repository(
     tmp_path, monkeypatch
 ):
     root = _checkout(tmp_path, monkeypatch)
-    inner = root / "vendored" / "experiments" / "runs.py"
+    inner = root / "vendored" / "experiments" / "records" / "runs.py"
     inner.parent.mkdir(parents=True)
     monkeypatch.setattr(runs, "__file__", str(inner))
     assert runs.git_commit() is None
@@ -148,8 +148,8 @@ def test_git_commit_is_none_where_git_is_missing(monkeypatch):
 
 def _checkout(tmp_path, monkeypatch):
     """A repository with one commit, in which `runs` believes to lie."""
-    source = tmp_path / "experiments" / "runs.py"
-    source.parent.mkdir()
+    source = tmp_path / "experiments" / "records" / "runs.py"
+    source.parent.mkdir(parents=True)
     source.write_text("first")
     _git(tmp_path, "init", "--quiet")
     _git(tmp_path, "add", ".")

@@ -176,8 +176,8 @@ def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
 def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     (tmp_path / "index.html").write_text("my own page")
     said = io.StringIO()
-    laboratory = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
-    study: Any = SimpleNamespace(laboratory=laboratory)
+    study_context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
+    study: Any = SimpleNamespace(study_context=study_context)
     assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
     assert f"{tmp_path / 'index.html'} is no index of this program" in said.getvalue()
     assert (tmp_path / "index.html").read_text() == "my own page"

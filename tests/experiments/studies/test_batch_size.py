@@ -13,7 +13,7 @@ from support.small_studies import printed
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies import laboratory as laboratories
+from experiments.studies import context
 from experiments.studies.batch_size import study
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.lifecycle import TUNING_SEED
@@ -55,7 +55,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "batch-size"
-    fit, fitted = laboratories.fit_grid, []
+    fit, fitted = context.fit_grid, []
 
     def interrupted(*arguments, **options):
         if len(fitted) == 3:
@@ -66,11 +66,11 @@ def finished(small_network, images, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         small = study.BUDGETS["default"]._replace(extensions=2)
         patch.setitem(study.BUDGETS, "default", small)
-        patch.setattr(laboratories, "fit_grid", interrupted)
+        patch.setattr(context, "fit_grid", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
         before = (output / "runs.jsonl").read_bytes()
-        patch.setattr(laboratories, "fit_grid", fit)
+        patch.setattr(context, "fit_grid", fit)
         printed = run(SMALL, images, output)
         after = (output / "runs.jsonl").read_bytes()
         run(SMALL, images, output)

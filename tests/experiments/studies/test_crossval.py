@@ -8,17 +8,17 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from support import small_images
-from support.laboratories import config, laboratory, small_dataset
 from support.small_studies import printed
+from support.study_contexts import config, small_dataset, study_context
 
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies import laboratory as laboratories
+from experiments.studies import context as laboratories
+from experiments.studies.context import run_all
 from experiments.studies.crossval.folds import stratified
 from experiments.studies.crossval.study import Crossval, crossval, validate
-from experiments.studies.laboratory import run_all
-from experiments.studies.lifecycle import TUNING_SEED, Opened
+from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.settings import Setting, configured
 from experiments.studies.validation import best
 
@@ -99,7 +99,7 @@ def test_run_of_a_fold_is_the_same_bits_whatever_folds_ran_before(tmp_path):
     found, programs = {}, {}
     for place, order in enumerate([[*folds], [*folds][::-1], [[*folds][1]]]):
         (tmp_path / str(place)).mkdir()
-        lab = replace(laboratory(tmp_path / str(place), folds), programs=programs)
+        lab = replace(study_context(tmp_path / str(place), folds), programs=programs)
         found[place] = {}
         for fold in order:  # each by itself, so that the order is this one
             own = config(fold=fold, seed=seeds[fold])
@@ -110,8 +110,8 @@ def test_run_of_a_fold_is_the_same_bits_whatever_folds_ran_before(tmp_path):
     assert {ran.fold for ran in found[2]} == {"fold 2 of 4"}
     assert all(found[0][ran] == epochs for ran, epochs in found[2].items())
     (tmp_path / "study").mkdir()
-    lab = replace(laboratory(tmp_path / "study", folds), programs=programs)
-    study = validate(Opened(lab, config(), {}), {"momentum": settings}, folds, "all")
+    lab = replace(study_context(tmp_path / "study", folds), programs=programs)
+    study = validate(OpenStudy(lab, config(), {}), {"momentum": settings}, folds, "all")
     own = [ran for of_setting in study["momentum"].values() for ran in of_setting]
     assert {ran.config: ran.epochs for ran in own} == found[0]
     assert len(programs) == 1

@@ -9,7 +9,7 @@ from support.small_studies import printed, sixty_images
 
 from experiments.records.config import UsageError
 from experiments.reporting import html
-from experiments.studies import laboratory
+from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.lr_decay.study import LrDecay, lr_decay
 
@@ -130,7 +130,7 @@ def test_page_has_the_plan_and_the_figures(finished):
 def test_interrupted_study_goes_on_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = laboratory.fit_grid, []
+    fit, begun = context.fit_grid, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -138,7 +138,7 @@ def test_interrupted_study_goes_on_and_repeats_nothing(
             raise KeyboardInterrupt
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(context, "fit_grid", stopping)
     monkeypatch.setattr(html, "write", lambda output, page: output)
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):

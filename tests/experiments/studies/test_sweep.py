@@ -7,7 +7,7 @@ import pytest
 from support.small_studies import printed, sixty_images
 
 from experiments.records.config import UsageError
-from experiments.studies import laboratory, lifecycle
+from experiments.studies import context, lifecycle
 from experiments.studies.sweep.study import Sweep, sweep
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -98,7 +98,7 @@ def test_the_plan_is_on_the_page(swept):
 def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
     options, swept, tmp_path, monkeypatch
 ):
-    fit, begun = laboratory.fit_grid, []
+    fit, begun = context.fit_grid, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -107,7 +107,7 @@ def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
         return fit(*arguments, **settings)
 
     output = tmp_path / "sweep"
-    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(context, "fit_grid", stopping)
     monkeypatch.setattr(lifecycle, "publish", lambda *_: output / "report.html")
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):

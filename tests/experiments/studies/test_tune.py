@@ -9,7 +9,7 @@ from support.small_studies import printed, sixty_images
 from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
-from experiments.studies import laboratory
+from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.tune.plan import BUDGETS
 from experiments.studies.tune.snippet import snippet
@@ -120,7 +120,7 @@ def test_names_of_files_are_harmless_on_the_page(finished):
 def test_interrupted_study_goes_on_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = laboratory.fit_grid, []
+    fit, begun = context.fit_grid, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -128,7 +128,7 @@ def test_interrupted_study_goes_on_and_repeats_nothing(
             raise KeyboardInterrupt
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr(laboratory, "fit_grid", stopping)
+    monkeypatch.setattr(context, "fit_grid", stopping)
     monkeypatch.setattr(html, "write", lambda output, page: output)
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):

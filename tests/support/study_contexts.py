@@ -1,4 +1,4 @@
-"""A laboratory on few invented images, with a network that compiles fast."""
+"""A study_context on few invented images, with a network that compiles fast."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from experiments.data import image_dataset
 from experiments.networks import mlp
 from experiments.optimizers.arms import Arm
 from experiments.records.config import Config
-from experiments.studies.laboratory import Fold, Laboratory, hold_out
+from experiments.studies.context import Fold, StudyContext, hold_out
 from experiments.studies.methods import METHODS
 from experiments.training.startup_check import Canary
 
@@ -34,15 +34,15 @@ def small_dataset(images: int = 40, classes: int = 3) -> image_dataset.Dataset:
     )
 
 
-def laboratory(
+def study_context(
     output: Path,
     folds: dict[str, Fold] | None = None,
     arms: dict[str, Arm] | None = None,
     dataset: image_dataset.Dataset | None = None,
-) -> Laboratory:
+) -> StudyContext:
     """An empty one, in a directory that is there."""
     dataset = small_dataset() if dataset is None else dataset
-    return Laboratory(
+    return StudyContext(
         output,
         dataset,
         mlp,

@@ -6,13 +6,13 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from support.laboratories import config, laboratory, small_dataset
+from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs
-from experiments.studies import laboratory as laboratories
-from experiments.studies.laboratory import Fold, run_all
+from experiments.studies import context
+from experiments.studies.context import Fold, run_all
 from experiments.training.grid import compile_grid, fit_grid
 from experiments.training.lanes import Point
 from optax_momentum import keras
@@ -24,7 +24,7 @@ def figures(run):
 
 
 def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
-    lab = laboratory(tmp_path)
+    lab = study_context(tmp_path)
     wanted = [
         config(arm="nesterov"),
         config(seed=1004),
@@ -41,10 +41,10 @@ def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
 
 
 def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
-    lab = laboratory(tmp_path)
+    lab = study_context(tmp_path)
     (fold,) = lab.folds
     (run,) = run_all(lab, [config(schedule="cosine", epochs=3)], "tuning")
-    splits = laboratories._splits(lab, fold)
+    splits = context._splits(lab, fold)
     steps = 3 * math.ceil(32 / 8)
 
     def transformation(learning_rate, beta):
@@ -65,8 +65,8 @@ def test_a_run_is_the_same_bits_alone_and_after_others(tmp_path):
     folds = {"1 of 2": one, "2 of 2": two}
     (tmp_path / "alone").mkdir()
     wanted = config(fold="2 of 2", test=True)
-    (alone,) = run_all(laboratory(tmp_path / "alone", folds), [wanted], "alone")
-    lab = laboratory(tmp_path, folds)
+    (alone,) = run_all(study_context(tmp_path / "alone", folds), [wanted], "alone")
+    lab = study_context(tmp_path, folds)
     diverging = config(fold="1 of 2", learning_rate=1e30)
     before = [config(fold="1 of 2"), diverging, config(seed=5), wanted]
     *_, after = run_all(lab, before, "after others")
@@ -75,7 +75,7 @@ def test_a_run_is_the_same_bits_alone_and_after_others(tmp_path):
 
 def test_test_split_is_read_only_where_the_config_says_so(tmp_path):
     dataset = small_dataset()
-    lab = laboratory(tmp_path, dataset=dataset)
+    lab = study_context(tmp_path, dataset=dataset)
     tuned, reported = run_all(lab, [config(), config(test=True)], "both")
     assert math.isnan(tuned.test_accuracy) and math.isnan(tuned.test_loss)
     assert 0 <= reported.test_accuracy <= 1 and math.isfinite(reported.test_loss)
@@ -86,7 +86,7 @@ def test_test_split_is_read_only_where_the_config_says_so(tmp_path):
 
 
 def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
-    lab = laboratory(tmp_path)
+    lab = study_context(tmp_path)
     wanted = [config(seed=seed) for seed in range(5)]
     done = run_all(lab, wanted[:3], "first")
     trained = []
@@ -95,7 +95,7 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
         trained.extend(point.seed for point in points)
         return fit_grid(program, points, *rest, **options)
 
-    monkeypatch.setattr(laboratories, "fit_grid", counted)
+    monkeypatch.setattr(context, "fit_grid", counted)
     assert run_all(lab, wanted, "all")[:3] == done
     assert trained == [3, 4]
     assert run_all(lab, [wanted[1], wanted[1]], "again") == [done[1], done[1]]
@@ -104,7 +104,7 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, jax.errors.JaxRuntimeError])
 def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, error):
-    lab = laboratory(tmp_path)
+    lab = study_context(tmp_path)
     calls = []
 
     def failing(*arguments, **options):
@@ -113,7 +113,7 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
             raise error
         return fit_grid(*arguments, **options)
 
-    monkeypatch.setattr(laboratories, "fit_grid", failing)
+    monkeypatch.setattr(context, "fit_grid", failing)
     wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
     with pytest.raises(error):
         run_all(lab, wanted, "failing")
@@ -127,18 +127,18 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
 
 def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):
     compiled = []
-    compile_at_most = laboratories.compile_at_most
+    compile_at_most = context.compile_at_most
 
     def counted(*arguments, **keywords):
         compiled.append(arguments)
         return compile_at_most(*arguments, **keywords)
 
-    monkeypatch.setattr(laboratories, "compile_at_most", counted)
+    monkeypatch.setattr(context, "compile_at_most", counted)
     order = np.arange(40)
     folds = {
         str(i): Fold(np.roll(order, i)[:30], np.roll(order, i)[30:]) for i in (1, 2)
     }
-    lab = laboratory(tmp_path, folds)
+    lab = study_context(tmp_path, folds)
     same = [
         config(fold="1"),
         config(fold="2", beta=0.5),

@@ -1,12 +1,12 @@
 """Where studies are run: configs in, recorded runs out, many trained as one program."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +32,9 @@ from experiments.training.startup_check import Canary
 _LANES = 16  # of one program where these are trained in step, on a GPU or TPU
 
 
+Key = TypeVar("Key", bound=Hashable)
+
+
 class Fold(NamedTuple):
     """Indices of the training images: to train on, and to validate with."""
 
@@ -40,7 +43,7 @@ class Fold(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Laboratory:
+class StudyContext:
     """All that the runs of a study share; `finished` grows as they end."""
 
     output: Path
@@ -78,7 +81,23 @@ def hold_out(dataset: image_dataset.Dataset) -> dict[str, Fold]:
     return {"hold-out": Fold(images[:kept], images[kept:])}
 
 
-def run_all(laboratory: Laboratory, configs: Sequence[Config], phase: str) -> list[Run]:
+def with_seeds(
+    config: Config, seeds: Iterable[int], *, test: bool = False
+) -> list[Config]:
+    """The config once for each seed; `test` says whether the test split is read."""
+    return [replace(config, seed=seed, test=test) for seed in seeds]
+
+
+def run_groups(
+    context: StudyContext, groups: Mapping[Key, Sequence[Config]], phase: str
+) -> dict[Key, list[Run]]:
+    """Trains all groups together; returns the runs of each, in its own order."""
+    configs = [config for group in groups.values() for config in group]
+    runs = iter(run_all(context, configs, phase))
+    return {key: list(islice(runs, len(group))) for key, group in groups.items()}
+
+
+def run_all(context: StudyContext, configs: Sequence[Config], phase: str) -> list[Run]:
     """The runs of the configs, in their order; those not yet finished are done.
 
     Every run starts from parameters and a state of its own, whatever ran before it.
@@ -86,7 +105,7 @@ def run_all(laboratory: Laboratory, configs: Sequence[Config], phase: str) -> li
     these are kept in checkpoints.
 
     Args:
-      laboratory: where they run.
+      context: where they run.
       configs: may repeat and may differ in all but the data.
       phase: what is being done, for the progress.
 
@@ -94,17 +113,17 @@ def run_all(laboratory: Laboratory, configs: Sequence[Config], phase: str) -> li
       UsageError: a config that no run can be trained with, or a full disk.
     """
     wanted = {config.digest(): config for config in configs}
-    missing = [c for key, c in wanted.items() if key not in laboratory.finished]
+    missing = [c for key, c in wanted.items() if key not in context.finished]
     if missing:
-        with terminal.study_progress(laboratory.console, phase, len(missing)) as shown:
-            for run in _train(laboratory, missing, shown.advance):
-                laboratory.finished[run.config_hash] = run
+        with terminal.study_progress(context.console, phase, len(missing)) as shown:
+            for run in _train(context, missing, shown.advance):
+                context.finished[run.config_hash] = run
                 shown.ended(run)
-    return [laboratory.finished[config.digest()] for config in configs]
+    return [context.finished[config.digest()] for config in configs]
 
 
 def _train(
-    laboratory: Laboratory,
+    context: StudyContext,
     configs: Sequence[Config],
     advance: Callable[[float], None],
 ) -> Iterator[Run]:
@@ -113,7 +132,7 @@ def _train(
     def kind(config: Config) -> _Kind:
         return _Kind(
             config.fold,
-            laboratory.arms[config.arm].transformation,
+            context.arms[config.arm].transformation,
             config.schedule,
             config.batch_size,
             config.epochs,
@@ -123,13 +142,13 @@ def _train(
     kinds = list(dict.fromkeys(map(kind, configs)))
     ordered = sorted(configs, key=lambda config: kinds.index(kind(config)))
     for fold, of_fold in groupby(ordered, key=lambda config: config.fold):
-        splits = _splits(laboratory, fold)
+        splits = _splits(context, fold)
         for common, group in groupby(of_fold, key=kind):
-            program, compile_seconds = _program(laboratory, common, splits)
+            program, compile_seconds = _program(context, common, splits)
             own = list(group)
             for first in range(0, len(own), program.lanes):
                 chunk = own[first : first + program.lanes]
-                checkpoints = laboratory.checkpoints(chunk)
+                checkpoints = context.checkpoints(chunk)
                 outcome = fit_grid(
                     program,
                     [Point(c.learning_rate, c.beta, c.seed) for c in chunk],
@@ -139,15 +158,15 @@ def _train(
                     checkpoints=checkpoints,
                     on_epoch=partial(advance, len(chunk) / common.epochs),
                 )
-                finished = _runs(laboratory, chunk, outcome, compile_seconds)
+                finished = _runs(context, chunk, outcome, compile_seconds)
                 if is_first():
-                    runs.record(laboratory.output, *finished)
+                    runs.record(context.output, *finished)
                 checkpoints.discard()
                 yield from finished
 
 
 def _runs(
-    laboratory: Laboratory,
+    context: StudyContext,
     chunk: Sequence[Config],
     outcome: Outcome,
     compile_seconds: float,
@@ -170,7 +189,7 @@ def _runs(
             images_per_second=outcome.images_per_second / len(chunk),
             skipped_steps=0,
             resumed=outcome.resumed,
-            canary=laboratory.canary._asdict(),
+            canary=context.canary._asdict(),
             versions=versions,
             device=f"{device.platform}: {device.device_kind}",
             git_commit=commit,
@@ -186,7 +205,7 @@ def _epochs(outcome: Outcome, lane: int) -> tuple[Epoch, ...]:
 
 
 def _program(
-    laboratory: Laboratory, kind: _Kind, splits: Splits
+    context: StudyContext, kind: _Kind, splits: Splits
 ) -> tuple[Program, float]:
     """The program of a kind, and the seconds of its compilation.
 
@@ -197,7 +216,7 @@ def _program(
     sizes = len(splits.train.labels), len(splits.validation.labels)
     changing = None if schedule.factor is None else (kind.schedule, steps)
     key = kind.transformation, kind.batch_size, sizes, changing
-    if key not in laboratory.programs:
+    if key not in context.programs:
 
         def transformation(learning_rate, beta) -> optax.GradientTransformation:
             return kind.transformation(schedule.rate(learning_rate, steps), beta)
@@ -205,15 +224,15 @@ def _program(
         lanes = jax.device_count() if jax.default_backend() == "cpu" else _LANES
         start = time.perf_counter()
         program = compile_at_most(
-            transformation, lanes, splits, kind.batch_size, network=laboratory.network
+            transformation, lanes, splits, kind.batch_size, network=context.network
         )
-        laboratory.programs[key] = program, time.perf_counter() - start
-    return laboratory.programs[key]
+        context.programs[key] = program, time.perf_counter() - start
+    return context.programs[key]
 
 
-def _splits(laboratory: Laboratory, fold: str) -> Splits:
+def _splits(context: StudyContext, fold: str) -> Splits:
     """What the runs of a fold read, on the devices."""
-    dataset, own = laboratory.dataset, laboratory.folds[fold]
+    dataset, own = context.dataset, context.folds[fold]
 
     def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
         return Examples(*on_all_devices((images, labels)))
