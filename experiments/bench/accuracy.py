@@ -17,10 +17,10 @@ from experiments.data import image_dataset
 from experiments.data.examples import Splits
 from experiments.data.splits import split
 from experiments.peers import peer_process
-from experiments.records.config import Config, UsageError
-from experiments.training.fit import compile_program, fit
-from experiments.training.grid import compile_grid, fit_grid
-from experiments.training.lanes import Point
+from experiments.records.config import UsageError
+from experiments.training.engine import compile_to_fit, train_runs
+from experiments.training.program import Point, compile_program
+from experiments.training.step import TrainSpec, constant
 from optax_momentum import keras
 
 EPOCHS = 3  # ours; the tutorial's are 10
@@ -60,11 +60,12 @@ def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
     best = _tuned(splits)
     for seed in SEEDS:
         jax.clear_caches()
-        program = compile_program(_decaying(splits)(*best), splits, BATCH_SIZE)
-        config = Config("cifar10", "", "", *best, BATCH_SIZE, EPOCHS, seed)
-        outcome = fit(program, splits, config)
+        spec = TrainSpec(constant(_decaying(splits)(*best)), BATCH_SIZE)
+        program = compile_program(spec, 1, splits, test=True)
+        outcome = train_runs(program, [Point(*best, seed)], splits, EPOCHS, test=True)
+        assert outcome.test is not None
         own = program.compile_seconds + outcome.seconds
-        accuracy = outcome.epochs[-1].validation_accuracy
+        accuracy = float(outcome.validation.accuracy[0, -1])
         yield {
             "benchmark": "accuracy",
             "program": f"optax_momentum, learning rate {best[0]}, beta {best[1]}",
@@ -72,7 +73,7 @@ def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
             "epochs": EPOCHS,
             "seconds": round(own, 1),
             "validation_accuracy": accuracy,
-            "test_accuracy": float(outcome.test.accuracy),
+            "test_accuracy": float(outcome.test.accuracy[0]),
             "reached": accuracy >= goal,
             "theirs_over_this": round(seconds / own, 2),
         }
@@ -99,8 +100,9 @@ def _tuned(splits: Splits) -> tuple[float, float]:
     """The (learning_rate, beta) of the best mean validation accuracy at the end."""
     settings = [(rate, beta) for rate in LEARNING_RATES for beta in BETAS]
     points = [Point(*setting, seed) for setting in settings for seed in TUNING_SEEDS]
-    program = compile_grid(_decaying(splits), points, splits, BATCH_SIZE)
-    outcome = fit_grid(program, points, splits, EPOCHS)
+    spec = TrainSpec(_decaying(splits), BATCH_SIZE)
+    program = compile_to_fit(spec, len(points), splits)
+    outcome = train_runs(program, points, splits, EPOCHS)
     accuracy = np.nan_to_num(outcome.validation.accuracy[:, -1])
     means = accuracy.reshape(len(settings), -1).mean(axis=1)
     return settings[int(np.argmax(means))]

@@ -20,12 +20,25 @@ from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
-from experiments.training import train
+from experiments.training.lanes import as_lane
+from experiments.training.program import Point, as_arrays, run_on_mesh
+from experiments.training.step import (
+    TrainSpec,
+    TrainState,
+    batch_rows,
+    constant,
+    image_shape,
+    initial_params,
+    order_key,
+    shard_sums,
+    state_from_params,
+)
 from optax_momentum import reduce_scatter, sharded, sharding_plan
 
 IMAGES = 2048  # random, 32x32x3, float32
 BATCH_SIZE = 64
 CLASSES = 10
+LEARNING_RATE, BETA = 0.01, 0.9
 TURNS = 5
 
 _EVERYWHERE = PartitionSpec()
@@ -72,17 +85,19 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
 
 def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     """An epoch as a run takes it, on these devices alone, and what it begins with."""
-    transformation, underway, examples = _begun(mesh)
-    own = cnn, transformation, batch_size, None, mesh, _EVERYWHERE
-    steps = Jitted(partial(train.share_out, *own), donate_argnums=0)
+    transformation, state, examples = _init(mesh)
+    spec = TrainSpec(constant(transformation), batch_size)
+    points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
+    steps = Jitted(partial(run_on_mesh, spec, mesh, points), donate_argnums=0)
     rows = _rows(mesh, batch_size)
     numbers = np.int32(0), np.int32(len(rows[0]))
-    return lambda underway: steps(underway, rows, *numbers, examples), underway
+    lane = as_lane(rows)
+    return lambda state: steps(state, lane, *numbers, examples), as_lane(state)
 
 
 def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     """The same with each device keeping its part of the momentum."""
-    transformation, (params, _, _), examples = _begun(mesh)
+    transformation, (params, _, _), examples = _init(mesh)
     plan = sharding_plan(transformation, params, mesh, "data")
     optimizer = sharded(transformation, plan)
     rows, size = _rows(mesh, batch_size), slice_size(batch_size, mesh.size)
@@ -95,7 +110,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         check_vma=False,  # as in `train`
     )
     def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
-        _, sums, _ = train.own_sums(cnn, size, params, rows, number, examples)
+        _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
     @partial(Jitted, donate_argnums=0)
@@ -123,18 +138,19 @@ def _timed(epoch: Epoch, carry: Any) -> Callable[[], float]:
     return call
 
 
-def _begun(mesh: Mesh) -> tuple[Any, train.Underway, Examples]:
+def _init(mesh: Mesh) -> tuple[Any, TrainState, Examples]:
     """A run before its first step, and random images, on these devices."""
     rng = np.random.default_rng(0)
     pixels = rng.random((IMAGES, 32, 32, 3), dtype=np.float32)
     labels = rng.integers(0, CLASSES, IMAGES, dtype=np.int32)
-    transformation = ARMS["keras"].transformation(0.01, 0.9)
+    transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
     examples = Examples(jnp.asarray(pixels), jnp.asarray(labels))
-    underway = train.begin(transformation, examples, CLASSES, seed=0)
+    params = initial_params(image_shape(examples), CLASSES, seed=0)
+    state = state_from_params(transformation, params)
     everywhere = NamedSharding(mesh, _EVERYWHERE)
-    return transformation, *jax.device_put((underway, examples), everywhere)
+    return transformation, *jax.device_put((state, examples), everywhere)
 
 
 def _rows(mesh: Mesh, batch_size: int) -> Any:
-    rows = train.batch_rows(train.order_key(0, 0), IMAGES, batch_size, mesh.size)
+    rows = batch_rows(order_key(0, 0), IMAGES, batch_size, mesh.size)
     return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, "data")))

@@ -15,9 +15,9 @@ from experiments.distributed.devices import on_all_devices
 from experiments.networks import cnn, mlp
 from experiments.optimizers.arms import ARMS
 from experiments.peers import peer_process
-from experiments.training import train
-from experiments.training.lanes import Point, as_arrays, compile_lanes
+from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.scoring import Network
+from experiments.training.step import TrainSpec, constant, steps_per_epoch
 
 RUNS = (1, 2, 4, 8, 16)
 TURNS = 3
@@ -60,7 +60,7 @@ def _measure(case: Case, peers: Path | None) -> Iterator[Mapping[str, object]]:
             arguments = "train_pytorch.py", str(case.images[0]), case.name
             peer = stack.enter_context(peer_process.start(peers, *arguments))
         splits = _splits(case.images)
-        alone = _alone(case, splits.train)
+        alone = _alone(case, splits)
         for runs in RUNS:
             programs = {
                 "optax_momentum, together": _together(case, splits, runs),
@@ -79,38 +79,38 @@ def _measure(case: Case, peers: Path | None) -> Iterator[Mapping[str, object]]:
 def _together(case: Case, splits: Splits, runs: int) -> Callable[[], float]:
     """The epochs of a turn, of all runs as one program; returns their seconds."""
     transformation = ARMS["keras"].transformation
-    program = compile_lanes(transformation, runs, splits, BATCH_SIZE, case.network)
-    seeds = range(program.filled)
+    spec = TrainSpec(transformation, BATCH_SIZE, case.network)
+    program = compile_program(spec, runs, splits)
+    seeds = range(program.padded_lanes)
     points = as_arrays([Point(LEARNING_RATE, BETA, seed) for seed in seeds])
-    underway = program.start(points)
-    steps = np.int32(train.steps_of(splits.train, BATCH_SIZE))
+    state = program.start(points)
+    steps = steps_per_epoch(splits.train, BATCH_SIZE)
 
     def turn() -> float:
-        nonlocal underway
+        nonlocal state
         start = time.perf_counter()
-        for epoch in np.arange(case.epochs, dtype=np.int32):
-            numbers = epoch, np.int32(0), steps
-            underway = program.advance(points, underway, *numbers, splits.train)
-        jax.block_until_ready(underway)
+        for epoch in range(case.epochs):
+            state = program.train_steps(points, state, epoch, 0, steps, splits.train)
+        jax.block_until_ready(state)
         return time.perf_counter() - start
 
     return turn
 
 
-def _alone(case: Case, examples: Examples) -> Callable[[], float]:
+def _alone(case: Case, splits: Splits) -> Callable[[], float]:
     """An epoch of one run of ours; returns its seconds."""
     transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
-    arguments = transformation, examples, CLASSES, BATCH_SIZE, case.network
-    advance = train.compile_steps(*arguments)
-    underway = train.begin(transformation, examples, CLASSES, 0, case.network)
-    steps = np.int32(train.steps_of(examples, BATCH_SIZE))
+    spec = TrainSpec(constant(transformation), BATCH_SIZE, case.network)
+    program = compile_program(spec, 1, splits)
+    points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
+    state = program.start(points)
+    steps = steps_per_epoch(splits.train, BATCH_SIZE)
 
     def epoch() -> float:
-        nonlocal underway
+        nonlocal state
         start = time.perf_counter()
-        key = train.order_key(0, 0)
-        underway = advance(underway, key, np.int32(0), steps, examples)
-        jax.block_until_ready(underway)
+        state = program.train_steps(points, state, 0, 0, steps, splits.train)
+        jax.block_until_ready(state)
         return time.perf_counter() - start
 
     return epoch

@@ -11,12 +11,13 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.bench import table
-from experiments.data.examples import Examples
+from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import device_mesh, on_all_devices
 from experiments.optimizers.arms import ARMS
 from experiments.peers import peer_process
 from experiments.peers.peer_process import PeerProcess
-from experiments.training import train
+from experiments.training.program import Point, as_arrays, compile_program
+from experiments.training.step import TrainSpec, constant, steps_per_epoch
 
 IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
@@ -73,16 +74,18 @@ def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
     labels = rng.integers(0, CLASSES, images, dtype=np.int32)
     examples = Examples(*on_all_devices((pixels, labels)))
     transformation = ARMS["keras"].transformation(0.01, 0.9)
-    advance = train.compile_steps(transformation, examples, CLASSES, batch_size)
-    underway = train.begin(transformation, examples, CLASSES, seed=0)
-    keys = (train.order_key(0, epoch) for epoch in range(1 + TURNS))
-    steps = np.int32(train.steps_of(examples, batch_size))
+    few = jax.tree.map(lambda x: x[:2], examples)
+    spec = TrainSpec(constant(transformation), batch_size)
+    program = compile_program(spec, 1, Splits(examples, few, few, CLASSES))
+    points = as_arrays([Point(0.01, 0.9, 0)])
+    state, numbers = program.start(points), iter(range(1 + TURNS))
+    steps = steps_per_epoch(examples, batch_size)
 
     def epoch() -> float:
-        nonlocal underway
+        nonlocal state
         start = time.perf_counter()
-        underway = jax.block_until_ready(
-            advance(underway, next(keys), np.int32(0), steps, examples)
+        state = jax.block_until_ready(
+            program.train_steps(points, state, next(numbers), 0, steps, examples)
         )
         return time.perf_counter() - start
 

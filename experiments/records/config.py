@@ -3,19 +3,20 @@
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
-# What is done about a step whose gradient, or whose result, is not finite. record: it
-# is taken, and its NaN stands in the record: that a rate diverges is a result. skip: it
-# is left out, whole, and counted. stop: the run ends before it.
+# What a run does about a step whose gradient, or whose result, is not finite. record:
+# take it, and let the record show NaN, for divergence is a result. skip: leave out the
+# whole step and count it. stop: end the run before the step.
 Nonfinite = Literal["stop", "skip", "record"]
 
 
 class UsageError(Exception):
-    """A wish that can't be fulfilled, told in one line that names the remedy."""
+    """A request that can't be fulfilled, in one line that names the remedy."""
 
 
 @dataclass(frozen=True)
@@ -23,29 +24,96 @@ class Config:
     """One run: with the same code, equal configs give equal results."""
 
     dataset: str  # "digits", a name of tensorflow-datasets, or an .npz file's name
-    data_digest: str  # of the arrays themselves: a changed file is another data set
-    arm: str  # a key of `ARMS` or `STORAGES` in `experiments.arms`, or a user's own
-    learning_rate: float  # the plan's; an arm may derive its own from it
-    beta: float  # retention of the momentum buffer
-    batch_size: int  # images a step
+    data_digest: str  # of the arrays, so that a changed file is another data set
+    arm: str  # key of `ARMS` or `STORAGES` in `optimizers.arms`, or a user's optimizer
+    learning_rate: float  # as planned; an optimizer may derive its own from it
+    beta: float  # share of the momentum buffer that a step keeps
+    batch_size: int  # images in one step
     epochs: int  # passes over the training images
-    seed: int  # of the initial parameters and of the data order
+    seed: int  # of initial parameters and data order
     schedule: str = "constant"  # of the learning rate: a key of `SCHEDULES`
-    network: str = "cnn"  # or FILE.py:function of the user's
-    code: str = ""  # digests of files that the user named, of network and arms
-    fold: str = "hold-out"  # which images it is trained on and validated with
-    nonfinite: Nonfinite = "record"  # what is done about a gradient that is not
+    network: str = "cnn"  # or a user's FILE.py:function
+    code: str = ""  # digests of the user's files for network and optimizers
+    fold: str = "hold-out"  # which images are trained on and which validate
+    nonfinite: Nonfinite = "record"  # what to do about a gradient that is not finite
     test: bool = True  # whether the test images are read, after the last epoch
 
     def digest(self) -> str:
         """Sixteen hex digits that differ when any setting differs."""
-        return digest(asdict(self))
+        return digest(self.to_record())
+
+    def to_record(self) -> dict[str, Any]:
+        """The settings under their names in files, which digests are made of."""
+        return serialized(self, first=_FIRST)
+
+    @classmethod
+    def from_record(cls, values: Mapping[str, Any]) -> "Config":
+        """The inverse of `to_record`, also for records without later settings."""
+        return cls(**values)
+
+
+# The settings of the first format. A setting added later is left out of records at its
+# default, so that earlier digests stay what they are.
+_FIRST = frozenset(
+    "dataset data_digest arm learning_rate beta batch_size epochs seed schedule "
+    "network code fold nonfinite test".split()
+)
+
+
+def serialized(
+    record: Any,
+    first: frozenset[str] = frozenset(),
+    names: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """A dataclass or NamedTuple under the names that its fields have in files.
+
+    Args:
+      record: what to write. A field that has a default is left out where it has it:
+        such fields came later, and must not change the digests of earlier records.
+      first: fields that are written although they have a default.
+      names: the name in files of each field that is called otherwise in Python.
+    """
+    if isinstance(record, tuple):
+        values: dict[str, Any] = record._asdict()  # type: ignore[attr-defined]
+        defaults = record._field_defaults  # type: ignore[attr-defined]
+    else:
+        values = asdict(record)
+        defaults = {field.name: field.default for field in fields(record)}
+    names = names or {}
+    return {
+        names.get(name, name): value
+        for name, value in values.items()
+        if name in first or name not in defaults or value != defaults[name]
+    }
 
 
 def digest(values: Any) -> str:
     """Sixteen hex digits that differ when anything in a JSON value does."""
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def rounded_rate(rate: float) -> float:
+    """A computed learning rate to six digits, without the noise of 1 − β in binary."""
+    return float(f"{rate:.6g}")
+
+
+def recorded_digest(config: Config) -> str:
+    """The digest by which a finished run is found again.
+
+    Some studies did not round their learning rates in format 1: `lr-decay` recorded
+    0.009999999999999998 where it records 0.01 today. Both are one run.
+    """
+    rate = rounded_rate(config.learning_rate)
+    return replace(config, learning_rate=rate).digest()
+
+
+def earlier_configs(config: Config) -> list[Config]:
+    """The config as format 1 may have had it, with its learning rate less rounded."""
+    effective = float(f"{config.learning_rate / (1 - config.beta):.4g}")
+    rate = effective * (1 - config.beta)
+    rates = dict.fromkeys((rate, float(f"{rate:.9g}")))
+    return [replace(config, learning_rate=rate) for rate in rates]
 
 
 def check_at_least_one(
@@ -59,7 +127,7 @@ def check_at_least_one(
 
 
 def check_save_every(seconds: float) -> None:
-    """Raises `UsageError` for what is no time between two checkpoints."""
+    """Raises `UsageError` unless the seconds between checkpoints are finite and ≥ 0."""
     if not 0 <= seconds < math.inf:
         raise UsageError(
             f"--save-every must be at least 0 and finite, got {seconds}: the seconds "
@@ -68,10 +136,10 @@ def check_save_every(seconds: float) -> None:
 
 
 def check_rate(option: str, rate: float, usual: str) -> None:
-    """Raises `UsageError` for a rate that float32 can lose.
+    """Raises `UsageError` for a learning rate that float32 turns into 0 or infinity.
 
-    Within the bounds neither it nor what is made of it, α·(1 − β) and α/(1 − β) of any
-    β that `check_beta` takes, is 0 or infinite there.
+    Within the bounds, α, α·(1 − β) and α/(1 − β) are finite and positive in float32 for
+    every β that `check_beta` accepts.
     """
     if not 1e-30 <= rate <= 1e30:
         raise UsageError(f"{option} must lie in [1e-30, 1e+30], got {rate}; {usual}.")
@@ -86,6 +154,6 @@ def check_beta(option: str, beta: float) -> None:
 
 
 def in_float32(value: float) -> float:
-    """The value as runs are trained with it."""
+    """The value with which runs are trained."""
     with np.errstate(over="ignore"):
         return float(np.float32(value))

@@ -1,10 +1,9 @@
-"""The plan of a study: written and hashed before its first run, and held to."""
+"""The plan of a study: written and hashed before its first run, then binding."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from errno import EACCES
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from experiments.records.config import Config, UsageError, digest
-from experiments.records.runs import Run, read, to_json, write_atomically
+from experiments.records.files import FORMAT, to_json, write_atomically
+from experiments.records.runs import Run, read
 
 FILE_NAME = "plan.json"
 
@@ -20,8 +20,8 @@ Plan = Mapping[str, Any]  # names and JSON values
 
 
 def shared(config: Config) -> Plan:
-    """The plan of runs that differ in arm and seed alone."""
-    settings = asdict(config)
+    """The plan of runs that differ only in optimizer and seed."""
+    settings = config.to_record()
     del settings["arm"], settings["seed"]
     return settings
 
@@ -54,7 +54,8 @@ def hold(output: Path, plan: Plan) -> Iterator[tuple[Run, ...]]:
             raise _unwritable(output, error) from None
         finished = read(output)
         _check_same(output, plan, finished)
-        written = to_json({"hash": digest(plan), "plan": plan}, indent=2)
+        content = {"format": FORMAT, "hash": digest(plan), "plan": plan}
+        written = to_json(content, indent=2)
         write_atomically(output / FILE_NAME, f"{written}\n".encode())
         yield finished
 
@@ -97,6 +98,8 @@ def _check_same(output: Path, ours: Plan, finished: tuple[Run, ...]) -> None:
         theirs, hashed = stored["plan"], stored["hash"]
         if not isinstance(theirs, dict):
             raise TypeError("its plan is no object")
+        if stored.get("format", 1) not in range(1, FORMAT + 1):
+            raise ValueError("a newer version of this program wrote it")
         if digest(theirs) != hashed:
             raise ValueError(f"its plan hashes to {digest(theirs)}")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:

@@ -2,26 +2,26 @@
 
 import json
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.records.config import Config, UsageError, digest
+from experiments.records.config import Config, UsageError, digest, serialized
+from experiments.records.files import FORMAT, to_json, write_atomically
 
 FILE_NAME = "runs.jsonl"
-# What a line raises that is none.
+# What a line that is no record may raise.
 _BROKEN = ValueError, TypeError, AttributeError, OverflowError, RecursionError
 
 
 class Epoch(NamedTuple):
     """Means over all images of a split, after one pass over the training images.
 
-    The training figures are those of the mini-batches, each before its own step.
+    Training figures are scored batch by batch, each before the step that uses it.
     """
 
     train_loss: float
@@ -32,7 +32,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One finished run: its settings, what came out, and what it ran on."""
+    """One finished run: its settings, its results and what it ran on."""
 
     config: Config
     config_hash: str
@@ -41,17 +41,21 @@ class Run:
     test_accuracy: float  # likewise
     seconds: float  # training, validation and test; compilation excluded
     seconds_with_compilation: float
-    images_per_second: float  # of the training epochs alone
-    skipped_steps: int  # left out, as `config.nonfinite` wants it
-    resumed: int  # how often it was taken up from a checkpoint
-    canary: dict[str, float]  # what `canary.check` found before it
+    images_per_second: float  # training epochs only
+    skipped_steps: int  # left out where `config.nonfinite` is skip
+    resumed: int  # times resumed from a checkpoint
+    startup_check: dict[str, float]  # result of the check before the first run
     versions: dict[str, str]
     device: str
     git_commit: str | None
 
 
+# The name in files of each field that is called otherwise in Python.
+_NAMES = {"startup_check": "canary"}
+
+
 def record(output: Path, *finished: Run) -> None:
-    """Adds runs to the records in `output`, atomically; within `plan.hold` only."""
+    """Appends runs to the records in `output`, atomically; only within `plan.hold`."""
     path = output / FILE_NAME
     lines = b"".join(f"{_line(run)}\n".encode() for run in finished)
     recorded = path.read_bytes() if path.exists() else b""
@@ -60,7 +64,8 @@ def record(output: Path, *finished: Run) -> None:
 
 def _line(run: Run) -> str:
     epochs = [epoch._asdict() for epoch in run.epochs]
-    values = json.loads(to_json({**asdict(run), "epochs": epochs}))
+    named = {**serialized(run, names=_NAMES), "config": run.config.to_record()}
+    values = json.loads(to_json({"format": FORMAT, **named, "epochs": epochs}))
     return to_json({"hash": digest(values), **values})
 
 
@@ -118,28 +123,6 @@ def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
     }
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    """Strict JSON, one line unless indented; NaN and the infinities become null."""
-    return json.dumps(_finite(value), allow_nan=False, indent=indent)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole: a reader, or a crash, sees the old or the new one.
-
-    Raises:
-      UsageError: it can't be written; the old file is then as it was.
-    """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"{path} can't be written: {error.strerror}.") from None
-
-
 def environment() -> dict[str, str]:
     """Versions of Python and of the packages that results depend on."""
     packages = ("jax", "jaxlib", "optax", "flax", "numpy", "optax_momentum")
@@ -169,39 +152,37 @@ def git_commit() -> str | None:
     return described.stdout.strip() or None
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
-
-
 def _from_json(line: bytes) -> Run:
-    """The inverse of `record`'s line, but for the infinities, which come back as NaN.
+    """The inverse of `_line`, except that the infinities come back as NaN.
+
+    Lines of format 1 have no "format", and the same fields otherwise.
 
     Raises:
-      ValueError, or another of `_BROKEN`: it isn't one, or not as it was written.
+      ValueError, or another of `_BROKEN`: it is no record, or was altered.
     """
     values = json.loads(line)
-    names = {"hash", *(field.name for field in fields(Run))}
-    if not isinstance(values, dict) or values.keys() != names:
+    if not isinstance(values, dict):
         raise ValueError("its fields are not those of a run")
-    if values.pop("hash") != digest(values):
+    hashed = values.pop("hash", None)
+    if hashed != digest(values):
         raise ValueError(f"it hashes to {digest(values)}")
-    config = Config(**values["config"])
+    if values.pop("format", 1) not in range(1, FORMAT + 1):
+        raise ValueError("a newer version of this program wrote it")
+    names = {_NAMES.get(field.name, field.name): field for field in fields(Run)}
+    if values.keys() != names.keys():
+        raise ValueError("its fields are not those of a run")
+    config = Config.from_record(values["config"])
     if config.digest() != values["config_hash"]:
         raise ValueError(f"its config hashes to {config.digest()}")
-    for field in fields(Run):
-        if field.type is float:
-            values[field.name] = _number(values[field.name])
     epochs = [
         Epoch(**{name: _number(value) for name, value in epoch.items()})
         for epoch in values["epochs"]
     ]
-    return Run(**{**values, "config": config, "epochs": tuple(epochs)})
+    read: dict[str, Any] = {**values, "config": config, "epochs": tuple(epochs)}
+    for name, field in names.items():
+        value = read.pop(name)
+        read[field.name] = _number(value) if field.type is float else value
+    return Run(**read)
 
 
 def _number(value: Any) -> float:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -34,18 +33,15 @@ def say(console: Console, line: str) -> None:
 
 
 def announce(
-    console: Console, done: int, missing: Sequence[Config], shape: tuple[int, ...]
+    console: Console, missing: Sequence[Config], shape: tuple[int, ...]
 ) -> None:
     """Says what is to be done and about how long it takes.
 
     Args:
       console: where to say it.
-      done: finished runs that are kept.
       missing: the runs to be done.
       shape: [images, height, width, channels] of the training images.
     """
-    if done:
-        console.print(f"{done} finished runs of this plan are kept.")
     if not missing:
         return
     images, height, width, _ = shape
@@ -65,18 +61,6 @@ def announce(
             f"--batch-size {batch_size} is not shared evenly by {devices} devices: in "
             f"each step {empty} of {batch_size + empty} places stay empty.",
         )
-
-
-def progress(console: Console) -> Progress:
-    """A bar that counts epochs and tells the time that remains."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("epochs"),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 class StudyProgress:

@@ -1,6 +1,5 @@
-"""Where studies are run: configs in, recorded runs out, many trained as one program."""
+"""Where studies run: configs in, recorded runs out, many trained as one program."""
 
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import optax
+from jaxtyping import Int
 from rich.console import Console
 
 from experiments.data import image_dataset
@@ -20,26 +20,26 @@ from experiments.distributed.processes import is_first
 from experiments.optimizers.arms import Arm
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs
-from experiments.records.config import Config
+from experiments.records.config import Config, Nonfinite, recorded_digest
 from experiments.records.runs import Epoch, Run
 from experiments.reporting import terminal
+from experiments.training import nonfinite
 from experiments.training.checkpoints import Checkpoints, checkpoints_of
-from experiments.training.grid import Outcome, compile_at_most, fit_grid
-from experiments.training.lanes import Point, Program
+from experiments.training.engine import Outcome, compile_to_fit, train_runs
+from experiments.training.program import Point, Program
 from experiments.training.scoring import Network
-from experiments.training.startup_check import Canary
+from experiments.training.startup_check import StartupCheck
 
-_LANES = 16  # of one program where these are trained in step, on a GPU or TPU
-
+_LANES = 16  # runs of one program on a GPU or TPU, which trains them in lockstep
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 class Fold(NamedTuple):
-    """Indices of the training images: to train on, and to validate with."""
+    """Indices of the training images to train on and to validate with."""
 
-    train: np.ndarray
-    validation: np.ndarray
+    train: Int[np.ndarray, " train"]
+    validation: Int[np.ndarray, " validation"]
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,22 @@ class StudyContext:
     arms: Mapping[str, Arm]
     folds: Mapping[str, Fold]
     console: Console
-    finished: dict[str, Run]  # by config hash
-    canary: Canary
+    finished: dict[str, Run]  # by `recorded_digest`
+    startup_check: StartupCheck
     save_every: float = 30.0  # seconds between the checkpoints of a run
-    programs: dict[Any, tuple[Program, float]] = field(default_factory=dict)
+    # Whether each run has all devices to itself, sharing its batches among them, with
+    # its learning rate and beta as constants of its program. Else runs that differ in
+    # these alone train side by side.
+    one_at_a_time: bool = False
+    programs: dict[Any, Program] = field(default_factory=dict)
 
     def checkpoints(self, chunk: Sequence[Config]) -> Checkpoints:
-        """Where runs that are trained together are kept until they are recorded."""
-        tell = partial(terminal.say, self.console)
-        return checkpoints_of(self.output, chunk, self.save_every, tell)
+        """Where runs that train together are saved until they are recorded."""
+        log = partial(terminal.say, self.console)
+        return checkpoints_of(self.output, chunk, self.save_every, log)
 
 
-class _Kind(NamedTuple):
+class ProgramKey(NamedTuple):
     """What the runs of one program have in common."""
 
     fold: str
@@ -72,6 +76,8 @@ class _Kind(NamedTuple):
     batch_size: int
     epochs: int
     test: bool
+    nonfinite: Nonfinite
+    constants: tuple[float, float] | None  # learning rate and beta, if one at a time
 
 
 def hold_out(dataset: image_dataset.Dataset) -> dict[str, Fold]:
@@ -98,98 +104,131 @@ def run_groups(
 
 
 def run_all(context: StudyContext, configs: Sequence[Config], phase: str) -> list[Run]:
-    """The runs of the configs, in their order; those not yet finished are done.
+    """Returns the runs of the configs, in their order, training those not yet finished.
 
-    Every run starts from parameters and a state of its own, whatever ran before it.
-    Finished runs are recorded some at a time, as many as one program trains; until then
-    these are kept in checkpoints.
+    Every run starts from its own initial parameters and state, whatever ran before it.
+    Runs that one program trains together are recorded together; until then they are
+    saved in checkpoints.
 
     Args:
       context: where they run.
-      configs: may repeat and may differ in all but the data.
-      phase: what is being done, for the progress.
+      configs: may repeat, and may differ in everything but the data.
+      phase: what the progress bar calls them.
 
     Raises:
       UsageError: a config that no run can be trained with, or a full disk.
     """
-    wanted = {config.digest(): config for config in configs}
-    missing = [c for key, c in wanted.items() if key not in context.finished]
+    wanted = {recorded_digest(config): config for config in configs}
+    missing = [c for digest, c in wanted.items() if digest not in context.finished]
     if missing:
-        with terminal.study_progress(context.console, phase, len(missing)) as shown:
-            for run in _train(context, missing, shown.advance):
-                context.finished[run.config_hash] = run
-                shown.ended(run)
-    return [context.finished[config.digest()] for config in configs]
+        with terminal.study_progress(context.console, phase, len(missing)) as progress:
+            for run in _train(context, missing, progress.advance):
+                context.finished[recorded_digest(run.config)] = run
+                progress.ended(run)
+    return [context.finished[recorded_digest(config)] for config in configs]
 
 
 def _train(
     context: StudyContext,
     configs: Sequence[Config],
-    advance: Callable[[float], None],
+    report_progress: Callable[[float], None],
 ) -> Iterator[Run]:
-    """Trains and records kind by kind; `advance` is told the share of a run done."""
-
-    def kind(config: Config) -> _Kind:
-        return _Kind(
-            config.fold,
-            context.arms[config.arm].transformation,
-            config.schedule,
-            config.batch_size,
-            config.epochs,
-            config.test,
-        )
-
-    kinds = list(dict.fromkeys(map(kind, configs)))
-    ordered = sorted(configs, key=lambda config: kinds.index(kind(config)))
+    """Trains and records program by program; reports each finished share of a run."""
+    keys = {config: _key(context, config) for config in configs}
+    order = list(dict.fromkeys(keys.values()))
+    ordered = sorted(configs, key=lambda config: order.index(keys[config]))
     for fold, of_fold in groupby(ordered, key=lambda config: config.fold):
         splits = _splits(context, fold)
-        for common, group in groupby(of_fold, key=kind):
-            program, compile_seconds = _program(context, common, splits)
-            own = list(group)
-            for first in range(0, len(own), program.lanes):
-                chunk = own[first : first + program.lanes]
+        for key, group in groupby(of_fold, key=keys.__getitem__):
+            program = _program(context, key, splits)
+            alike = list(group)
+            for first in range(0, len(alike), program.lanes):
+                chunk = alike[first : first + program.lanes]
                 checkpoints = context.checkpoints(chunk)
-                outcome = fit_grid(
+                outcome = train_runs(
                     program,
                     [Point(c.learning_rate, c.beta, c.seed) for c in chunk],
                     splits,
-                    common.epochs,
-                    test=common.test,
+                    key.epochs,
+                    test=key.test,
                     checkpoints=checkpoints,
-                    on_epoch=partial(advance, len(chunk) / common.epochs),
+                    on_epoch=partial(report_progress, len(chunk) / key.epochs),
+                    refuse_nonfinite=chunk[0] if key.nonfinite == "stop" else None,
                 )
-                finished = _runs(context, chunk, outcome, compile_seconds)
+                finished = _records(context, chunk, outcome, program.compile_seconds)
                 if is_first():
                     runs.record(context.output, *finished)
                 checkpoints.discard()
                 yield from finished
 
 
-def _runs(
+def _key(context: StudyContext, config: Config) -> ProgramKey:
+    constants = (config.learning_rate, config.beta) if context.one_at_a_time else None
+    return ProgramKey(
+        config.fold,
+        context.arms[config.arm].transformation,
+        config.schedule,
+        config.batch_size,
+        config.epochs,
+        config.test,
+        config.nonfinite,
+        constants,
+    )
+
+
+def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
+    """The program of a key, compiled once.
+
+    Folds of equal sizes share it, and so do all epochs if the rate is constant.
+    """
+    schedule = SCHEDULES[key.schedule]
+    steps = key.epochs * -(-len(splits.train.labels) // key.batch_size)
+    sizes = len(splits.train.labels), len(splits.validation.labels)
+    changing = None if schedule.factor is None else (key.schedule, steps)
+    policy = key.nonfinite
+    cached = key.transformation, key.batch_size, sizes, changing, policy, key.constants
+    if cached in context.programs:
+        return context.programs[cached]
+
+    def optimizer(learning_rate: Any, beta: Any) -> optax.GradientTransformation:
+        if key.constants is not None:
+            learning_rate, beta = key.constants
+        return key.transformation(schedule.rate(learning_rate, steps), beta)
+
+    spec = nonfinite.train_spec(optimizer, key.batch_size, context.network, policy)
+    lanes = jax.device_count() if jax.default_backend() == "cpu" else _LANES
+    if context.one_at_a_time:
+        context.programs.clear()  # the memory of the program before
+        lanes = 1
+    program = compile_to_fit(spec, lanes, splits, test=key.test)
+    context.programs[cached] = program
+    return program
+
+
+def _records(
     context: StudyContext,
     chunk: Sequence[Config],
     outcome: Outcome,
     compile_seconds: float,
 ) -> list[Run]:
-    """The records of runs that were trained together, each with its share of time."""
+    """The records of runs that trained together, each with its share of the time."""
     seconds = outcome.seconds / len(chunk)
     versions, commit = runs.environment(), runs.git_commit()
     device = jax.devices()[0]
+    test = outcome.test
     return [
         Run(
             config=config,
             config_hash=config.digest(),
             epochs=_epochs(outcome, lane),
-            test_loss=float(outcome.test.loss[lane]) if outcome.test else np.nan,
-            test_accuracy=float(outcome.test.accuracy[lane])
-            if outcome.test
-            else np.nan,
+            test_loss=float(test.loss[lane]) if test else np.nan,
+            test_accuracy=float(test.accuracy[lane]) if test else np.nan,
             seconds=seconds,
             seconds_with_compilation=seconds + compile_seconds,
             images_per_second=outcome.images_per_second / len(chunk),
-            skipped_steps=0,
+            skipped_steps=int(outcome.skipped_steps[lane]),
             resumed=outcome.resumed,
-            canary=context.canary._asdict(),
+            startup_check=context.startup_check._asdict(),
             versions=versions,
             device=f"{device.platform}: {device.device_kind}",
             git_commit=commit,
@@ -204,43 +243,27 @@ def _epochs(outcome: Outcome, lane: int) -> tuple[Epoch, ...]:
     return tuple(Epoch(*map(float, row)) for row in rows)
 
 
-def _program(
-    context: StudyContext, kind: _Kind, splits: Splits
-) -> tuple[Program, float]:
-    """The program of a kind, and the seconds of its compilation.
-
-    Folds of equal sizes share it, and so do all epochs where the rate is constant.
-    """
-    schedule = SCHEDULES[kind.schedule]
-    steps = kind.epochs * -(-len(splits.train.labels) // kind.batch_size)
-    sizes = len(splits.train.labels), len(splits.validation.labels)
-    changing = None if schedule.factor is None else (kind.schedule, steps)
-    key = kind.transformation, kind.batch_size, sizes, changing
-    if key not in context.programs:
-
-        def transformation(learning_rate, beta) -> optax.GradientTransformation:
-            return kind.transformation(schedule.rate(learning_rate, steps), beta)
-
-        lanes = jax.device_count() if jax.default_backend() == "cpu" else _LANES
-        start = time.perf_counter()
-        program = compile_at_most(
-            transformation, lanes, splits, kind.batch_size, network=context.network
-        )
-        context.programs[key] = program, time.perf_counter() - start
-    return context.programs[key]
-
-
 def _splits(context: StudyContext, fold: str) -> Splits:
-    """What the runs of a fold read, on the devices."""
-    dataset, own = context.dataset, context.folds[fold]
+    """What the runs of a fold read, on the devices.
+
+    Of several processes that share each batch, every one copies only its own training
+    images to its devices, so these stay on the host.
+    """
+    dataset, indices = context.dataset, context.folds[fold]
 
     def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
         return Examples(*on_all_devices((images, labels)))
 
+    train: Any = (
+        dataset.train_images[indices.train],
+        dataset.train_labels[indices.train],
+    )
+    on_host = context.one_at_a_time and jax.process_count() > 1
+    validation = indices.validation
     return Splits(
-        *(
-            examples(dataset.train_images[chosen], dataset.train_labels[chosen])
-            for chosen in own
+        train=Examples(*train) if on_host else examples(*train),
+        validation=examples(
+            dataset.train_images[validation], dataset.train_labels[validation]
         ),
         test=examples(dataset.test_images, dataset.test_labels),
         classes=dataset.classes,

@@ -1,4 +1,4 @@
-"""What every study does before its first run and after its last one."""
+"""The life of a study: options, data, plan and directory, then runs, then its page."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +20,8 @@ from experiments.records.config import (
     UsageError,
     check_at_least_one,
     check_save_every,
+    recorded_digest,
+    serialized,
 )
 from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
@@ -30,6 +32,10 @@ from experiments.training.checkpoints import clear
 from experiments.training.scoring import Network, check_takes
 
 TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
+
+# Fields of budgets that have a default and were in plans from the first format on. A
+# field that is added later, with a default, is left out of plans where it has it.
+_FIRST = frozenset({"factors", "metric", "rule", "scramble_seed", "seed"})
 
 Budget = TypeVar("Budget", bound=NamedTuple)
 
@@ -99,7 +105,7 @@ class StudyOptions:
 
 
 def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
-    """The preset's budget, with what the options change of it."""
+    """The preset's budget, changed by the options that were given."""
     budget = budgets[options.preset]
     given = {name: getattr(options, name, None) for name in budget._fields}
     changed = {name: value for name, value in given.items() if value is not None}
@@ -133,27 +139,17 @@ def open_study(
       options: of the command, checked.
       study: the command's name.
       budget: a NamedTuple of JSON values with at least `dataset` and `epochs`.
-      arms: by the key that configs name them by.
-      console: where to say what happens.
+      arms: by the key under which configs name them.
+      console: where to report.
       folds: besides the hold-out, by name.
-      dataset: where it has been read already.
+      dataset: if it has been read already.
 
     Raises:
       UsageError: the data, the network or the directory can't be used.
     """
-    if options.output is not None and is_first():
-        plan.make_directory(options.output)  # before anything takes long
     if dataset is None:
         dataset = read(options, budget.dataset, console)
-    network: Network = cnn
-    code = ""
-    if options.model is None:
-        check_takes(cnn, dataset.train_images, dataset.classes)
-    else:
-        _, height, width, channels = dataset.train_images.shape
-        network, code = user_network.network(
-            "--model", options.model, (height, width, channels), dataset.classes
-        )
+    network, code = read_network(options, dataset)
     base = Config(
         dataset=dataset.name,
         data_digest=image_dataset.digest(dataset),
@@ -166,21 +162,16 @@ def open_study(
         network=options.model or "cnn",
         code=code,
     )
-    held = {
+    study_plan = {
         "study": study,
-        **budget._asdict(),
+        **serialized(budget, first=_FIRST),
         "dataset": dataset.name,
         "data_digest": base.data_digest,
         "network": base.network,
         "code": code,
     }
-    name = f"{study}-{Path(dataset.name).stem}-{plan.digest(held)}"
-    output = options.output or Path("runs") / name
-    with shared_plan.hold(output, held) as finished:
-        clear(output, [run.config_hash for run in finished])
-        console.print(f"Plan {plan.digest(held)}, in {output}", markup=False)
-        if finished:
-            console.print(f"{len(finished)} finished runs of this plan are kept.")
+    with hold_directory(options, study, study_plan, console, dataset.name) as held:
+        output, finished = held
         context = StudyContext(
             output,
             dataset,
@@ -188,15 +179,62 @@ def open_study(
             arms,
             {**hold_out(dataset), **(folds or {})},
             console,
-            {run.config_hash: run for run in finished},
+            finished,
             startup_check.check(),
             options.save_every,
         )
-        yield OpenStudy(context, base, held)
+        yield OpenStudy(context, base, study_plan)
+
+
+@contextmanager
+def hold_directory(
+    options: StudyOptions,
+    name: str,
+    study_plan: plan.Plan,
+    console: Console,
+    dataset: str,
+) -> Iterator[tuple[Path, dict[str, Run]]]:
+    """Reserves the directory of a plan; yields it with the runs that are finished.
+
+    Args:
+      options: of the command; `output` names the directory.
+      name: with the data set and the plan's hash, names the directory otherwise.
+      study_plan: what is written there before the first run.
+      console: where to report.
+      dataset: the name of the data set.
+    """
+    digest = plan.digest(study_plan)
+    directory = f"{name}-{Path(dataset).stem}-{digest}"
+    output = options.output or Path("runs") / directory
+    with shared_plan.hold(output, study_plan) as finished:
+        clear(output, [run.config_hash for run in finished])
+        console.print(f"Plan {digest}, in {output}", markup=False)
+        if finished:
+            console.print(f"{len(finished)} finished runs of this plan are kept.")
+        yield output, {recorded_digest(run.config): run for run in finished}
+
+
+def read_network(
+    options: StudyOptions, dataset: image_dataset.Dataset
+) -> tuple[Network, str]:
+    """The network to train, and the digest of its file if it is the user's.
+
+    Raises:
+      UsageError: it does not take such images.
+    """
+    if options.model is None:
+        check_takes(cnn, dataset.train_images, dataset.classes)
+        return cnn, ""
+    _, height, width, channels = dataset.train_images.shape
+    return user_network.network(
+        "--model", options.model, (height, width, channels), dataset.classes
+    )
 
 
 def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
-    """The data of a study, whole."""
+    """Reads the data of a study whole, once its directory is known to be writable."""
+    if options.output is not None and is_first():
+        plan.make_directory(options.output)  # or refuse it, before anything takes long
     console.print(f"Reading {name} …", markup=False, highlight=False)
     return image_dataset.load(name, options.data_dir, skip_broken=options.skip_broken)
 
@@ -204,7 +242,7 @@ def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Da
 def publish(
     options: StudyOptions, page: Page, opened: OpenStudy, runs: Sequence[Run]
 ) -> Path:
-    """Writes the page, what else was asked for, and the index beside it.
+    """Writes the page, event files if requested, and the index of its directory.
 
     Returns:
       The path of the page.

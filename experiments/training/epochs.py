@@ -1,16 +1,16 @@
-"""The course of a run, or of lanes together: epochs, in calls that last seconds.
+"""Epochs: training in calls of about a second, with checkpoints and signals between.
 
-Between two calls the host looks at the clock, for checkpoints, and for signals. Where
-it cuts the epochs changes no bit: a call does what one step after another does.
+Where a call begins and ends changes no bit of a run.
 """
 
 import signal
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Float32
 
 from experiments.distributed import processes
 from experiments.distributed.devices import in_full
@@ -19,145 +19,185 @@ from experiments.networks import cnn
 from experiments.records.config import UsageError
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.scoring import Score
-from experiments.training.train import Underway
+from experiments.training.step import TrainState
 
-_CALL = 1.0  # seconds of training between two looks
-_FIRST_CALL = 8  # steps, before it is known how long one takes
+_CALL_SECONDS = 1.0  # training between two looks at clock and signals
+_FIRST_CALL = 8  # steps in the first call, before the time of a step is known
 
 
 class Refusal(NamedTuple):
     """A step that was not taken."""
 
     step: int  # of the epoch
-    underway: Underway  # as it was before
-    complaint: str
+    train_state: TrainState  # as it was before the step
+    message: str
+
+
+class StateSteps(Protocol):
+    """Takes steps `start_step` to `stop_step` − 1 of an epoch; donates `state`."""
+
+    def __call__(
+        self, state: TrainState, epoch: int, start_step: int, stop_step: int
+    ) -> TrainState: ...
 
 
 class Training(NamedTuple):
-    """What moves a run, or lanes together, from start to end."""
+    """What `train_epochs` calls to train some runs together."""
 
-    begin: Callable[[], Underway]
-    advance: Callable[[Underway, int, int, int], Underway]  # epoch, first, last step
+    start: Callable[[], TrainState]
+    train_steps: StateSteps
     validate: Callable[[cnn.Params], Score]
-    steps: int  # of an epoch
-    images: int  # of an epoch
-    refused: Callable[[Underway, int], Refusal | None] = lambda underway, epoch: None
+    steps: int  # per epoch
+    images: int  # per epoch
+    refused: Callable[[TrainState, int], Refusal | None] = lambda state, epoch: None
 
 
-class Course(NamedTuple):
-    """Where a run is: with its settings, all that its rest depends on."""
+class Progress(NamedTuple):
+    """How far training has come; with the runs' configs, it decides what follows."""
 
-    underway: Underway
-    epoch: int  # finished ones
-    step: int  # of the next epoch, finished ones
-    curves: np.ndarray  # float32 [epochs, 4, ...]: the fields of `runs.Epoch`
+    train_state: TrainState
+    epoch: int  # finished epochs
+    step: int  # finished steps of the next epoch
+    curves: Float32[np.ndarray, "epochs 4 lanes"]  # fields of `records.runs.Epoch`
     seconds: float  # of training so far
-    resumed: int  # how often
+    resumed: int  # times resumed from a checkpoint
 
 
-def follow(
+def train_epochs(
     training: Training,
     epochs: int,
     checkpoints: Checkpoints | None = None,
     on_epoch: Callable[[], None] = lambda: None,
-) -> Course:
-    """Trains and validates all epochs that a checkpoint does not have already.
+) -> Progress:
+    """Trains and validates every epoch that no checkpoint covers yet.
 
     Args:
       training: what is trained.
       epochs: passes over the training images.
-      checkpoints: where the course is kept meanwhile; None is nowhere.
-      on_epoch: called for each epoch that has ended, before or now.
+      checkpoints: where progress is saved meanwhile; None saves nothing.
+      on_epoch: called for each finished epoch, also those that a checkpoint covers.
 
     Raises:
-      Stopped: by SIGTERM or SIGINT; the course is saved.
+      Stopped: by SIGTERM or SIGINT; progress is saved.
       UsageError: the training refuses a step.
     """
-    course = _start(training, epochs, checkpoints)
-    for _ in range(course.epoch):
+    progress = _first_progress(training, epochs, checkpoints)
+    for _ in range(progress.epoch):
         on_epoch()
-    pace = _FIRST_CALL
-    with awaited() as asked:
-        while course.epoch < epochs:
-            last = min(course.step + pace, training.steps)
-            steps, before = last - course.step, course.seconds
-            course = _advanced(training, course, last)
-            seconds = course.seconds - before
-            pace = max(1, min(8 * pace, int(steps * _CALL / max(seconds, 1e-9))))
-            if refusal := training.refused(course.underway, course.epoch):
-                raise _refused(course, refusal, checkpoints)
-            if course.step == training.steps:
-                course = _validated(training, course)
+    pace = _FIRST_CALL  # steps in the next call
+    with awaited() as signaled:
+        while progress.epoch < epochs:
+            stop_step = min(progress.step + pace, training.steps)
+            steps, before = stop_step - progress.step, progress.seconds
+            progress = _train_steps(training, progress, stop_step)
+            seconds = max(progress.seconds - before, 1e-9)
+            pace = max(1, min(8 * pace, int(steps * _CALL_SECONDS / seconds)))
+            if refusal := training.refused(progress.train_state, progress.epoch):
+                raise _refused(progress, refusal, checkpoints)
+            if progress.step == training.steps:
+                progress = _finish_epoch(training, progress)
                 on_epoch()
             due = checkpoints is not None and checkpoints.due()
-            said = processes.told_by_all([asked() or 0, pace, due])
-            number, (_, pace, due) = max(each[0] for each in said), said[0]
+            # All processes act on the first one's clock, and on a signal to any.
+            views = processes.told_by_all([signaled() or 0, pace, due])
+            number, (_, pace, due) = max(view[0] for view in views), views[0]
             if number:
-                raise _stopped(course, checkpoints, number)
+                raise _stopped(progress, checkpoints, number)
             if checkpoints is not None and due:
-                checkpoints.save(course, _position(course))
-    return course
+                _save(progress, checkpoints)
+    return progress
 
 
-def _start(training: Training, epochs: int, checkpoints: Checkpoints | None) -> Course:
-    underway = training.begin()
-    lanes = jax.numpy.shape(underway.sums.loss)
+def _first_progress(
+    training: Training, epochs: int, checkpoints: Checkpoints | None
+) -> Progress:
+    """Where training begins: at the newest checkpoint, or at the first step."""
+    state = training.start()
+    lanes = jax.numpy.shape(state.sums.loss)
     curves = np.full((epochs, 4, *lanes), np.nan, np.float32)
-    fresh = Course(underway, 0, 0, curves, 0.0, 0)
-    restored = checkpoints.restore(fresh) if checkpoints is not None else None
-    return (
-        fresh if restored is None else restored._replace(resumed=restored.resumed + 1)
-    )
+    fresh = Progress(state, 0, 0, curves, 0.0, 0)
+    saved = checkpoints.restore(_to_saved(fresh)) if checkpoints is not None else None
+    if saved is None:
+        return fresh
+    restored = _from_saved(saved)
+    return restored._replace(resumed=restored.resumed + 1)
 
 
-def _advanced(training: Training, course: Course, last: int) -> Course:
-    """A few steps on."""
+def _train_steps(training: Training, progress: Progress, stop_step: int) -> Progress:
+    """Takes the steps of one call."""
     start = time.perf_counter()
-    underway = jax.block_until_ready(
-        training.advance(course.underway, course.epoch, course.step, last)
+    state = jax.block_until_ready(
+        training.train_steps(
+            progress.train_state, progress.epoch, progress.step, stop_step
+        )
     )
-    seconds = course.seconds + time.perf_counter() - start
-    return course._replace(underway=underway, step=last, seconds=seconds)
+    seconds = progress.seconds + time.perf_counter() - start
+    return progress._replace(train_state=state, step=stop_step, seconds=seconds)
 
 
-def _validated(training: Training, course: Course) -> Course:
-    """The end of an epoch: its figures are written down."""
-    underway = course.underway
-    trained = (in_full(each) / training.images for each in underway.sums)
-    validation = map(in_full, training.validate(underway.params))
-    curves = course.curves.copy()
-    curves[course.epoch] = np.stack([*trained, *validation])
-    return course._replace(epoch=course.epoch + 1, step=0, curves=curves)
+def _finish_epoch(training: Training, progress: Progress) -> Progress:
+    """Validates and writes the epoch's figures into the curves."""
+    state = progress.train_state
+    trained = (in_full(total) / training.images for total in state.sums)
+    validation = map(in_full, training.validate(state.params))
+    curves = progress.curves.copy()
+    curves[progress.epoch] = np.stack([*trained, *validation])
+    return progress._replace(epoch=progress.epoch + 1, step=0, curves=curves)
 
 
-def _refused(
-    course: Course, refusal: Refusal, checkpoints: Checkpoints | None
-) -> UsageError:
-    """The complaint; the run as it was before the step is kept."""
-    if checkpoints is None:
-        return UsageError(refusal.complaint)
-    before = course._replace(underway=refusal.underway, step=refusal.step)
-    kept = f" The run as it was before is in {checkpoints.directory}."
-    return UsageError(refusal.complaint + (kept if _saved(before, checkpoints) else ""))
+def _to_saved(progress: Progress) -> dict[str, Any]:
+    """The tree that a checkpoint holds; its keys are names of the file format."""
+    state = progress.train_state
+    return {
+        "params": state.params,
+        "opt_state": state.opt_state,
+        "sums": state.sums._asdict(),
+        "epoch": progress.epoch,
+        "step": progress.step,
+        "curves": progress.curves,
+        "seconds": progress.seconds,
+        "resumed": progress.resumed,
+    }
 
 
-def _saved(course: Course, checkpoints: Checkpoints) -> bool:
-    """Whether it could be; none of several processes goes before the first knows."""
-    checkpoints.save(course, _position(course))
+def _from_saved(saved: dict[str, Any]) -> Progress:
+    state = TrainState(saved["params"], saved["opt_state"], Score(**saved["sums"]))
+    names = "epoch", "step", "curves", "seconds", "resumed"
+    return Progress(state, *(saved[name] for name in names))
+
+
+def _save(progress: Progress, checkpoints: Checkpoints) -> None:
+    position = {"epoch": progress.epoch, "step": progress.step}
+    checkpoints.save(_to_saved(progress), position)
+
+
+def _save_and_wait(progress: Progress, checkpoints: Checkpoints) -> bool:
+    """Saves; returns on all processes whether the first one could write."""
+    _save(progress, checkpoints)
     return processes.told_by_all(checkpoints.wait())[0]
 
 
-def _position(course: Course) -> dict[str, int]:
-    return {"epoch": course.epoch, "step": course.step}
+def _refused(
+    progress: Progress, refusal: Refusal, checkpoints: Checkpoints | None
+) -> UsageError:
+    """The refusal as an error, once the run as it was before the step is saved."""
+    if checkpoints is None:
+        return UsageError(refusal.message)
+    before = progress._replace(train_state=refusal.train_state, step=refusal.step)
+    where = f" The run as it was before is in {checkpoints.directory}."
+    saved = _save_and_wait(before, checkpoints)
+    return UsageError(refusal.message + (where if saved else ""))
 
 
-def _stopped(course: Course, checkpoints: Checkpoints | None, number: int) -> Stopped:
-    where = f"after {course.epoch} epochs and {course.step} steps of this run"
+def _stopped(
+    progress: Progress, checkpoints: Checkpoints | None, number: int
+) -> Stopped:
+    where = f"after {progress.epoch} epochs and {progress.step} steps of this run"
     name = signal.Signals(number).name
     if checkpoints is None:
         return Stopped(number, f"stopped by {name} {where}; finished runs are kept.")
-    saved = _saved(course, checkpoints)
-    which = "which are kept" if saved else "which could not be saved"
+    saved = _save_and_wait(progress, checkpoints)
+    which = "which are saved" if saved else "which could not be saved"
     return Stopped(
-        number, f"stopped by {name} {where}, {which}: repeat the command to go on."
+        number, f"stopped by {name} {where}, {which}: repeat the command to resume."
     )

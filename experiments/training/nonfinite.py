@@ -1,78 +1,114 @@
 """What a run does about a step whose gradient, or whose result, is not finite."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from experiments.data.examples import Examples
-from experiments.networks import cnn
+from experiments.distributed.devices import in_full
 from experiments.networks.cnn import Params
 from experiments.records.config import Config, Nonfinite
 from experiments.training.epochs import Refusal
-from experiments.training.scoring import weighted_sums
-from experiments.training.train import Underway, batch_rows, order_key
+from experiments.training.scoring import Network, weighted_sums
+from experiments.training.step import (
+    OptimizerOf,
+    TrainSpec,
+    TrainState,
+    batch_rows,
+    order_key,
+)
 from optax_momentum import GuardState, guard
 
 
-def guarded(
-    transformation: optax.GradientTransformation, policy: Nonfinite
-) -> optax.GradientTransformation:
-    """The transformation as the policy wants it."""
-    return transformation if policy == "record" else guard(transformation)
+def train_spec(
+    optimizer: OptimizerOf, batch_size: int, network: Network, policy: Nonfinite
+) -> TrainSpec:
+    """A spec whose optimizer is guarded, and whose runs halt, as the policy says."""
+    if policy == "record":
+        return TrainSpec(optimizer, batch_size, network)
+
+    def guarded(learning_rate: Any, beta: Any) -> optax.GradientTransformation:
+        return guard(optimizer(learning_rate, beta))
+
+    halted = _has_skipped if policy == "stop" else None
+    return TrainSpec(guarded, batch_size, network, halted)
 
 
-def skipped(state: optax.OptState) -> Array:
-    """Whether a guarded transformation has left out a step."""
-    assert isinstance(state, GuardState)
-    return state.skipped > 0
+def _has_skipped(opt_state: optax.OptState) -> Array:
+    assert isinstance(opt_state, GuardState)
+    return opt_state.skipped > 0
 
 
-def skipped_steps(state: optax.OptState) -> int:
-    """How many steps were left out."""
-    return int(state.skipped) if isinstance(state, GuardState) else 0
+def skipped_steps(opt_state: optax.OptState, lanes: int) -> np.ndarray:
+    """How many steps each of the first lanes left out."""
+    if isinstance(opt_state, GuardState):
+        return in_full(opt_state.skipped)[:lanes]
+    return np.zeros(lanes, np.int32)
 
 
 def refusal(
-    config: Config, images: Examples, steps: int, underway: Underway, epoch: int
+    config: Config,
+    network: Network,
+    images: Examples,
+    steps: int,
+    state: TrainState,
+    epoch: int,
 ) -> Refusal | None:
     """The step that was not taken, if there is one, and where it went wrong.
 
     Args:
       config: of the run.
-      images: that it trains on.
-      steps: of an epoch.
-      underway: the run, its transformation guarded.
-      epoch: the one that it is in.
+      network: what it trains.
+      images: what it trains on.
+      steps: per epoch.
+      state: the run, in the only lane, with a guarded optimizer.
+      epoch: the epoch that it is in.
     """
-    state = underway.state
-    assert isinstance(state, GuardState)
-    if not skipped(state):
+    opt_state = state.opt_state
+    assert isinstance(opt_state, GuardState)
+    if not in_full(_has_skipped(opt_state)).any():
         return None
-    step = int(state.accepted) - epoch * steps
-    where = _where(config, images, underway.params, epoch, step)
-    none = jnp.zeros_like(state.skipped)
-    before = state._replace(skipped=none, consecutive_skips=none, longest_skips=none)
-    complaint = (
+    step = int(in_full(opt_state.accepted)[0]) - epoch * steps
+    params = jax.tree.map(lambda x: x[0], state.params)
+    where = _where(config, network, images, params, epoch, step)
+    none = jnp.zeros_like(opt_state.skipped)
+    before = opt_state._replace(
+        skipped=none, consecutive_skips=none, longest_skips=none
+    )
+    message = (
         f"{config.arm}, seed {config.seed}: at step {step + 1} of epoch {epoch + 1} "
         f"{where} is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
         "leave such steps out, or --nonfinite record, to train on."
     )
-    return Refusal(step, underway._replace(state=before), complaint)
+    return Refusal(step, state._replace(opt_state=before), message)
 
 
 def _where(
-    config: Config, images: Examples, params: Params, epoch: int, step: int
+    config: Config,
+    network: Network,
+    images: Examples,
+    params: Params,
+    epoch: int,
+    step: int,
 ) -> str:
-    """Which gradient of the step it is, or that it is none of them."""
+    """Which gradient of the step is not finite, or that all of them are."""
     key = order_key(config.seed, epoch)
     rows = batch_rows(key, len(images.labels), config.batch_size, 1)
     indices, weights = jax.tree.map(lambda x: x[step], rows)
 
-    def loss(params: Params) -> Array:
-        return weighted_sums(cnn, params, images, indices, weights)[0]
+    @partial(jax.jit, static_argnums=0)
+    def gradients(network: Network, params: Params) -> Params:
+        def loss(params: Params) -> Array:
+            return weighted_sums(network, params, images, indices, weights)[0]
 
-    for path, gradient in jax.tree.leaves_with_path(jax.jit(jax.grad(loss))(params)):
+        return jax.grad(loss)(params)
+
+    for path, gradient in jax.tree.leaves_with_path(gradients(network, params)):
         if not jnp.isfinite(gradient).all():
             return f"the gradient of params{jax.tree_util.keystr(path)}"
     return "its result, though every gradient is,"

@@ -1,7 +1,7 @@
-"""Of an epoch's images, those that this process's devices train on, and no others.
+"""The images of an epoch that this process's devices train on, and no others.
 
-All processes know the order, a pure function of the key. A device gets its images in
-the order in which it meets them, so the batches are those of one process.
+All processes know the order, a pure function of the key. Each device receives its
+images in the order in which it reads them, so the batches are those of one process.
 """
 
 from functools import partial
@@ -15,55 +15,59 @@ from jax.sharding import NamedSharding, PartitionSpec
 from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
 
-BY_COLUMN = PartitionSpec(None, "data")
+BY_COLUMN = PartitionSpec("lanes", None, "data")
 BY_IMAGE = PartitionSpec("data")
 
-Rows = tuple[Any, Any]  # indices and weights, [steps, images of a step]
+Rows = tuple[Any, Any]  # indices and weights, [steps, images]; returned [1, ...]
 
 
 def shapes(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
-    """What `own_part` gives for rows of this shape."""
+    """Shapes and shardings of what `own_shard` returns for rows of this shape."""
     steps, width = rows[0].shape
 
     def shape(spec: PartitionSpec, dtype: Any, *sizes: int) -> Any:
         sharding = NamedSharding(device_mesh(), spec)
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
-    indices, weights = (shape(BY_COLUMN, each.dtype, steps, width) for each in rows)
+    indices, weights = (shape(BY_COLUMN, x.dtype, 1, steps, width) for x in rows)
     images, labels = (
-        shape(BY_IMAGE, each.dtype, steps * width, *each.shape[1:]) for each in train
+        shape(BY_IMAGE, x.dtype, steps * width, *x.shape[1:]) for x in train
     )
     return (indices, weights), Examples(images, labels)
 
 
-def own_part(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
-    """Rows and images of an epoch, as arrays that all devices have parts of.
+def own_shard(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
+    """Rows and images of an epoch as global arrays; this process fills its part.
 
     Args:
-      train: all images, on the host; this process copies its own alone.
-      rows: of all devices, on the host; the images are those of `train`.
+      train: all images, on the host; only this process's own are copied.
+      rows: of all devices, on the host, indexing `train`.
 
     Returns:
-      Rows in which an image is named by its place among its device's, and these.
+      Rows [1, steps, images] that index each device's own images, and these images.
     """
     indices, weights = map(np.asarray, rows)
     steps, width = indices.shape
-    part = width // jax.device_count()
-    places = np.arange(steps * part, dtype=indices.dtype).reshape(steps, part)
+    per_device = width // jax.device_count()
+    places = np.arange(steps * per_device, dtype=indices.dtype)
+    places = places.reshape(1, steps, per_device)
 
-    def images(of: np.ndarray, where: Any) -> np.ndarray:
-        device = (where[0].start or 0) // (steps * part)
-        own = indices[:, device * part : (device + 1) * part]
-        return of[own.reshape(-1)]
+    def device_images(array: np.ndarray, index: Any) -> np.ndarray:
+        device = (index[0].start or 0) // (steps * per_device)
+        columns = indices[:, device * per_device : (device + 1) * per_device]
+        return array[columns.reshape(-1)]
 
-    def everywhere(spec: PartitionSpec, shape: tuple[int, ...], own: Any) -> Array:
+    def global_array(spec: PartitionSpec, shape: tuple[int, ...], fill: Any) -> Array:
         sharding = NamedSharding(device_mesh(), spec)
-        return jax.make_array_from_callback(shape, sharding, own)
+        return jax.make_array_from_callback(shape, sharding, fill)
 
-    placed = everywhere(BY_COLUMN, indices.shape, lambda where: places)
-    weighted = everywhere(BY_COLUMN, weights.shape, lambda where: weights[where])
+    shape = (1, steps, width)
+    placed = global_array(BY_COLUMN, shape, lambda index: places)
+    weighted = global_array(BY_COLUMN, shape, lambda index: weights[None][index])
     pixels, labels = (
-        everywhere(BY_IMAGE, (steps * width, *of.shape[1:]), partial(images, of))
-        for of in map(np.asarray, train)
+        global_array(
+            BY_IMAGE, (steps * width, *array.shape[1:]), partial(device_images, array)
+        )
+        for array in map(np.asarray, train)
     )
     return (placed, weighted), Examples(pixels, labels)

@@ -1,4 +1,4 @@
-"""Loss and accuracy: of a batch, and of all examples of a split."""
+"""Loss and accuracy of a batch, and of all examples of a split."""
 
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -7,14 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
+from experiments.training.lanes import LANES, as_lane, map_lanes
 
-_BATCH = 500  # images a device scores at once, of a CPU what stays in its cache
+_BATCH = 500  # images that a device scores at once; on a CPU, what its cache holds
 
 
 class Score(NamedTuple):
@@ -43,25 +44,43 @@ def check_takes(network: Network, images: Any, classes: int) -> None:
 
 @partial(Jitted, static_argnums=2)
 def score(params: cnn.Params, split: Examples, network: Network = cnn) -> Score:
-    """Loss and accuracy over all examples of a split, shared out to all devices."""
-    rows = _rows(split, jax.device_count())
-    sums = jax.shard_map(
-        lambda *shared: jax.lax.psum(_sums(network, *shared), "data"),
-        mesh=device_mesh(),
-        in_specs=(PartitionSpec(), PartitionSpec(), PartitionSpec(None, "data")),
-        out_specs=PartitionSpec(),
-        check_vma=False,  # as in `train`
-    )(params, split, rows)
-    return _means(sums, split)
+    """Scores one run over a split, which all devices share."""
+    scores = score_lanes(device_mesh(), network, as_lane(params), split)
+    return jax.tree.map(lambda x: x[0], scores)
 
 
-def score_apart(params: cnn.Params, split: Examples, network: Network = cnn) -> Score:
-    """The same, all of it on the device that calls it."""
-    return _means(_sums(network, params, split, _rows(split, 1)), split)
+@partial(Jitted, static_argnums=(0, 1))
+def score_lanes(
+    mesh: Mesh, network: Network, params: cnn.Params, split: Examples
+) -> Score:
+    """Scores the runs of all lanes over a split, which the devices of a lane share.
+
+    Args:
+      mesh: with the axes `lanes` and `data`.
+      network: what is scored.
+      params: leaves [lanes, ...].
+      split: the examples, replicated.
+
+    Returns:
+      Arrays [lanes].
+    """
+
+    def score_lane(params: cnn.Params, split: Examples, rows: Any) -> Score:
+        sums = jax.lax.psum(_sums(network, params, split, rows), "data")
+        return Score(*(total / len(split.labels) for total in sums))
+
+    return map_lanes(
+        mesh,
+        score_lane,
+        lanes=(params,),
+        lanes_spec=LANES,
+        shared=(split, _rows(split, mesh.shape["data"])),
+        shared_spec=(PartitionSpec(), PartitionSpec(None, "data")),
+    )
 
 
 def _rows(split: Examples, devices: int) -> tuple[Array, Array]:
-    """All examples, none of them dropped; every batch is for all devices."""
+    """Rows that hold every example once; the devices share each row."""
     examples = len(split.labels)
     part = min(slice_size(_BATCH, 1), -(-examples // devices))
     return in_batches(jnp.arange(examples), part * devices)
@@ -70,15 +89,11 @@ def _rows(split: Examples, devices: int) -> tuple[Array, Array]:
 def _sums(
     network: Network, params: cnn.Params, split: Examples, rows: tuple[Array, Array]
 ) -> Any:
-    """Sums over a device's rows of loss and of hits."""
+    """Loss and hits, summed over a device's columns of the rows."""
     size = rows[0].shape[1]
     return sum_in_slices(
         lambda rows: weighted_sums(network, params, split, *rows), rows, size
     )
-
-
-def _means(sums: Any, split: Examples) -> Score:
-    return Score(*(each / len(split.labels) for each in sums))
 
 
 def weighted_sums(
@@ -88,7 +103,7 @@ def weighted_sums(
     indices: Array,
     weights: Array,
 ) -> tuple[Array, Array]:
-    """Sums over a batch of loss and of hits; filling has weight 0."""
+    """Loss and hits, summed over a batch; padding has weight 0."""
     images = split.images[indices]
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255

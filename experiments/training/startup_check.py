@@ -1,11 +1,11 @@
-"""The canary: before a run, its own training step on a case whose answer is known.
+"""The start-up check: before a run, its training step on a case with a known answer.
 
-Compilers do get it wrong: jaxlib 0.10.2 was seen to take rows for others on CPUs
+Compilers do make mistakes: jaxlib 0.10.2 was seen to confuse rows on CPUs
 (jax-ml/jax#39103), and 0.11.0 to answer in two ways (jax-ml/jax#39741).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import PartitionSpec
 
 from experiments.data.examples import Examples, in_batches
 from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.records.config import UsageError
 from experiments.records.runs import environment
-from experiments.training import startup_reference
+from experiments.training.lanes import as_lane
+from experiments.training.program import Point, as_arrays, run_on_mesh
 from experiments.training.scoring import Score
-from experiments.training.train import Underway, share_out
+from experiments.training.step import TrainSpec, TrainState, constant
 from optax_momentum import keras
 
 _LEARNING_RATE, _BETA, _BATCH, _CLASSES = 0.3, 0.7, 40, 3
@@ -32,22 +32,22 @@ _CALLS = 3
 _MOMENTUM = keras(_LEARNING_RATE, _BETA)
 
 
-class Canary(NamedTuple):
-    """What the check found, for the record of a run."""
+class StartupCheck(NamedTuple):
+    """The result of the check, for the record of a run."""
 
-    largest_error: float  # of parameters and mean loss, which are of order 1
-    repeats_equal: bool  # three calls, bit by bit
-    seconds: float  # of the whole check, with compilation
+    largest_error: float  # in parameters and mean loss, which are of order 1
+    repeats_equal: bool  # whether three calls agree bit by bit
+    seconds: float  # for the whole check, compilation included
 
 
 class _Case(NamedTuple):
-    """Data and initial parameters, and what they are after one pass."""
+    """Data and initial parameters, and the result of one pass."""
 
     images: np.ndarray
     labels: np.ndarray
     order: np.ndarray
-    params: dict[str, np.ndarray]
-    expected: tuple[dict[str, np.ndarray], float]  # parameters, mean loss
+    params: Any  # dictionary of arrays
+    expected: tuple[dict[str, np.ndarray], float]  # trained parameters, mean loss
 
 
 class _SoftmaxRegression:
@@ -66,38 +66,40 @@ class _SoftmaxRegression:
         return logits + params["bias"][None]
 
 
-def check(transformation: optax.GradientTransformation = _MOMENTUM) -> Canary:
-    """Trains a tiny case on all devices: against NumPy, and three times over.
+def check(transformation: optax.GradientTransformation = _MOMENTUM) -> StartupCheck:
+    """Trains a tiny case on all devices, three times, and compares it with NumPy.
 
     Args:
-      transformation: what must be momentum as Keras has it.
+      transformation: must be Keras's momentum.
 
     Raises:
-      UsageError: a figure is wrong, or not the same each time.
+      UsageError: a figure is wrong, or differs between the calls.
     """
     start = time.perf_counter()
     case = _case()
     train = _training(case, transformation)
-    calls: list[Underway] = [jax.device_get(train()) for _ in range(_CALLS)]
+    calls: list[TrainState] = [jax.device_get(train()) for _ in range(_CALLS)]
     error = float(np.max([_largest_error(call, case.expected) for call in calls]))
     if not error <= _TOLERANCE:  # nor NaN
         _refuse(f"steps of training differ from NumPy's by {error:.3g}")
     if any(_bits(call) != _bits(calls[0]) for call in calls):
         _refuse(f"{_CALLS} equal calls of one program gave results that differ")
-    return Canary(error, True, time.perf_counter() - start)
+    return StartupCheck(error, True, time.perf_counter() - start)
 
 
 def _training(
     case: _Case, transformation: optax.GradientTransformation
-) -> Callable[[], Underway]:
-    """A call trains the case anew."""
+) -> Callable[[], TrainState]:
+    """A function that trains the case anew."""
     train = Examples(*on_all_devices((case.images, case.labels)))
     init, zero = jax.jit(transformation.init), jax.device_put(np.float32(0))
 
-    def call() -> Underway:
-        start = case.params, init(case.params), Score(zero, zero)
-        underway = Underway(*on_all_devices(start))
-        return _take_all_steps(transformation, underway, case.order, train)
+    def call() -> TrainState:
+        start = TrainState(case.params, init(case.params), Score(zero, zero))
+        state = _take_all_steps(
+            transformation, on_all_devices(as_lane(start)), case.order, train
+        )
+        return jax.tree.map(lambda x: x[0], state)
 
     return call
 
@@ -105,19 +107,20 @@ def _training(
 @partial(Jitted, static_argnums=0)
 def _take_all_steps(
     transformation: optax.GradientTransformation,
-    underway: Underway,
+    state: TrainState,
     order: Any,
     train: Examples,
-) -> Underway:
-    """An epoch's steps, compiled as every run's own, but in an order that is given.
+) -> TrainState:
+    """The steps of an epoch, compiled as those of every run, but in a given order.
 
-    A run draws its own, by a program that would be compiled for this check alone.
+    A run draws its order by a program that would be compiled for this check alone.
     """
-    devices, own = jax.device_count(), (_SoftmaxRegression, transformation, _BATCH)
+    spec = TrainSpec(constant(transformation), _BATCH, _SoftmaxRegression)
+    devices = jax.device_count()
     rows = in_batches(order, _BATCH, devices * slice_size(_BATCH, devices))
-    first, last = jnp.int32(0), jnp.int32(len(rows[0]))
-    own = *own, None, device_mesh(), PartitionSpec()
-    return share_out(*own, underway, rows, first, last, train)
+    points = as_arrays([Point(_LEARNING_RATE, _BETA, 0)])
+    steps = jnp.int32(0), jnp.int32(len(rows[0]))
+    return run_on_mesh(spec, device_mesh(), points, state, as_lane(rows), *steps, train)
 
 
 def _case() -> _Case:
@@ -129,25 +132,23 @@ def _case() -> _Case:
         "bias": random.normal(size=_CLASSES).astype(np.float32),
     }
     order = random.permutation(_EXAMPLES).astype(np.int32)
-    expected = startup_reference.trained(
-        params, images, labels, order, _BATCH, _LEARNING_RATE, _BETA
-    )
+    expected = reference(params, images, labels, order, _BATCH, _LEARNING_RATE, _BETA)
     return _Case(images, labels, order, params, expected)
 
 
-def _largest_error(call: Underway, expected: Any) -> float:
-    """Of all parameters and of the mean loss; NaN where one of them is."""
+def _largest_error(call: TrainState, expected: Any) -> float:
+    """In all parameters and the mean loss; NaN if one of them is NaN."""
     found = call.params, call.sums.loss / _EXAMPLES
     differences = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), found, expected)
     return float(np.max(jax.tree.leaves(differences)))
 
 
-def _bits(call: Underway) -> list[bytes]:
+def _bits(call: TrainState) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(call)]
 
 
 def _refuse(what: str) -> None:
-    """Raises the one line that is to be told."""
+    """Raises an error that says what is wrong, on which system, and what to do."""
     device, versions = jax.devices()[0], environment()
     cache = jax.config.values["jax_compilation_cache_dir"]
     emptied = f"empty {cache}, where compiled programs are kept, or " if cache else ""
@@ -158,3 +159,45 @@ def _refuse(what: str) -> None:
         f'trusted: {emptied}install another version, as by pip install "jax!='
         f'{versions["jax"]}", and report it at github.com/jax-ml/jax/issues.'
     )
+
+
+def reference(
+    params: Mapping[str, np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray,
+    order: np.ndarray,
+    batch_size: int,
+    learning_rate: float,
+    beta: float,
+) -> tuple[dict[str, np.ndarray], float]:
+    """One pass in NumPy float64, v ← βv − αg and θ ← θ + v, as the plainest loop.
+
+    Args:
+      params: `kernel` [pixels, classes] and `bias` [classes].
+      images: [examples, …, …, …].
+      labels: integers [examples].
+      order: of the examples; the last batch holds the rest.
+      batch_size: examples a step.
+      learning_rate: α.
+      beta: β.
+
+    Returns:
+      The trained parameters, and the mean loss of the batches, each before its step.
+    """
+    theta = {name: np.array(value, np.float64) for name, value in params.items()}
+    velocity = {name: np.zeros_like(value) for name, value in theta.items()}
+    loss = 0.0
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        pixels = images[batch].reshape(len(batch), -1).astype(np.float64)
+        logits = pixels @ theta["kernel"] + theta["bias"]
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        likely = weights / weights.sum(axis=1, keepdims=True)
+        truth = np.eye(len(theta["bias"]))[labels[batch]]
+        loss -= np.log((likely * truth).sum(axis=1)).sum()
+        slope = (likely - truth) / len(batch)
+        gradients = {"kernel": pixels.T @ slope, "bias": slope.sum(axis=0)}
+        for name, gradient in gradients.items():
+            velocity[name] = beta * velocity[name] - learning_rate * gradient
+            theta[name] += velocity[name]
+    return theta, loss / len(order)

@@ -12,7 +12,7 @@ from experiments.optimizers.arms import Arm
 from experiments.records.config import Config
 from experiments.studies.context import Fold, StudyContext, hold_out
 from experiments.studies.methods import METHODS
-from experiments.training.startup_check import Canary
+from experiments.training.startup_check import StartupCheck
 
 
 def small_dataset(images: int = 40, classes: int = 3) -> image_dataset.Dataset:
@@ -50,7 +50,7 @@ def study_context(
         {**hold_out(dataset), **(folds or {})},
         Console(file=io.StringIO()),
         {},
-        Canary(0.0, True, 0.0),
+        StartupCheck(0.0, True, 0.0),
     )
 
 

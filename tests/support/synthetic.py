@@ -42,7 +42,7 @@ def synthetic_run(
         images_per_second=2468.0 + seed,
         skipped_steps=0,
         resumed=0,
-        canary={"largest_error": 2.5e-7, "repeats_equal": True, "seconds": 0.5},
+        startup_check={"largest_error": 2.5e-7, "repeats_equal": True, "seconds": 0.5},
         versions={"python": "3.11.9", "jax": "0.10.2"},
         device="an imagined cpu",
         git_commit="c0ffee",

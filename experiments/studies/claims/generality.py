@@ -14,7 +14,7 @@ from experiments.studies.claims.problems import Problem
 from experiments.studies.claims.verdict import Prediction, difference
 from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.validation import Score
-from experiments.training.lanes import Point
+from experiments.training.program import Point
 
 BETAS = (0.0, 0.9, 0.99)  # of momentum, which thus contains SGD
 WIDENING = 2  # octaves by which the space grows where the best is at its edge

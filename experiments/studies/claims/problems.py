@@ -28,7 +28,7 @@ from experiments.studies.claims import linear
 from experiments.studies.context import run_all
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.validation import Score
-from experiments.training.lanes import Point, as_arrays
+from experiments.training.program import Point, as_arrays
 from experiments.training.scoring import Network
 from optax_momentum import keras
 

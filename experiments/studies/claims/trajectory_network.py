@@ -17,8 +17,8 @@ from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
 from experiments.studies.lifecycle import OpenStudy
-from experiments.training import train
-from experiments.training.lanes import Point, as_arrays
+from experiments.training import step as train_step
+from experiments.training.program import Point, as_arrays
 from experiments.training.scoring import Network, weighted_sums
 from optax_momentum import keras
 
@@ -115,7 +115,7 @@ def walk(
 ) -> Walk:
     """Trains with momentum from all points, of which devices take equal shares.
 
-    A run starts from the parameters and sees the images in the order that `train.fit`
+    A run starts from the parameters and sees the images in the order that `train_runs`
     gives its seed.
     """
     mesh = device_mesh(math.gcd(len(points), jax.device_count()))
@@ -127,7 +127,7 @@ def walk(
 
         def rows_of(seed: ArrayLike) -> Any:
             def of_epoch(epoch: Array) -> tuple[Array, Array]:
-                key = train.order_key(seed, epoch)
+                key = train_step.order_key(seed, epoch)
                 order = jax.random.permutation(key, len(examples.labels))
                 return in_batches(order, BATCH_SIZE)
 
@@ -135,7 +135,8 @@ def walk(
             return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
 
         def initial(seed: ArrayLike) -> Any:
-            return train.initial_params(examples, classes, seed, network)
+            shape = train_step.image_shape(examples)
+            return train_step.initial_params(shape, classes, seed, network)
 
         own = points, jax.vmap(initial)(seeds), jax.vmap(rows_of)(seeds)
         return jax.shard_map(

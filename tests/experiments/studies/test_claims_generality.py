@@ -23,7 +23,7 @@ from experiments.studies.claims.generality import (
 from experiments.studies.claims.problems import Problem
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.validation import Score
-from experiments.training.lanes import Point
+from experiments.training.program import Point
 
 BUDGET = SimpleNamespace(
     low_octave=-4, high_octave=1, widenings=3, tuning_seeds=2, seeds=5

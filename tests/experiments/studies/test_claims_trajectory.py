@@ -9,7 +9,7 @@ from experiments.data.examples import Examples
 from experiments.networks import mlp
 from experiments.studies.claims import trajectory, trajectory_network
 from experiments.studies.claims.trajectory import closed_form, deviation, paths, shape
-from experiments.training.lanes import Point
+from experiments.training.program import Point
 
 
 def ravine(settled, beta, starts=3, noisy=False):

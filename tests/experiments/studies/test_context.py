@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from experiments.training.grid import compile_grid, fit_grid
 from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
@@ -13,8 +14,7 @@ from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs
 from experiments.studies import context
 from experiments.studies.context import Fold, run_all
-from experiments.training.grid import compile_grid, fit_grid
-from experiments.training.lanes import Point
+from experiments.training.program import Point
 from optax_momentum import keras
 
 

@@ -1,0 +1,210 @@
+"""The engine: trains K ≥ 1 runs of one configuration, as many at a time as fit."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from experiments.data.examples import Splits
+from experiments.distributed import processes
+from experiments.distributed.devices import in_full
+from experiments.records.config import (
+    Config,
+    UsageError,
+    check_at_least_one,
+    in_float32,
+)
+from experiments.training import nonfinite
+from experiments.training.checkpoints import Checkpoints
+from experiments.training.epochs import Progress, Training, train_epochs
+from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.scoring import Score
+from experiments.training.step import TrainSpec, TrainState, steps_per_epoch
+
+
+class Outcome(NamedTuple):
+    """What the runs measured, in the order of their points."""
+
+    train: Score  # NumPy arrays [points, epochs]
+    validation: Score  # [points, epochs]
+    test: Score | None  # [points], after the last epoch, if requested
+    skipped_steps: Int[np.ndarray, " points"]  # gradient or result was not finite
+    images_per_second: float  # of all runs together, training epochs only
+    seconds: float  # everything but compilation
+    resumed: int  # times resumed from a checkpoint
+
+
+def compile_to_fit(
+    spec: TrainSpec,
+    lanes: int,
+    splits: Splits,
+    *,
+    test: bool = False,
+    memory_limit: int | None = None,
+) -> Program:
+    """Compiles one program for all runs, or for the largest equal share that fits.
+
+    Args:
+      spec: what the runs share.
+      lanes: how many runs there are to train at a time.
+      splits: what all runs read.
+      test: whether the runs score the test split.
+      memory_limit: bytes on all devices together; None stands for all memory of the
+        devices, or half of the host's where they are its CPU.
+
+    Returns:
+      The program; `memory` says what it needs and `lanes` how many runs it trains.
+
+    Raises:
+      UsageError: not even one run fits.
+    """
+    check_at_least_one("--batch-size", spec.batch_size, "it is the images of one step")
+    limit = _device_memory() if memory_limit is None else memory_limit
+    limit = processes.told_by_all(limit)[0]
+    chunks = 1
+    while True:
+        share = -(-lanes // chunks)
+        program = compile_program(spec, share, splits, test=test)
+        if program.memory <= limit:
+            return program
+        if share == 1:
+            raise UsageError(
+                f"one run needs {program.memory / 1e6:.3f} MB, but the limit is "
+                f"{limit / 1e6:.3f} MB: lower --batch-size, or raise the limit."
+            )
+        chunks = min(2 * chunks, lanes)
+
+
+def train_runs(
+    program: Program,
+    points: Sequence[Point],
+    splits: Splits,
+    epochs: int,
+    *,
+    test: bool = False,
+    checkpoints: Checkpoints | None = None,
+    on_epoch: Callable[[], None] = lambda: None,
+    refuse_nonfinite: Config | None = None,
+) -> Outcome:
+    """Trains a run for each point and validates after each epoch.
+
+    Initial parameters and data order are functions of the seed alone, so runs of equal
+    seeds are paired. No run changes a bit of another, not even by NaN.
+
+    Args:
+      program: from `compile_to_fit`, for any points and equal splits.
+      points: any number of them, all different in float32.
+      splits: what all runs read.
+      epochs: passes of each run over the training images.
+      test: whether to score the test split after the last epoch.
+      checkpoints: where the runs are saved meanwhile, if the points are no more than
+        `program.lanes`.
+      on_epoch: called after each epoch of `program.lanes` runs.
+      refuse_nonfinite: the config of a single run that ends at the first step whose
+        gradient or result is not finite.
+
+    Raises:
+      UsageError: the points are unfit for training, there are no epochs, or a step is
+        refused.
+      Stopped: by a signal; the runs are saved in the checkpoints.
+    """
+    check_points(points)
+    check_at_least_one("--epochs", epochs, "it is the passes over the training images")
+    start = time.perf_counter()
+    chunks, courses = [], []
+    for first in range(0, len(points), program.lanes):
+        chunk = points[first : first + program.lanes]
+        training = _training(program, chunk, splits, refuse_nonfinite)
+        course = train_epochs(training, epochs, checkpoints, on_epoch)
+        chunks.append(_scores(program, course, splits, len(chunk), test))
+        courses.append(course)
+    train, validation, tested, skipped = jax.tree.map(
+        lambda *arrays: np.concatenate(arrays), *chunks
+    )
+    images = len(points) * epochs * len(splits.train.labels)
+    return Outcome(
+        train,
+        validation,
+        tested,
+        skipped,
+        images_per_second=images / sum(course.seconds for course in courses),
+        seconds=time.perf_counter() - start,
+        resumed=max(course.resumed for course in courses),
+    )
+
+
+def check_points(points: Sequence[Point]) -> None:
+    """Raises `UsageError` unless there are points, all trainable and all different."""
+    if not points:
+        raise UsageError("the grid is empty: give it at least one point.")
+    earlier = {}
+    for point in points:
+        if not 0 <= point.seed < 2**32:
+            raise UsageError(f"--seed must lie in [0, 2^32), got {point.seed}.")
+        rate, beta = in_float32(point.learning_rate), in_float32(point.beta)
+        if not (0 < rate < math.inf and 0 <= beta < 1):
+            raise UsageError(
+                f"the grid has {point}: in float32 its learning rate must be above 0 "
+                "and finite, and its beta in [0, 1). Leave it out."
+            )
+        twin = earlier.get((rate, beta, point.seed))
+        if twin is not None:
+            raise UsageError(
+                f"the grid repeats {twin}: {point} equals it in float32. Leave one out."
+            )
+        earlier[rate, beta, point.seed] = point
+
+
+def _training(
+    program: Program, points: Sequence[Point], splits: Splits, refusing: Config | None
+) -> Training:
+    """The program with these points, for `train_epochs`; repetitions pad them."""
+    padding = [points[-1]] * (program.padded_lanes - len(points))
+    lanes = as_arrays([*points, *padding])
+    steps = steps_per_epoch(splits.train, program.spec.batch_size)
+
+    def train_steps(
+        state: TrainState, epoch: int, start_step: int, stop_step: int
+    ) -> TrainState:
+        return program.train_steps(
+            lanes, state, epoch, start_step, stop_step, splits.train
+        )
+
+    training = Training(
+        start=lambda: program.start(lanes),
+        train_steps=train_steps,
+        validate=lambda params: program.score(params, splits.validation),
+        steps=steps,
+        images=len(splits.train.labels),
+    )
+    if refusing is None:
+        return training
+    network = program.spec.network
+    refusal = partial(nonfinite.refusal, refusing, network, splits.train, steps)
+    return training._replace(refused=refusal)
+
+
+def _scores(
+    program: Program, course: Progress, splits: Splits, points: int, test: bool
+) -> tuple[Score, Score, Score | None, np.ndarray]:
+    """Train, validation and test scores and skipped steps, without the padding."""
+    state = course.train_state
+    curves: Any = [course.curves[:, field, :points].T for field in range(4)]
+    scores = program.score(state.params, splits.test) if test else None
+    tested = jax.tree.map(lambda x: in_full(x)[:points], scores)
+    skipped = nonfinite.skipped_steps(state.opt_state, points)
+    return Score(*curves[:2]), Score(*curves[2:]), tested, skipped
+
+
+def _device_memory() -> int:
+    """Bytes of all devices; of a host's memory, which others use too, half."""
+    stats = [device.memory_stats() for device in jax.local_devices()]
+    if all(stats):
+        return sum(each["bytes_limit"] for each in stats)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -1,0 +1,306 @@
+"""K ≥ 1 training runs as one compiled program.
+
+Runs of one program share everything but a learning rate, a beta and a seed; each is a
+*lane* of the program. Devices divide the lanes among them, and no step waits for
+another device. Where lanes are fewer than devices, the devices of one lane share each
+batch. A CPU trains its lanes in turn, because its cache holds what one lane needs; a
+GPU or TPU trains its lanes in lockstep.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float32, UInt32
+
+from experiments.data.examples import Examples, Splits
+from experiments.distributed.compilation import Jitted
+from experiments.distributed.devices import device_mesh, slice_size
+from experiments.networks import cnn
+from experiments.training import process_shard
+from experiments.training.lanes import LANES, as_lane, map_lanes
+from experiments.training.scoring import Network, Score, score_lanes
+from experiments.training.step import (
+    Rows,
+    TrainSpec,
+    TrainState,
+    batch_rows,
+    image_shape,
+    initial_params,
+    order_key,
+    run_on_device,
+    state_from_params,
+)
+
+_ROWS = PartitionSpec("lanes", None, "data")
+_EVERYWHERE = PartitionSpec()
+_DTYPES = (np.float32, np.float32, np.uint32)
+
+
+class Point(NamedTuple):
+    """What distinguishes one run of a program."""
+
+    learning_rate: float
+    beta: float
+    seed: int  # of initial parameters and data order
+
+
+class Points(NamedTuple):
+    """The points of all lanes; within a lane, scalars."""
+
+    learning_rate: Float32[Array, "*lanes"]
+    beta: Float32[Array, "*lanes"]
+    seed: UInt32[Array, "*lanes"]
+
+
+class Start(Protocol):
+    """Initial parameters and optimizer states."""
+
+    def __call__(self, points: Points) -> TrainState: ...
+
+
+class TrainSteps(Protocol):
+    """Steps `start_step` to `stop_step` − 1 of an epoch. Donates `state`."""
+
+    def __call__(
+        self,
+        points: Points,
+        state: TrainState,
+        epoch: int,
+        start_step: int,
+        stop_step: int,
+        train: Examples,
+    ) -> TrainState: ...
+
+
+class ScoreRuns(Protocol):
+    """Mean loss and accuracy over a split, arrays [lanes]."""
+
+    def __call__(self, params: cnn.Params, split: Examples) -> Score: ...
+
+
+@dataclass(frozen=True)
+class Program:
+    """Compiled training of some runs at a time, for any points."""
+
+    start: Start
+    train_steps: TrainSteps
+    score: ScoreRuns
+    spec: TrainSpec
+    lanes: int  # requested
+    padded_lanes: int  # lanes plus repetitions that give every device equally many
+    memory: int  # bytes that XLA plans for, on all devices of this process
+    compile_seconds: float
+
+
+def compile_program(
+    spec: TrainSpec, lanes: int, splits: Splits, *, test: bool = False
+) -> Program:
+    """Compiles the training of some runs, whatever memory they need.
+
+    Args:
+      spec: what the runs share.
+      lanes: how many runs train at a time.
+      splits: what all runs read.
+      test: whether to compile the scoring of the test split as well.
+
+    Returns:
+      The program, for as many points as its `padded_lanes`.
+    """
+    began = time.perf_counter()
+    devices = jax.device_count()
+    groups = max(n for n in range(1, devices + 1) if devices % n == 0 and n <= lanes)
+    padded = -(-lanes // groups) * groups
+    mesh = device_mesh(groups)
+    points = as_arrays([Point(0.01, 0.9, 0)] * padded)
+    by_lane = NamedSharding(mesh, LANES)
+    draw = partial(
+        _initial_params, mesh, spec.network, image_shape(splits.train), splits.classes
+    )
+    params = jax.tree.map(
+        lambda x: x.update(sharding=by_lane), jax.eval_shape(draw, points.seed)
+    )
+    init_states = Jitted(partial(_init_states, spec), out_shardings=by_lane)
+    lowered = init_states.lower(points, params)
+    state = lowered.out_info
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        compiling = thread.submit(
+            _compile_steps, spec, mesh, points, state, splits.train
+        )
+        scored = {"validation": splits.validation}
+        if test:
+            scored["test"] = splits.test
+        scoring = {
+            _shapes(split): score_lanes.lower(
+                mesh, spec.network, state.params, split
+            ).compile()
+            for split in scored.values()
+        }
+        init = lowered.compile()
+        train_steps, memory = compiling.result()
+    memory = max(memory, *map(_memory, scoring.values())) * jax.local_device_count()
+
+    def start(points: Points) -> TrainState:
+        return init(points, draw(points.seed))
+
+    def score(params: cnn.Params, split: Examples) -> Score:
+        compiled = scoring.get(_shapes(split))
+        if compiled is None:
+            return score_lanes(mesh, spec.network, params, split)
+        return compiled(params, split)
+
+    seconds = time.perf_counter() - began
+    return Program(start, train_steps, score, spec, lanes, padded, memory, seconds)
+
+
+def as_arrays(points: Sequence[Point]) -> Points:
+    """The points as the arrays that a program takes."""
+    return Points._make(map(np.array, zip(*points, strict=True), _DTYPES))
+
+
+def _compile_steps(
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+) -> tuple[TrainSteps, int]:
+    """The training steps, and the bytes that they need on each device."""
+    if mesh.shape["lanes"] == 1 and jax.process_count() > 1:
+        return _compile_sharded_steps(spec, mesh, points, state, train)
+    rows_of = partial(_rows, mesh, len(train.labels), spec.batch_size)
+    rows = rows_of(points.seed, np.int32(0))
+    numbers = np.zeros(2, np.int32)
+    steps = Jitted(partial(run_on_mesh, spec, mesh), donate_argnums=1)
+    compiled = steps.lower(points, state, rows, *numbers, train).compile()
+
+    def train_steps(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        epoch, *numbers = map(np.int32, (epoch, start_step, stop_step))
+        return compiled(points, state, rows_of(points.seed, epoch), *numbers, train)
+
+    return train_steps, _memory(compiled)
+
+
+def _compile_sharded_steps(
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+) -> tuple[TrainSteps, int]:
+    """Steps for which each process copies only its own images, once an epoch."""
+    sizes = len(train.labels), spec.batch_size, jax.device_count()
+
+    def rows_of(seed: Array, epoch: int) -> Rows:
+        return batch_rows(order_key(seed[0], epoch), *sizes)
+
+    by_image = process_shard.BY_IMAGE
+    steps = Jitted(partial(run_on_mesh, spec, mesh, images=by_image), donate_argnums=1)
+    rows = jax.eval_shape(partial(rows_of, points.seed, 0))
+    rows, images = process_shard.shapes(train, rows)
+    numbers = np.zeros(2, np.int32)
+    compiled = steps.lower(points, state, rows, *numbers, images).compile()
+    shards: dict[tuple[int, int], Any] = {}
+
+    def train_steps(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        key = int(points.seed[0]), int(epoch)
+        if key not in shards:
+            shards.clear()  # the previous epoch's
+            shards[key] = process_shard.own_shard(train, rows_of(points.seed, epoch))
+        rows, images = shards[key]
+        numbers = map(np.int32, (start_step, stop_step))
+        return compiled(points, state, rows, *numbers, images)
+
+    return train_steps, _memory(compiled)
+
+
+def run_on_mesh(
+    spec: TrainSpec,
+    mesh: Mesh,
+    points: Points,
+    state: TrainState,
+    rows: Rows,
+    start_step: Array,
+    stop_step: Array,
+    train: Examples,
+    images: PartitionSpec = _EVERYWHERE,
+) -> TrainState:
+    """Steps of all lanes on a mesh with the axes `lanes` and `data`.
+
+    Args:
+      spec: what the lanes share.
+      mesh: devices; those of one group along `lanes` share each batch.
+      points: arrays [lanes].
+      state: leaves [lanes, ...].
+      rows: [lanes, steps, images].
+      start_step: first step to take.
+      stop_step: first step not to take.
+      train: the images that `rows` index.
+      images: how `train` lies on the mesh.
+    """
+    size = slice_size(spec.batch_size, mesh.shape["data"])
+
+    def train_lane(point: Points, *rest: Any) -> TrainState:
+        transformation = spec.optimizer(point.learning_rate, point.beta)
+        return run_on_device(spec, transformation, size, *rest)
+
+    return map_lanes(
+        mesh,
+        train_lane,
+        lanes=(points, state, rows),
+        lanes_spec=(LANES, LANES, _ROWS),
+        shared=(start_step, stop_step, train),
+        shared_spec=(_EVERYWHERE, _EVERYWHERE, images),
+    )
+
+
+def _init_states(spec: TrainSpec, points: Points, params: cnn.Params) -> TrainState:
+    """Optimizer states for drawn parameters; leaves [lanes, ...]."""
+
+    def init_lane(point: Points, params: cnn.Params) -> TrainState:
+        transformation = spec.optimizer(point.learning_rate, point.beta)
+        return state_from_params(transformation, params)
+
+    if len(points.seed) == 1:  # no optimizer of a user's own needs to bear vmap
+        return as_lane(init_lane(*jax.tree.map(lambda x: x[0], (points, params))))
+    return jax.vmap(init_lane)(points, params)
+
+
+@partial(Jitted, static_argnums=(0, 1, 2, 3))
+def _initial_params(
+    mesh: Mesh,
+    network: Network,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    seeds: Array,
+) -> cnn.Params:
+    """Parameters of all lanes; one program serves all optimizers."""
+
+    def draw(seed: Array) -> cnn.Params:
+        return initial_params(image_shape, classes, seed, network)
+
+    by_lane = NamedSharding(mesh, LANES)
+    return jax.lax.with_sharding_constraint(jax.vmap(draw)(seeds), by_lane)
+
+
+@partial(Jitted, static_argnums=(0, 1, 2))
+def _rows(mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array) -> Rows:
+    """Rows of an epoch for all lanes, [lanes, steps, images]."""
+
+    def of_lane(seed: Array) -> Rows:
+        key = order_key(seed, epoch)
+        return batch_rows(key, images, batch_size, mesh.shape["data"])
+
+    by_row = NamedSharding(mesh, _ROWS)
+    return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_row)
+
+
+def _shapes(split: Examples) -> tuple[Any, ...]:
+    return tuple((jnp.shape(x), jnp.result_type(x)) for x in split)
+
+
+def _memory(compiled: Any) -> int:
+    """Bytes that a compiled program takes on each device, donated ones counted once."""
+    sizes = compiled.memory_analysis()
+    outputs = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return sizes.argument_size_in_bytes + outputs + sizes.temp_size_in_bytes
