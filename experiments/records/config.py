@@ -112,7 +112,7 @@ def earlier_configs(config: Config) -> list[Config]:
     """The config as format 1 may have had it, with its learning rate less rounded."""
     effective = float(f"{config.learning_rate / (1 - config.beta):.4g}")
     rate = effective * (1 - config.beta)
-    rates = dict.fromkeys((rate, float(f"{rate:.9g}")))
+    rates = rate, float(f"{rate:.9g}")
     return [replace(config, learning_rate=rate) for rate in rates]
 
 

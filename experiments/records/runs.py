@@ -161,10 +161,9 @@ def _from_json(line: bytes) -> Run:
       ValueError, or another of `_BROKEN`: it is no record, or was altered.
     """
     values = json.loads(line)
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or "hash" not in values:
         raise ValueError("its fields are not those of a run")
-    hashed = values.pop("hash", None)
-    if hashed != digest(values):
+    if values.pop("hash") != digest(values):
         raise ValueError(f"it hashes to {digest(values)}")
     if values.pop("format", 1) not in range(1, FORMAT + 1):
         raise ValueError("a newer version of this program wrote it")

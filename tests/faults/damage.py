@@ -15,7 +15,7 @@ from truth import Truth
 from victim import digest, smaller
 
 from experiments.__main__ import main
-from experiments.training import checkpoint
+from experiments.training import checkpoints
 from experiments.training.checkpoints import Checkpoints
 
 _REFUSED = "refused; the whole one before is restored"
@@ -44,7 +44,7 @@ def sample(scene: Scene, truth: Truth) -> Sample:
     for name, command in {"ours": scene.command, "foreign": other}.items():
         own = scene._replace(directory=scene.directory / name, command=command)
         own.live(failpoint=_FOURTH)
-        kept.append(sorted(p.parent for p in own.output.rglob(checkpoint.MANIFEST)))
+        kept.append(sorted(p.parent for p in own.output.rglob(checkpoints.MANIFEST)))
     (*_, older, newer), (*_, foreign) = kept
     told: list[str] = []
     checkpoints, template = _restoring(scene, told)
@@ -57,7 +57,7 @@ class _Restoring(BaseException):
 
 def _restoring(scene: Scene, told: list[str]) -> tuple[Checkpoints, Any]:
     def stop(self: Checkpoints, template: Any) -> Any:
-        self._tell = told.append
+        self._log = told.append
         raise _Restoring(self, template)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -159,7 +159,7 @@ def _later(sample: Sample) -> Iterator[tuple[str, Path | None, list[Path]]]:
 def _files(path: Path) -> list[Path]:
     """All files of a checkpoint; its manifest is the last, as when it is saved."""
     files = sorted(p.relative_to(path) for p in path.rglob("*") if p.is_file())
-    return sorted(files, key=lambda file: file.name == checkpoint.MANIFEST)
+    return sorted(files, key=lambda file: file.name == checkpoints.MANIFEST)
 
 
 def _place(sample: Sample) -> None:
@@ -175,8 +175,8 @@ def _refusal(sample: Sample, damage: Damage) -> str | None:
     path = sample.checkpoints.directory / sample.newer.name
     damage(path)
     try:
-        checkpoint.read(path, sample.checkpoints._work)
-    except checkpoint.Damaged:
+        checkpoints.read(path, sample.checkpoints._work)
+    except checkpoints.Damaged:
         return _other_than(sample, sample.older)
     return f"{path} was read"
 

@@ -15,8 +15,7 @@ import numpy as np
 from victim import Job, live
 
 from experiments.records import runs
-from experiments.training.checkpoint import MANIFEST, Damaged, read
-from experiments.training.checkpoints import DIRECTORY
+from experiments.training.checkpoints import DIRECTORY, MANIFEST, Damaged, read
 
 _STARTED = get_context("forkserver")  # where all imports are done already
 _STARTED.set_forkserver_preload(

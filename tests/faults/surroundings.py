@@ -12,7 +12,7 @@ from truth import Truth, completed
 from experiments.data import image_dataset
 from experiments.data.splits import split
 from experiments.records import runs
-from experiments.training import train
+from experiments.training import step
 
 _ARMS = 4
 _CLOSE = 1e-4  # in a loss
@@ -78,7 +78,7 @@ def _step_of(scene: Scene, image: int) -> int:
     words = dict(zip(scene.command[1::2], scene.command[2::2], strict=True))
     own = split(image_dataset.load(words["--dataset"], None)).train
     batch = int(words["--batch-size"])
-    indices, _ = train.batch_rows(train.order_key(0, 0), len(own.labels), batch, 1)
+    indices, _ = step.batch_rows(step.order_key(0, 0), len(own.labels), batch, 1)
     return int(np.argwhere(np.asarray(indices) == image)[0][0])
 
 

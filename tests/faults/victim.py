@@ -62,7 +62,7 @@ def live(job: Job) -> None:
     smaller(setattr)
     if job.poisoned:
         cnn.apply = partial(_poisoned, cnn.apply)
-    epochs._CALL, epochs._FIRST_CALL = 0.0, job.first_call
+    epochs._CALL_SECONDS, epochs._FIRST_CALL = 0.0, job.first_call
     journal = os.open(job.journal, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     note = partial(_note, journal)
     _watch(note, job)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from support.json_values import VALUES, places, replaced
 
 from experiments.records.runs import to_json
-from experiments.training.checkpoint import MANIFEST, Damaged, read, write
+from experiments.training.checkpoints import MANIFEST, Damaged, read, write
 
 WORK = {"runs": ["0123456789abcdef"]}
 LEAVES = {

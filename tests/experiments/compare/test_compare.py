@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from experiments.__main__ import main
-from experiments.compare import study as compare_module
 from experiments.compare.study import Compare
 from experiments.optimizers.arms import ARMS
+from experiments.studies import context
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -109,19 +109,19 @@ def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied)
 def test_a_run_that_is_finished_survives_what_stops_the_next(
     run, tmp_path, monkeypatch
 ):
-    output, fit, finished = tmp_path / "runs", compare_module.fit, []
+    output, train_runs, finished = tmp_path / "runs", context.train_runs, []
 
-    def stopping(*arguments):
+    def stopping(*arguments, **options):
         if len(finished) == 3:
             raise KeyboardInterrupt
-        finished.append(fit(*arguments))
+        finished.append(train_runs(*arguments, **options))
         return finished[-1]
 
-    monkeypatch.setattr(compare_module, "fit", stopping)
+    monkeypatch.setattr(context, "train_runs", stopping)
     status, _, err = run(*SMALL, "--seeds", 1, "--output", output)
     assert (status, err) == (130, "stopped; finished runs are kept.\n")
     assert len((output / "runs.jsonl").read_bytes().splitlines()) == 3
-    monkeypatch.setattr(compare_module, "fit", fit)
+    monkeypatch.setattr(context, "train_runs", train_runs)
     status, out, _ = run(*SMALL, "--seeds", 1, "--output", output)
     assert status == 0 and "3 finished runs of this plan are kept." in out
     assert len((output / "runs.jsonl").read_bytes().splitlines()) == 4
@@ -135,11 +135,11 @@ def test_a_directory_with_runs_of_another_plan_is_refused(run, copied):
 
 
 def test_the_directory_is_named_after_the_plan(run, tmp_path, monkeypatch):
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare_module, "compile_program", stop)  # it has its directory
+    monkeypatch.setattr(context, "compile_to_fit", stop)  # it has its directory
     run(*SMALL, "--seeds", 1)
     run(*SMALL, "--seeds", 1, "--beta", 0.8)
     names = [path.name for path in (tmp_path / "runs").iterdir()]

@@ -30,7 +30,11 @@ def test_hold_yields_the_finished_runs_of_the_same_plan(tmp_path):
 def test_hold_writes_the_plan_and_its_hash_before_any_run(tmp_path):
     with plan.hold(tmp_path, PLAN):
         written = json.loads((tmp_path / "plan.json").read_text())
-    assert written == {"hash": plan.digest(PLAN), "plan": {**PLAN, "betas": [0.5, 0.9]}}
+    assert written == {
+        "format": 2,
+        "hash": plan.digest(PLAN),
+        "plan": {**PLAN, "betas": [0.5, 0.9]},
+    }
 
 
 def test_hold_refuses_another_plan_and_names_both(tmp_path):

@@ -10,7 +10,7 @@ from support.synthetic import synthetic_comparison
 
 from experiments.distributed.devices import places
 from experiments.reporting import terminal
-from experiments.training import train
+from experiments.training.step import batch_rows
 
 NAMES = ["[bold]a", "[/] b", "$x$"]
 
@@ -45,20 +45,20 @@ def test_a_batch_that_the_devices_do_not_share_evenly_is_told_of():
     ]:
         console, printed = printing()
         config = replace(run.config, batch_size=batch_size)
-        terminal.announce(console, 0, [config], (90, 8, 8, 1))
+        terminal.announce(console, [config], (90, 8, 8, 1))
         assert said in printed.getvalue()
         assert ("places stay empty" in printed.getvalue()) == bool(said)
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(64, 3), (7, 2), (35, 2), (5, 8)])
 def test_places_are_those_of_a_step(batch_size, devices):
-    indices, weights = train.batch_rows(jax.random.key(0), 70, batch_size, devices)
+    indices, weights = batch_rows(jax.random.key(0), 70, batch_size, devices)
     assert indices.shape[1] == places(batch_size, devices)
     assert weights.sum() == 70
 
 
 def test_progress_shows_the_name_of_an_optimizer_as_it_is():
     console, printed = printing()
-    with terminal.progress(console) as progress:
-        progress.add_task("[/] b · seed 3", total=2)
-    assert "[/] b · seed 3" in printed.getvalue()
+    with terminal.study_progress(console, "[/] b", 2):
+        pass
+    assert "[/] b" in printed.getvalue()

@@ -55,7 +55,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "batch-size"
-    fit, fitted = context.fit_grid, []
+    fit, fitted = context.train_runs, []
 
     def interrupted(*arguments, **options):
         if len(fitted) == 3:
@@ -66,11 +66,11 @@ def finished(small_network, images, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         small = study.BUDGETS["default"]._replace(extensions=2)
         patch.setitem(study.BUDGETS, "default", small)
-        patch.setattr(context, "fit_grid", interrupted)
+        patch.setattr(context, "train_runs", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
         before = (output / "runs.jsonl").read_bytes()
-        patch.setattr(context, "fit_grid", fit)
+        patch.setattr(context, "train_runs", fit)
         printed = run(SMALL, images, output)
         after = (output / "runs.jsonl").read_bytes()
         run(SMALL, images, output)

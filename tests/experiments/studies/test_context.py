@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from experiments.training.grid import compile_grid, fit_grid
+from experiments.training.engine import compile_to_fit, train_runs
 from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
@@ -15,6 +15,7 @@ from experiments.records import runs
 from experiments.studies import context
 from experiments.studies.context import Fold, run_all
 from experiments.training.program import Point
+from experiments.training.step import TrainSpec
 from optax_momentum import keras
 
 
@@ -51,8 +52,8 @@ def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
         return keras(SCHEDULES["cosine"].rate(learning_rate, steps), beta)
 
     points = [Point(0.07, 0.83, 1003)]
-    program = compile_grid(transformation, points, splits, 8, network=mlp)
-    outcome = fit_grid(program, points, splits, 3)
+    program = compile_to_fit(TrainSpec(transformation, 8, mlp), 1, splits)
+    outcome = train_runs(program, points, splits, 3)
     got = [epoch.validation_loss for epoch in run.epochs]
     np.testing.assert_allclose(got, outcome.validation.loss[0], rtol=1e-5)
 
@@ -93,9 +94,9 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
 
     def counted(program, points, *rest, **options):
         trained.extend(point.seed for point in points)
-        return fit_grid(program, points, *rest, **options)
+        return train_runs(program, points, *rest, **options)
 
-    monkeypatch.setattr(context, "fit_grid", counted)
+    monkeypatch.setattr(context, "train_runs", counted)
     assert run_all(lab, wanted, "all")[:3] == done
     assert trained == [3, 4]
     assert run_all(lab, [wanted[1], wanted[1]], "again") == [done[1], done[1]]
@@ -111,9 +112,9 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
         calls.append(arguments)
         if len(calls) == 2:
             raise error
-        return fit_grid(*arguments, **options)
+        return train_runs(*arguments, **options)
 
-    monkeypatch.setattr(context, "fit_grid", failing)
+    monkeypatch.setattr(context, "train_runs", failing)
     wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
     with pytest.raises(error):
         run_all(lab, wanted, "failing")
@@ -127,13 +128,13 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
 
 def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):
     compiled = []
-    compile_at_most = context.compile_at_most
+    compile_to_fit = context.compile_to_fit
 
     def counted(*arguments, **keywords):
         compiled.append(arguments)
-        return compile_at_most(*arguments, **keywords)
+        return compile_to_fit(*arguments, **keywords)
 
-    monkeypatch.setattr(context, "compile_at_most", counted)
+    monkeypatch.setattr(context, "compile_to_fit", counted)
     order = np.arange(40)
     folds = {
         str(i): Fold(np.roll(order, i)[:30], np.roll(order, i)[30:]) for i in (1, 2)

@@ -61,7 +61,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "crossval"
-    fit, compile_at_most = laboratories.fit_grid, laboratories.compile_at_most
+    fit, compile_to_fit = laboratories.train_runs, laboratories.compile_to_fit
     fitted, compiled = [], []
 
     def interrupted(*arguments, **options):
@@ -72,16 +72,16 @@ def finished(small_network, images, tmp_path_factory):
 
     def counted(*arguments, **keywords):
         compiled.append(arguments)
-        return compile_at_most(*arguments, **keywords)
+        return compile_to_fit(*arguments, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratories, "fit_grid", interrupted)
+        patch.setattr(laboratories, "train_runs", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
     records = output / "runs.jsonl"
     before = records.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratories, "compile_at_most", counted)
+        patch.setattr(laboratories, "compile_to_fit", counted)
         printed = run(SMALL, images, output)
     after = records.read_bytes()
     run(SMALL, images, output)

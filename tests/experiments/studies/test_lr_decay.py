@@ -130,7 +130,7 @@ def test_page_has_the_plan_and_the_figures(finished):
 def test_interrupted_study_goes_on_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.fit_grid, []
+    fit, begun = context.train_runs, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -138,7 +138,7 @@ def test_interrupted_study_goes_on_and_repeats_nothing(
             raise KeyboardInterrupt
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr(context, "fit_grid", stopping)
+    monkeypatch.setattr(context, "train_runs", stopping)
     monkeypatch.setattr(html, "write", lambda output, page: output)
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):

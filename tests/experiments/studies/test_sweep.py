@@ -98,7 +98,7 @@ def test_the_plan_is_on_the_page(swept):
 def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
     options, swept, tmp_path, monkeypatch
 ):
-    fit, begun = context.fit_grid, []
+    fit, begun = context.train_runs, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -107,7 +107,7 @@ def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
         return fit(*arguments, **settings)
 
     output = tmp_path / "sweep"
-    monkeypatch.setattr(context, "fit_grid", stopping)
+    monkeypatch.setattr(context, "train_runs", stopping)
     monkeypatch.setattr(lifecycle, "publish", lambda *_: output / "report.html")
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):

@@ -120,7 +120,7 @@ def test_names_of_files_are_harmless_on_the_page(finished):
 def test_interrupted_study_goes_on_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.fit_grid, []
+    fit, begun = context.train_runs, []
 
     def stopping(*arguments, **settings):
         begun.append(1)
@@ -128,7 +128,7 @@ def test_interrupted_study_goes_on_and_repeats_nothing(
             raise KeyboardInterrupt
         return fit(*arguments, **settings)
 
-    monkeypatch.setattr(context, "fit_grid", stopping)
+    monkeypatch.setattr(context, "train_runs", stopping)
     monkeypatch.setattr(html, "write", lambda output, page: output)
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):

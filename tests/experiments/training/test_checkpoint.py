@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.training.checkpoint import MANIFEST, Damaged, read, write
+from experiments.training.checkpoints import MANIFEST, Damaged, read, write
 
 WORK = {"runs": ["0123456789abcdef"], "seeds": [3]}
 LEAVES = {
@@ -65,7 +65,7 @@ def test_a_flipped_bit_of_any_file_is_seen(saved):
 
 def test_a_file_too_few_or_too_many_is_seen(saved):
     (saved / "stray").write_bytes(b"")
-    with pytest.raises(Damaged, match="its file stray is not its own"):
+    with pytest.raises(Damaged, match="its file stray does not belong to it"):
         read(saved, WORK)
     (saved / "stray").unlink()
     victim = next(p for p in saved.rglob("*") if p.is_file() and p.name != MANIFEST)
@@ -88,7 +88,7 @@ def test_a_manifest_of_anything_else_is_altered(saved, content):
 
 
 def test_a_checkpoint_of_other_work_is_not_read(saved):
-    with pytest.raises(Damaged, match="it is of other runs"):
+    with pytest.raises(Damaged, match="it belongs to other runs"):
         read(saved, {**WORK, "seeds": [4]})
 
 

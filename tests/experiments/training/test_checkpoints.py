@@ -12,8 +12,12 @@ import optax
 import pytest
 
 from experiments.training import checkpoints as checkpoints_module
-from experiments.training.checkpoint import MANIFEST
-from experiments.training.checkpoints import DIRECTORY, Checkpoints, clear
+from experiments.training.checkpoints import (
+    DIRECTORY,
+    MANIFEST,
+    Checkpoints,
+    clear,
+)
 
 WORK = {"runs": ["0123456789abcdef"]}
 
@@ -70,7 +74,7 @@ def test_the_newest_comes_back_in_kind_and_place(three, told):
     template, want = tree(0.0), tree(10.0)
     got = three.restore(template)
     path = three.directory / "00000001-00000010"
-    assert told == [f"Going on from {path}, after 1 epochs and 10 steps."]
+    assert told == [f"Resuming from {path}, after 1 epochs and 10 steps."]
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for a, b, like in zip(*map(jax.tree.leaves, (got, want, template)), strict=True):
         assert type(a) is type(b)
@@ -111,9 +115,9 @@ def test_one_that_is_not_whole_is_told_of_and_the_one_before_is_taken(
     newest = three.directory / "00000001-00000010"
     damage(newest)
     assert three.restore(tree(0.0))["epoch"] == 9
-    assert told[0].startswith(f"{newest} is left out: {reason}")
+    assert told[0].startswith(f"Skipped {newest}: {reason}")
     older = three.directory / "00000001-00000009"
-    assert told[1] == f"Going on from {older}, after 1 epochs and 9 steps."
+    assert told[1] == f"Resuming from {older}, after 1 epochs and 9 steps."
     assert names(three) == ["00000001-00000009"]
 
 
@@ -122,7 +126,7 @@ def test_leftovers_of_a_save_are_cleared_away(three, told):
     leftover.mkdir()
     (leftover / "d").write_bytes(b"half")
     assert three.restore(tree(0.0))["epoch"] == 10
-    assert told[0].startswith(f"{leftover} is left out: it is half-written")
+    assert told[0].startswith(f"Skipped {leftover}: it is half-written")
     assert not leftover.exists()
 
 
@@ -138,13 +142,13 @@ def test_with_none_that_is_whole_a_run_begins_anew(three, told):
 
 def test_a_checkpoint_of_another_structure_is_left_out(three, told):
     assert three.restore({"params": jnp.zeros(3)}) is None
-    assert told[0].endswith("it has other leaves than this program saves.")
+    assert told[0].endswith("its leaves are not those that this program saves.")
 
 
 def test_a_checkpoint_of_other_runs_is_left_out(three, told):
     other = Checkpoints(three.directory, {"runs": ["f" * 16]}, 3600.0, told)
     assert other.restore(tree(0.0)) is None
-    assert told[0].endswith("is left out: it is of other runs.")
+    assert told[0].endswith("it belongs to other runs.")
 
 
 def test_files_of_two_checkpoints_are_not_taken_for_one_another(three, told):

@@ -1,19 +1,16 @@
 """The compiled epoch leaves this machine: one export serves CPU, CUDA and TPU."""
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
-from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
-from experiments.training import train
+from experiments.training import step
+from experiments.training.lanes import as_lane
+from experiments.training.program import Point, as_arrays, run_on_mesh
 
 
 def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
@@ -22,15 +19,19 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     split = Examples(images, jnp.arange(11, dtype=jnp.int32) % 3)
     transformation = ARMS["keras"].transformation(0.05, 0.8)
 
-    def epoch(underway, key, split):
-        own: tuple[Any, Any, int, None] = (cnn, transformation, 4, None)
-        rows = train.batch_rows(key, 11, 4, 2)
-        last = jnp.int32(len(rows[0]))
-        steps = partial(train.share_out, *own, device_mesh(), PartitionSpec())
-        return steps(underway, rows, jnp.int32(0), last, split)
+    spec = step.TrainSpec(step.constant(transformation), 4)
+    points = as_arrays([Point(0.05, 0.8, 0)])
 
-    underway = train.begin(transformation, split, 3, seed=0)
-    arguments = (underway, train.order_key(0, 0), split)
+    def epoch(state, key, split):
+        rows = step.batch_rows(key, 11, 4, 2)
+        steps = jnp.int32(0), jnp.int32(len(rows[0]))
+        return run_on_mesh(
+            spec, device_mesh(), points, state, as_lane(rows), *steps, split
+        )
+
+    params = step.initial_params((18, 18, 1), 3, seed=0)
+    state = as_lane(step.state_from_params(transformation, params))
+    arguments = (state, step.order_key(0, 0), split)
     platforms = ["cpu", "cuda", "tpu"]
     exported = jax.export.export(jax.jit(epoch), platforms=platforms)(*arguments)
     assert set(exported.platforms) == set(platforms)

@@ -1,4 +1,4 @@
-"""The canary lets what is right pass, and stops a run that would compute nonsense."""
+"""The start-up check passes right steps, and stops runs that would compute nonsense."""
 
 import json
 import math
@@ -13,9 +13,9 @@ import pytest
 from experiments.data.examples import Examples
 from experiments.distributed.devices import on_all_devices
 from experiments.records.config import UsageError
-from experiments.training import startup_check, startup_reference
+from experiments.training import startup_check
 from experiments.training.scoring import score
-from experiments.training.startup_check import check
+from experiments.training.startup_check import check, reference
 from optax_momentum import keras
 
 RIGHT = keras(0.3, 0.7)
@@ -39,7 +39,7 @@ def complaint(transformation=RIGHT) -> str:
     return message
 
 
-def test_canary_passes_here_and_its_result_is_json():
+def test_startup_check_passes_here_and_its_result_is_json():
     found = check()
     assert 0 < found.largest_error < 1e-5
     assert found.repeats_equal is True
@@ -48,7 +48,7 @@ def test_canary_passes_here_and_its_result_is_json():
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_canary_says_what_is_wrong_on_what_and_what_to_do():
+def test_startup_check_says_what_is_wrong_on_what_and_what_to_do():
     message = complaint(keras(0.3, 0.8))
     device = jax.devices()[0]
     start, end = (
@@ -73,16 +73,16 @@ def test_canary_says_what_is_wrong_on_what_and_what_to_do():
     ],
     ids=["no momentum", "doubled", "a little off"],
 )
-def test_canary_stops_steps_that_differ_from_numpy(wrong):
+def test_startup_check_stops_steps_that_differ_from_numpy(wrong):
     assert "steps of training differ from NumPy's by " in complaint(wrong)
 
 
-def test_canary_stops_nan():
+def test_startup_check_stops_nan():
     lost = changed(lambda update: update.at[0].set(jnp.nan))
     assert "differ from NumPy's by nan. Nothing" in complaint(lost)
 
 
-def test_canary_stops_results_that_are_not_the_same_each_time():
+def test_startup_check_stops_results_that_are_not_the_same_each_time():
     calls = iter(range(10**6))
 
     def noise(update):
@@ -96,7 +96,7 @@ def test_canary_stops_results_that_are_not_the_same_each_time():
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_canary_names_the_cache_that_a_bad_program_may_come_from(tmp_path):
+def test_startup_check_names_the_cache_that_a_bad_program_may_come_from(tmp_path):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept here"))
     message = complaint(optax.sgd(0.3))
     cache = f"{tmp_path}/kept here"
@@ -110,7 +110,7 @@ def test_many_rows_come_out_right_where_a_compiler_was_seen_to_confuse_them():
     labels = random.integers(0, 3, 40_000, np.int32)
     params = {"kernel": random.normal(size=(16, 3)), "bias": random.normal(size=3)}
     arguments = images, labels, np.arange(40_000), 40_000, 0.3, 0.7
-    _, loss = startup_reference.trained(params, *arguments)
+    _, loss = reference(params, *arguments)
     params = jax.tree.map(np.float32, params)
     params, *examples = on_all_devices((params, images, labels))
     found = score(params, Examples(*examples), startup_check._SoftmaxRegression)
@@ -126,9 +126,9 @@ def test_reference_takes_the_gradient_of_the_loss():
 
     def loss(params) -> float:
         arguments = images, labels, order, 5, 0.0, 0.0
-        return startup_reference.trained(params, *arguments)[1]
+        return reference(params, *arguments)[1]
 
-    after, _ = startup_reference.trained(params, images, labels, order, 5, 0.25, 0.9)
+    after, _ = reference(params, images, labels, order, 5, 0.25, 0.9)
     assert loss({"kernel": np.zeros((4, 3)), "bias": np.zeros(3)}) == (
         pytest.approx(math.log(3))
     )
@@ -147,9 +147,7 @@ def test_reference_keeps_momentum_between_batches_of_any_size():
     """Of one weight and equal images, written out: the last batch has one of three."""
     images, labels = np.full((3, 1, 1, 1), 0.5), np.zeros(3, int)
     params = {"kernel": np.zeros((1, 2)), "bias": np.zeros(2)}
-    after, loss = startup_reference.trained(
-        params, images, labels, np.arange(3), 2, 0.4, 0.7
-    )
+    after, loss = reference(params, images, labels, np.arange(3), 2, 0.4, 0.7)
     first = 0.4 * 0.5  # rate times the slope of the bias, at equal logits
     logit = 2 * first * (1 + 0.5 * 0.5)  # between the classes, after one step
     share = 1 / (1 + math.exp(logit))

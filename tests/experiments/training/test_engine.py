@@ -1,4 +1,4 @@
-"""Grids: every lane is the run that it would be alone, compiled once, in memory."""
+"""The engine: every run is what it would be alone, compiled once, within memory."""
 
 import re
 
@@ -11,10 +11,16 @@ import pytest
 from experiments.data.examples import Examples, Splits
 from experiments.networks import mlp
 from experiments.optimizers.arms import ARMS
-from experiments.records.config import Config, UsageError
-from experiments.training import fit, grid, train
-from experiments.training.grid import compile_grid, fit_grid
-from experiments.training.lanes import Point, as_arrays, compile_lanes
+from experiments.records.config import UsageError
+from experiments.training import step
+from experiments.training.engine import (
+    Outcome,
+    check_points,
+    compile_to_fit,
+    train_runs,
+)
+from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.step import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -37,62 +43,77 @@ POINTS = [
 ][:5]
 
 
-def fitted(points, arm="keras", *, test=False, **options) -> grid.Outcome:
-    transformation = ARMS[arm].transformation
-    program = compile_grid(transformation, points, SPLITS, BATCH, **options)
-    return fit_grid(program, points, SPLITS, EPOCHS, test=test)
+def compiled(lanes, optimizer=ARMS["keras"].transformation, **options) -> Program:
+    return compile_to_fit(TrainSpec(optimizer, BATCH), lanes, SPLITS, **options)
+
+
+def trained(points, arm="keras") -> Outcome:
+    program = compiled(len(points), ARMS[arm].transformation)
+    return train_runs(program, points, SPLITS, EPOCHS, test=True)
 
 
 @pytest.fixture(scope="module")
-def whole(small_network) -> grid.Outcome:
-    return fitted(POINTS, test=True)
+def whole(small_network) -> Outcome:
+    return trained(POINTS)
 
 
-def alone(arm: str, point: Point) -> fit.Outcome:
+def alone(arm: str, point: Point) -> Outcome:
+    """The run on all devices, with learning rate and beta as constants."""
     rates = (float(np.float32(rate)) for rate in point[:2])
-    transformation = ARMS[arm].transformation(*rates)
-    program = fit.compile_program(transformation, SPLITS, BATCH)
-    config = Config("made up", "0" * 16, arm, *point[:2], BATCH, EPOCHS, point.seed)
-    return fit.fit(program, SPLITS, config)
+    optimizer = step.constant(ARMS[arm].transformation(*rates))
+    return train_runs(compiled(1, optimizer), [point], SPLITS, EPOCHS, test=True)
 
 
-def lane(outcome: grid.Outcome, index: int) -> list[np.ndarray]:
+def lane(outcome: Outcome, index: int) -> list[np.ndarray]:
     return [x[index] for x in jax.tree.leaves(outcome[:3])]
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_lane_is_the_run_that_fit_makes_of_its_point(arm):
+def test_a_lane_is_the_run_that_its_point_gives_alone(arm):
     points = POINTS[:3] if arm == "keras" else POINTS[2:3]  # two devices: 4 lanes, 1
-    together = fitted(points, arm, test=True)
+    together = trained(points, arm)
     assert together.train.loss.shape == (len(points), EPOCHS)
     for index, point in enumerate(points):
         solo = alone(arm, point)
-        expected = np.array(solo.epochs, np.float32).T
-        for ours, theirs in zip(
-            lane(together, index), (*expected, *solo.test), strict=True
-        ):
+        for ours, theirs in zip(lane(together, index), lane(solo, 0), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=2e-6)
 
 
-def test_lanes_start_where_train_starts_bit_for_bit():
-    program = compile_lanes(ARMS["keras"].transformation, 4, SPLITS, BATCH, mlp)
-    params, state, sums = program.start(as_arrays(POINTS[:4]))
+def test_equal_seeds_are_paired_and_equal_runs_equal():
+    program = compiled(1)
+    first, again, other = (
+        train_runs(program, [Point(0.05, 0.8, seed)], SPLITS, 2, test=True)
+        for seed in (4, 4, 5)
+    )
+    jax.tree.map(np.testing.assert_array_equal, first[:3], again[:3])
+    assert (first.train.loss != other.train.loss).all()
+    sgd = train_runs(
+        compiled(1, ARMS["sgd"].transformation), [Point(0.05, 0.8, 4)], SPLITS, 2
+    )
+    assert (sgd.train.loss != first.train.loss).any()
+
+
+def test_lanes_start_where_a_run_alone_starts_bit_for_bit():
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH, mlp)
+    program = compile_program(spec, 4, SPLITS)
+    params, opt_state, sums = program.start(as_arrays(POINTS[:4]))
     np.testing.assert_array_equal(sums, np.zeros((2, 4)))
+    shape = step.image_shape(SPLITS.train)
     for index, point in enumerate(POINTS[:4]):
-        own = jax.tree.map(lambda x, i=index: x[i], params)
-        alone = train.initial_params(SPLITS.train, SPLITS.classes, point.seed, mlp)
-        jax.tree.map(np.testing.assert_array_equal, own, alone)
-    assert state.step.shape == (4,)
+        lane_params = jax.tree.map(lambda x, i=index: x[i], params)
+        drawn = step.initial_params(shape, SPLITS.classes, point.seed, mlp)
+        jax.tree.map(np.testing.assert_array_equal, lane_params, drawn)
+    assert opt_state.step.shape == (4,)
 
 
-def with_a_diverging_lane() -> grid.Outcome:
+def with_a_diverging_lane() -> Outcome:
     wild = Point(1e38, 0.9, 3)
-    outcome = fitted([POINTS[0], wild, *POINTS[2:]], test=True)
+    outcome = trained([POINTS[0], wild, *POINTS[2:]])
     assert not np.isfinite(outcome.train.loss[1, -1])
     return outcome
 
 
-def assert_others_equal(first: grid.Outcome, second: grid.Outcome) -> None:
+def assert_others_equal(first: Outcome, second: Outcome) -> None:
     for index in (0, 2, 3, 4):  # on its device, and on the other at the same time
         for a, b in zip(lane(first, index), lane(second, index), strict=True):
             assert np.isfinite(a).all()
@@ -105,7 +126,7 @@ def test_a_diverging_lane_changes_no_bit_of_the_others(whole):
 
 def test_lanes_in_step_are_the_same_runs_and_as_far_apart(whole, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # in name alone
-    in_step = fitted(POINTS, test=True)
+    in_step = trained(POINTS)
     for a, b in zip(*map(jax.tree.leaves, (whole[:3], in_step[:3])), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6)
     assert_others_equal(in_step, with_a_diverging_lane())
@@ -126,19 +147,19 @@ def counting(traces: list[None]):
 
 def test_one_compilation_serves_all_points_chunks_and_epochs():
     traces = []
-    program = compile_grid(counting(traces), POINTS[:2], SPLITS, BATCH)
+    program = compiled(2, counting(traces))
     once = len(traces)
-    fit_grid(program, POINTS, SPLITS, EPOCHS)  # in three chunks of 2, 2 and 1
-    fit_grid(program, [Point(0.1, 0.7, 8), Point(0.1, 0.7, 9)], SPLITS, EPOCHS)
+    train_runs(program, POINTS, SPLITS, EPOCHS)  # in three chunks of 2, 2 and 1
+    train_runs(program, [Point(0.1, 0.7, 8), Point(0.1, 0.7, 9)], SPLITS, EPOCHS)
     assert len(traces) == once
-    compile_grid(counting(traces), POINTS, SPLITS, BATCH)
+    compiled(5, counting(traces))
     assert len(traces) == 2 * once  # five points are traced no more often than two
 
 
 def test_chunks_of_a_grid_are_the_grid(whole):
-    program = compile_grid(ARMS["keras"].transformation, POINTS[:2], SPLITS, BATCH)
+    program = compiled(2)
     calls = []
-    chunked = fit_grid(
+    chunked = train_runs(
         program, POINTS, SPLITS, 3, test=True, on_epoch=lambda: calls.append(None)
     )
     assert len(calls) == 3 * EPOCHS
@@ -148,18 +169,15 @@ def test_chunks_of_a_grid_are_the_grid(whole):
 
 def test_the_test_split_is_read_only_when_asked():
     unread = SPLITS._replace(test=None)
-    program = compile_grid(ARMS["sgd"].transformation, POINTS, unread, BATCH)
-    assert fit_grid(program, POINTS, unread, 1).test is None
+    spec = TrainSpec(ARMS["sgd"].transformation, BATCH)
+    program = compile_to_fit(spec, len(POINTS), unread)
+    assert train_runs(program, POINTS, unread, 1).test is None
 
 
-def test_a_grid_is_cut_into_equal_chunks_that_fit():
-    transformation = ARMS["keras"].transformation
-    points = [Point(0.1, 0.8, seed) for seed in range(90)]
-    half = compile_lanes(transformation, 45, SPLITS, BATCH)
-    assert (half.lanes, half.filled) == (45, 46)
-    limited = compile_grid(
-        transformation, points, SPLITS, BATCH, memory_limit=half.memory
-    )
+def test_runs_are_cut_into_equal_chunks_that_fit():
+    half = compile_program(TrainSpec(ARMS["keras"].transformation, BATCH), 45, SPLITS)
+    assert (half.lanes, half.padded_lanes) == (45, 46)
+    limited = compiled(90, memory_limit=half.memory)
     assert (limited.lanes, limited.memory) == (45, half.memory)
     data = sum(x.nbytes for x in SPLITS.train)
     params_and_buffers = 2 * (6 * 5 * 3 + 3) * 4
@@ -168,7 +186,7 @@ def test_a_grid_is_cut_into_equal_chunks_that_fit():
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line():
     with pytest.raises(UsageError) as refused:
-        fitted(POINTS[:2], memory_limit=10)
+        compiled(2, memory_limit=10)
     assert re.fullmatch(
         r"one run needs 0\.0\d\d MB, but the limit is 0\.000 MB: "
         r"lower --batch-size, or raise the limit\.",
@@ -204,16 +222,16 @@ def test_a_run_that_does_not_fit_is_refused_in_one_line():
 )
 def test_a_bad_grid_is_refused_in_one_line(points, message):
     with pytest.raises(UsageError) as refused:
-        compile_grid(ARMS["sgd"].transformation, points, SPLITS, BATCH)
+        check_points(points)
     assert str(refused.value) == message
 
 
 def test_no_epochs_and_no_batch_are_refused():
-    program = compile_grid(ARMS["sgd"].transformation, POINTS[:1], SPLITS, BATCH)
+    program = compiled(1)
     with pytest.raises(UsageError, match=r"^--epochs must be at least 1, got 0: "):
-        fit_grid(program, POINTS[:1], SPLITS, 0)
+        train_runs(program, POINTS[:1], SPLITS, 0)
     with pytest.raises(UsageError, match=r"^--batch-size must be at least 1, got 0: "):
-        compile_grid(ARMS["sgd"].transformation, POINTS[:1], SPLITS, 0)
+        compile_to_fit(TrainSpec(ARMS["sgd"].transformation, 0), 1, SPLITS)
 
 
 def test_another_network_is_trained_when_given():
@@ -224,9 +242,9 @@ def test_another_network_is_trained_when_given():
     split = Examples(images, labels)
     splits = Splits(split, split, split, classes=3)
     points = [Point(0.1, 0.8, seed) for seed in (0, 1)]
-    transformation = ARMS["keras"].transformation
-    program = compile_grid(transformation, points, splits, BATCH, network=mlp)
-    outcome = fit_grid(program, points, splits, 40, test=True)
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH, mlp)
+    program = compile_to_fit(spec, len(points), splits, test=True)
+    outcome = train_runs(program, points, splits, 40, test=True)
     assert outcome.test is not None
     np.testing.assert_array_equal(outcome.test.accuracy, [1.0, 1.0])
     np.testing.assert_array_equal(outcome.validation.loss[:, -1], outcome.test.loss)

@@ -12,17 +12,21 @@ import pytest
 from support.small_splits import SPLITS
 
 from experiments.distributed.signals import Stopped, awaited
+from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS, STORAGES
 from experiments.records.config import Config, UsageError
-from experiments.training import checkpoints, epochs, fit, grid
+from experiments.training import checkpoints, engine, epochs, nonfinite
 from experiments.training.checkpoints import Checkpoints
-from experiments.training.lanes import Point
+from experiments.training.engine import Outcome, train_runs
+from experiments.training.program import Point, Program, compile_program
+from experiments.training.step import TrainSpec, TrainState, constant
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
 BATCH, EPOCHS, STEPS = 8, 3, 4  # of 29 images
 
 
+POINT = Point(0.05, 0.8, seed=3)
 CONFIG = Config("made up", "0" * 16, "keras", 0.05, 0.8, BATCH, EPOCHS, seed=3)
 
 
@@ -64,40 +68,47 @@ class Interrupting(Checkpoints):
 @pytest.fixture(autouse=True)
 def a_call_is_a_step(monkeypatch):
     monkeypatch.setattr(epochs, "_FIRST_CALL", 1)
-    monkeypatch.setattr(epochs, "_CALL", 0.0)
+    monkeypatch.setattr(epochs, "_CALL_SECONDS", 0.0)
 
 
 @pytest.fixture(params=OPTIMIZERS)
-def program(request) -> fit.Program:
-    return fit.compile_program(OPTIMIZERS[request.param], SPLITS, BATCH)
+def program(request) -> Program:
+    return compiled(OPTIMIZERS[request.param])
+
+
+def compiled(optimizer: optax.GradientTransformation) -> Program:
+    return compile_program(TrainSpec(constant(optimizer), BATCH), 1, SPLITS, test=True)
+
+
+def train(program: Program, saves: Checkpoints | None = None) -> Outcome:
+    return train_runs(program, [POINT], SPLITS, EPOCHS, test=True, checkpoints=saves)
 
 
 def test_a_run_resumed_at_any_step_is_the_run_that_was_not(program, tmp_path):
-    whole = fit.fit(program, SPLITS, CONFIG)
+    whole = train(program)
     assert whole.resumed == 0
     resumed, outcome = 0, None
     while outcome is None:
         try:  # every process takes two steps and is then stopped
-            outcome = fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 2))
+            outcome = train(program, Interrupting(tmp_path / "a", 2))
         except Stopped as stop:
             assert stop.signal == signal.SIGTERM
             resumed += 1
     assert resumed == outcome.resumed == EPOCHS * STEPS // 2
-    assert outcome.epochs == whole.epochs
-    assert outcome.test == whole.test
+    jax.tree.map(np.testing.assert_array_equal, outcome[:3], whole[:3])
 
 
 def test_the_last_state_is_that_of_the_whole_run(program, tmp_path):
-    training = fit._training(program, SPLITS, CONFIG)
-    whole = epochs.follow(training, EPOCHS)
+    training = engine._training(program, [POINT], SPLITS, None)
+    whole = epochs.train_epochs(training, EPOCHS)
     for stop_after in (1, 3, 8):  # within an epoch, at its end, before the last
         directory = tmp_path / str(stop_after)
         with pytest.raises(Stopped):
-            epochs.follow(training, EPOCHS, Interrupting(directory, stop_after))
-        resumed = epochs.follow(training, EPOCHS, Interrupting(directory))
+            epochs.train_epochs(training, EPOCHS, Interrupting(directory, stop_after))
+        resumed = epochs.train_epochs(training, EPOCHS, Interrupting(directory))
         assert resumed.resumed == 1
         np.testing.assert_array_equal(resumed.curves, whole.curves)
-        pairs = map(jax.tree.leaves, (resumed.underway, whole.underway))
+        pairs = map(jax.tree.leaves, (resumed.train_state, whole.train_state))
         for a, b in zip(*pairs, strict=True):
             if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
                 a, b = map(jax.random.key_data, (a, b))
@@ -106,14 +117,14 @@ def test_the_last_state_is_that_of_the_whole_run(program, tmp_path):
 
 def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
     points = [Point(rate, 0.8, seed) for rate in (0.05, 1e38) for seed in (3, 4)][:3]
-    transformation = ARMS["keras"].transformation
-    program = grid.compile_grid(transformation, points, SPLITS, BATCH)
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH)
+    program = compile_program(spec, 3, SPLITS)
     arguments = program, points, SPLITS, EPOCHS
-    whole = grid.fit_grid(*arguments, test=True)
+    whole = train_runs(*arguments, test=True)
     with pytest.raises(Stopped):
-        grid.fit_grid(*arguments, checkpoints=Interrupting(tmp_path / "a", 5))
+        train_runs(*arguments, checkpoints=Interrupting(tmp_path / "a", 5))
     calls = []
-    resumed = grid.fit_grid(
+    resumed = train_runs(
         *arguments,
         test=True,
         checkpoints=Interrupting(tmp_path / "a"),
@@ -126,10 +137,10 @@ def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
 
 def test_where_it_was_stopped_is_told(program, tmp_path):
     with pytest.raises(Stopped) as stopped:
-        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 5))
+        train(program, Interrupting(tmp_path / "a", 5))
     assert str(stopped.value) == (
-        "stopped by SIGTERM after 1 epochs and 1 steps of this run, which are kept: "
-        "repeat the command to go on."
+        "stopped by SIGTERM after 1 epochs and 1 steps of this run, which are saved: "
+        "repeat the command to resume."
     )
 
 
@@ -138,9 +149,9 @@ def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoints, "write", full)
-    program = fit.compile_program(OPTIMIZERS["keras"], SPLITS, BATCH)
+    program = compiled(OPTIMIZERS["keras"])
     with pytest.raises(Stopped, match="of this run, which could not be saved:"):
-        fit.fit(program, SPLITS, CONFIG, Interrupting(tmp_path / "a", 1))
+        train(program, Interrupting(tmp_path / "a", 1))
 
 
 @pytest.fixture
@@ -159,22 +170,22 @@ def test_a_signal_after_the_last_look_still_comes():
 
 
 def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):
-    monkeypatch.setattr(epochs, "_CALL", 1.0)
+    monkeypatch.setattr(epochs, "_CALL_SECONDS", 1.0)
     monkeypatch.setattr(epochs, "_FIRST_CALL", 8)
     seconds, calls = [0.0], []
     monkeypatch.setattr(epochs.time, "perf_counter", lambda: seconds[0])
 
-    def advance(underway, epoch, first, last):
-        calls.append((epoch, first, last))
-        seconds[0] += 0.01 * (last - first)  # a step takes 10 ms
-        return underway
+    def train_steps(state, epoch, start_step, stop_step):
+        calls.append((epoch, start_step, stop_step))
+        seconds[0] += 0.01 * (stop_step - start_step)  # a step takes 10 ms
+        return state
 
-    underway = epochs.Underway({}, (), epochs.Score(jnp.zeros(()), jnp.zeros(())))
     scores = epochs.Score(jnp.zeros(()), jnp.zeros(()))
+    state = TrainState({}, (), scores)
     training = epochs.Training(
-        lambda: underway, advance, lambda params: scores, steps=250, images=1
+        lambda: state, train_steps, lambda params: scores, steps=250, images=1
     )
-    epochs.follow(training, 2)
+    epochs.train_epochs(training, 2)
     assert calls == [
         (0, 0, 8),
         (0, 8, 72),
@@ -197,12 +208,20 @@ def poisoned(at_step: int) -> optax.GradientTransformation:
 
 
 def test_stopping_names_the_step_and_keeps_the_run_before_it(tmp_path):
-    program = fit.compile_program(poisoned(5), SPLITS, BATCH, "stop")
+    spec = nonfinite.train_spec(constant(poisoned(5)), BATCH, cnn, "stop")
+    program = compile_program(spec, 1, SPLITS)
     config = replace(CONFIG, nonfinite="stop")
     kept = Interrupting(tmp_path / "a")
     for _ in range(2):  # and the same again, from the checkpoint
         with pytest.raises(UsageError) as refused:
-            fit.fit(program, SPLITS, config, kept)
+            train_runs(
+                program,
+                [POINT],
+                SPLITS,
+                EPOCHS,
+                checkpoints=kept,
+                refuse_nonfinite=config,
+            )
         assert str(refused.value) == (
             "keras, seed 3: at step 2 of epoch 2 its result, though every gradient is, "
             "is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
