@@ -65,6 +65,7 @@ def small_network():
         patch.setattr(cnn, "init", small.init)
         patch.setattr(cnn, "apply", small.apply)
         yield
+    jax.clear_caches()
 
 
 @pytest.fixture
