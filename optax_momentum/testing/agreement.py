@@ -15,7 +15,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import DoesNotApply, expect, expect_same_bits
+from optax_momentum.testing._verdicts import DoesNotApply, expect, expect_same_bits
 
 
 def scan_is_the_jitted_loop(

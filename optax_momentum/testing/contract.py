@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import expect, expect_same_bits
+from optax_momentum.testing._verdicts import expect, expect_same_bits
 
 
 def calls_are_pure(transformation: optax.GradientTransformation, params: Any) -> None:

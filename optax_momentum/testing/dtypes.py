@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import expect
+from optax_momentum.testing._verdicts import expect
 
 FLOATS = ("bfloat16", "float32", "float16")
 PAIRS = tuple((held, given) for held in FLOATS for given in FLOATS)

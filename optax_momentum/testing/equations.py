@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from optax_momentum.testing import claims
-from optax_momentum.testing.claims import Claim
-from optax_momentum.testing.optimizer import Optimizer
-from optax_momentum.testing.verdicts import (
+from optax_momentum.testing import _claims as claims
+from optax_momentum.testing._claims import Claim
+from optax_momentum.testing._optimizer import Optimizer
+from optax_momentum.testing._verdicts import (
     DoesNotApply,
     Result,
     expect,

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import (
+from optax_momentum.testing._verdicts import (
     DoesNotApply,
     Result,
     expect,
     judge,
-    summary,
+    summarize_error,
 )
 
 ARGUMENT = ("beta", "momentum", "decay")  # what libraries call it
@@ -200,7 +200,7 @@ def refused(
     except DoesNotApply:
         raise
     except Exception as error:
-        message = f"{case} is refused without saying where: {summary(error)}"
+        message = f"{case} is refused without saying where: {summarize_error(error)}"
         expect(any(name in str(error) for name in names), message)
         return
     raise AssertionError(f"{case} is accepted")

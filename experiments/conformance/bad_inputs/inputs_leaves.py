@@ -13,11 +13,11 @@ from experiments.conformance.bad_inputs.systems import System
 from optax_momentum.testing import (
     agreement,
     contract,
+    expect,
     expect_same_bits,
     refusals,
     trees,
 )
-from optax_momentum.testing.verdicts import expect
 
 
 def a_tree_that_is_empty(system: System, mode: Mode) -> None:

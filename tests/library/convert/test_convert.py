@@ -91,14 +91,14 @@ def test_to_torch_replaces_the_named_buffers_and_nothing_else():
         [buffer] = back["state"][i]["momentum_buffer"]
         np.testing.assert_array_equal(buffer, 2 * ARRAYS[i])
         np.testing.assert_array_equal(given["state"][i]["momentum_buffer"], ARRAYS[i])
-    with pytest.raises(ValueError, match=re.escape("names says nothing of 2.")):
+    with pytest.raises(ValueError, match=re.escape("names has no entry for 2.")):
         to_torch(moved, given, NAMES, LAYOUT)
 
 
 def test_groups_of_unequal_beta_are_refused_naming_both():
     groups = [group([0], 0.9), group([1], 0.5)]
     message = (
-        "from_torch: the groups have momentum 0.9 and 0.5, a MomentumState one for"
+        "from_torch: the groups have momentum 0.9 and 0.5, but a MomentumState has"
     )
     with pytest.raises(ValueError, match=message):
         from_torch_(state_dict(groups=groups))
@@ -106,10 +106,10 @@ def test_groups_of_unequal_beta_are_refused_naming_both():
 
 def test_states_that_are_not_of_sgd_are_refused():
     adam = {"exp_avg": np.ones(3), "exp_avg_sq": np.ones(3)}
-    message = "state_dict['state'][0] holds ['exp_avg', 'exp_avg_sq'] and no "
+    message = "state_dict['state'][0] holds ['exp_avg', 'exp_avg_sq'] but no "
     with pytest.raises(ValueError, match=re.escape(message)):
         from_torch_({"state": {0: adam}, "param_groups": [group([0, 1])]})
-    message = "state_dict must be what torch.optim.SGD.state_dict() returns: "
+    message = "state_dict must be the result of torch.optim.SGD.state_dict(): "
     for wrong in [{"weight": np.ones(3)}, {"state": {}, "param_groups": [{"lr": 1}]}]:
         with pytest.raises(ValueError, match=re.escape(message)):
             from_torch_(wrong)
@@ -136,7 +136,7 @@ def test_to_keras_replaces_the_iteration_and_the_named_velocities():
     expected = [np.int64(9), VARIABLES[1], *(2 * v for v in VARIABLES[2:]), beyond[4]]
     for got, value in zip(values, expected, strict=True):
         np.testing.assert_array_equal(got, value, strict=True)
-    with pytest.raises(ValueError, match=re.escape("names says nothing of 2.")):
+    with pytest.raises(ValueError, match=re.escape("names has no entry for 2.")):
         to_keras(state, beyond, NAMES)
 
 
@@ -154,7 +154,7 @@ def test_from_keras_counts_as_keras_does():
     "variables", [VARIABLES[::2], VARIABLES[1:], [np.int64(4)], [4.0, *VARIABLES[1:]]]
 )
 def test_keras_variables_without_iteration_or_rate_are_refused(variables):
-    message = "variables must begin with the iteration, an integer, and the learning "
+    message = "variables must start with the iteration, an integer, and the learning "
     with pytest.raises(ValueError, match=message) as raised:
         from_keras(variables, LIKE, NAMES, beta=0.9)
     assert "Under a schedule, insert `optimizer.learning_rate`." in str(raised.value)

@@ -91,7 +91,7 @@ def test_a_none_keeps_the_leaf_and_a_name_of_none_leaves_the_array_out():
 REFUSED = {
     "missing leaf": (
         {"arrays": {0: ARRAYS[0]}, "names": {0: "dense/kernel"}},
-        "names has nothing for the leaf 'dense/bias'. Name what fills it, or pass a ",
+        "names has no entry for the leaf 'dense/bias'. Map an array to it, or pass a ",
     ),
     "ambiguous leaf": (
         {"names": {0: "dense/kernel", 1: ("dense", "kernel")}},
@@ -103,20 +103,20 @@ REFUSED = {
     ),
     "unnamed index": (
         {"arrays": {**ARRAYS, 2: np.ones(3)}},
-        "names says nothing of 2. Give the path of its leaf, or None to leave it out.",
+        "names has no entry for 2. Give the path of its leaf, or None to leave it out.",
     ),
     "unknown path": (
         {"names": {0: "dense/weight", 1: "dense/bias"}},
-        "names[0] is 'dense/weight', which is none of the leaves 'dense/bias', "
-        "'dense/kernel'.",
+        "names[0] is 'dense/weight', but there is no such leaf among "
+        "'dense/bias', 'dense/kernel'.",
     ),
     "two leaves of one path": (
         {"like": {**LIKE, "dense/bias": jnp.zeros(3)}},
-        "the tree has two leaves of the path 'dense/bias'.",
+        "the tree has two leaves with the path 'dense/bias'.",
     ),
     "no layout": (
         {"layout": {}},
-        "layout says nothing of the leaf 'dense/kernel' of shape (2, 3). Give LINEAR, ",
+        "layout has no entry for the leaf 'dense/kernel' of shape (2, 3). Give LINEAR, ",
     ),
     "layout of no leaf": (
         {"layout": {"dense/weight": LINEAR}},
@@ -128,21 +128,21 @@ REFUSED = {
     ),
     "shape": (
         {"layout": {"dense/kernel": SAME}},
-        "0 (the leaf 'dense/kernel') has shape (3, 2), its layout makes that (3, 2), "
-        "and the leaf has (2, 3). Correct its layout, or its name.",
+        "0 (the leaf 'dense/kernel') has shape (3, 2), which its layout turns into "
+        "(3, 2), but the leaf has shape (2, 3). Correct its layout or its name.",
     ),
     "rounding": (
         {"arrays": {**ARRAYS, 1: np.asarray([0.1, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64 and its leaf float32, which cannot hold "
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot hold "
         "its values. To accept the rounding, cast the array yourself.",
     ),
     "overflow": (
         {"arrays": {**ARRAYS, 1: np.asarray([1e300, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64 and its leaf float32, which cannot hold ",
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot hold ",
     ),
     "complex": (
         {"arrays": {**ARRAYS, 1: np.full(3, 1 + 2j, np.complex64)}},
-        "1 (the leaf 'dense/bias') is complex64 and its leaf float32, which cannot ",
+        "1 (the leaf 'dense/bias') is complex64, but its leaf is float32, which cannot ",
     ),
     "bfloat16": (
         {"arrays": {**ARRAYS, 1: Tensor("torch.bfloat16", "unsupported BFloat16")}},

@@ -36,7 +36,7 @@ NESTEROV = [
     Qhm(RATE * GAIN, BETA, BETA),
 ]
 PAIRS = [pair for kind in (PLAIN, NESTEROV) for pair in itertools.product(kind, kind)]
-INSIDE = "Keras has the learning rate inside: equal only where that has been constant"
+INSIDE = "Keras has the learning rate inside the buffer: equal only if the rate was"
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_after_a_change_of_the_rate_keras_is_only_approximated():
     state = run(new, run(old, fresh(old), first)[1], then)[1]
     conversion = momentum_state(state, new, HeavyBall(RATE, BETA))
     assert not conversion.exact
-    assert conversion.reason == f"{INSIDE} over about the last 7 steps."
+    assert conversion.reason == f"{INSIDE} constant over about the last 7 steps."
     expected, _ = run(new, state, later)
     got, _ = run(HeavyBall(RATE, BETA), conversion.value, later)
     # At a constant rate they agree from here on: it is the past that differs.
@@ -194,7 +194,7 @@ def test_a_state_keeps_its_dtypes_and_its_absent_leaves():
 
 def test_other_steps_are_called_inexact():
     conversion = momentum_state(fresh(PLAIN[0]), PLAIN[0], Ema(RATE, BETA))
-    message = "Equal steps need equal A and C: they are (0.3, 0.0) in the "
+    message = "Equal steps need equal A and C, which are (0.3, 0.0) in the "
     assert not conversion.exact and conversion.reason.startswith(message)
 
 
@@ -217,17 +217,17 @@ REFUSED = {
     "unequal beta": (
         lambda: momentum_state(fresh(PLAIN[0]), HeavyBall(0.1, 0.9), Ema(0.1, 0.95)),
         "momentum_state: beta is 0.9 in the source and 0.95 in the target. No buffer "
-        "serves both; convert at the beta of the run, then change it.",
+        "serves both: convert at the beta of the run, then change beta.",
     ),
     "no gain": (
         lambda: momentum_state(fresh(PLAIN[1]), Keras(0.0, BETA), PLAIN[0]),
-        "momentum_state: Keras(learning_rate=0.0, beta=0.85, nesterov=False) lets no "
-        "gradient into its buffer, so that there is nothing to convert.",
+        "momentum_state: the buffer of Keras(learning_rate=0.0, beta=0.85, "
+        "nesterov=False) contains no gradients, so there is nothing to convert.",
     ),
     "EMA with Nesterov": (
         lambda: hyperparameters(NESTEROV[0], Ema),
         "hyperparameters: no Ema makes the steps of HeavyBall(learning_rate=0.3, "
-        "beta=0.85, dampening=0.0, nesterov=True). Only `Qhm` mixes the gradient",
+        "beta=0.85, dampening=0.0, nesterov=True). Only `Qhm` can mix the gradient",
     ),
     "nu": (
         lambda: hyperparameters(Qhm(0.1, 0.9, 0.7), HeavyBall),

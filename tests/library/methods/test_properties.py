@@ -16,7 +16,8 @@ from support.linear_methods import LINEAR
 from support.methods import METHODS
 
 from optax_momentum import Coefficients, testing
-from optax_momentum.testing import Claim, claims, trees
+from optax_momentum.testing import Claim, trees
+from optax_momentum.testing import _claims as claims
 
 STEPS = 30
 few = settings(derandomize=True, deadline=None, max_examples=12, database=None)

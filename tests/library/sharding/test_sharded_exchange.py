@@ -173,8 +173,8 @@ def test_gradients_that_jax_has_summed_already_are_refused():
     with pytest.raises(ValueError) as raised:
         gradients(PARAMS, BATCHES[0])
     assert str(raised.value) == (
-        "reduce_scatter: gradients['bias'] is the same on all devices of 'data', it "
-        "has been summed already. Take it at "
+        "reduce_scatter: gradients['bias'] is the same on all devices of 'data': it is "
+        "already summed. Take the gradient at "
         "`jax.lax.pcast(params, 'data', to='varying')`."
     )
 
@@ -188,8 +188,8 @@ def test_update_in_a_shard_map_is_refused():
     with pytest.raises(ValueError) as raised:
         inside(PARAMS)
     assert str(raised.value) == (
-        "sharded: update must be called outside of the `jax.shard_map` over 'data': "
-        "inside, a device knows its own part alone. Return the gradients from it, "
+        "sharded: update must be called outside the `jax.shard_map` over 'data': "
+        "inside, each device knows only its own part. Return the gradients from it "
         "through `reduce_scatter`."
     )
     with pytest.raises(NameError, match="unbound axis name: data"):
@@ -201,8 +201,8 @@ def test_plan_on_paper_is_refused():
     with pytest.raises(ValueError) as raised:
         sharded(ema(0.9), plan)
     assert str(raised.value) == (
-        "sharded: the plan's mesh must have devices, got an AbstractMesh, for plans on "
-        "paper. Make the plan with a `jax.sharding.Mesh`."
+        "sharded: the plan's mesh must have devices, got an AbstractMesh, which is for "
+        "planning only. Make the plan with a `jax.sharding.Mesh`."
     )
 
 
@@ -226,6 +226,6 @@ def test_tree_that_the_plan_was_not_made_for_is_refused():
         with pytest.raises(ValueError) as raised:
             call()
         assert str(raised.value) == (
-            f"{what}: not the tree that the plan was made for. Make the plan of the "
+            f"{what}: not the tree that the plan was made for. Make the plan from the "
             "optimizer and the params that you train."
         )

@@ -169,9 +169,9 @@ def test_params_that_are_divided_themselves_are_refused():
         with pytest.raises(ValueError) as raised:
             sharding_plan(ema(0.9), params, mesh, "data")
         assert str(raised.value) == (
-            "sharding_plan: params['w'] must be whole on every device, it is divided "
-            "as P(None, 'data'). Leave `sharded` out: a state is divided as its "
-            "parameters are."
+            "sharding_plan: params['w'] must be whole on every device, but it is divided "
+            "as P(None, 'data'). Do not use `sharded`: the state of divided parameters "
+            "is divided like them."
         )
 
 
@@ -179,8 +179,8 @@ def test_axis_that_the_mesh_has_not_is_refused():
     with pytest.raises(ValueError) as raised:
         sharding_plan(ema(0.9), jnp.zeros(8), on(2), "batch")
     assert str(raised.value) == (
-        "sharding_plan: the mesh must have the axis 'batch', it has ('data', 'model'). "
-        "Name the axis along which the batch is divided."
+        "sharding_plan: the mesh must have the axis 'batch', but its axes are ('data', "
+        "'model'). Name the axis along which the batch is divided."
     )
 
 

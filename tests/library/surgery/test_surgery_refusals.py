@@ -37,13 +37,15 @@ def test_a_state_without_momentum_is_refused():
 
 def test_a_tree_of_bools_that_does_not_fit_is_refused():
     for operate in (reset_momentum, lambda s, w: rescale_momentum(s, 0.5, w)):
-        with pytest.raises(ValueError, match="must have one bool for each leaf or sub"):
+        with pytest.raises(
+            ValueError, match="one bool for each leaf or subtree of the"
+        ):
             operate(STATE, {"body": True, "feet": False})
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_a_factor_that_is_not_finite_is_refused(wrong):
-    message = f"rescale_momentum: factor must be finite, got {wrong}. To forget m, use "
+    message = f"rescale_momentum: factor must be finite, got {wrong}. To clear m, use "
     with pytest.raises(ValueError, match=re.escape(message)):
         rescale_momentum(STATE, wrong)
     with pytest.raises(TypeError, match="rescale_momentum: factor must be a number"):
@@ -51,7 +53,9 @@ def test_a_factor_that_is_not_finite_is_refused(wrong):
 
 
 def test_another_beta_is_refused():
-    message = "change_convention: beta must stay, got 0.83 and 0.9. A buffer remembers"
+    message = (
+        "change_convention: beta must be equal in `old` and `new`, got 0.83 and 0.9"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         change_convention(STATE, ema_coefficients(0.83), heavy_ball_coefficients(0.9))
 

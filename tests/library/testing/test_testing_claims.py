@@ -6,7 +6,8 @@ from support import reference
 from support.linear_methods import average_claim, heavy_ball_claim, nesterov_claim
 
 from optax_momentum import Coefficients
-from optax_momentum.testing import Claim, claims
+from optax_momentum.testing import Claim
+from optax_momentum.testing import _claims as claims
 
 BETA = 0.83
 GRADIENTS = np.random.default_rng(23).normal(size=(30, 2))

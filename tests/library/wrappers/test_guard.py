@@ -178,7 +178,7 @@ def test_a_bound_out_of_range_is_refused(wrong):
     message = f"guard: max_norm must lie in (0, inf], got {wrong!s}. It is the largest"
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         guard(ema(0.83), max_norm=wrong)
-    assert "None lets every finite one in." in str(raised.value)
+    assert "None accepts every finite one." in str(raised.value)
     late: Any = guard(ema(0.83), max_norm=lambda step: wrong)
     with pytest.raises(ValueError, match=re.escape(message)):
         late.update(jnp.ones(2), late.init(jnp.ones(2)))

@@ -108,9 +108,9 @@ def test_like_of_other_leaves_is_refused():
     like = sgd(0.3, BETA).init(pack({"a": jnp.ones(2)}))
     state = sgd(0.3, BETA).init({"a": jnp.ones(3)})
     message = (
-        "pack: like holds PyTreeDef({'a': *}) with shapes ((2,),), the tree in its "
-        "place is PyTreeDef({'a': *}) with shapes ((3,),). Pass what `unpack` gave, "
-        "and a like of the same parameters."
+        "pack: like holds PyTreeDef({'a': *}) with shapes ((2,),), but the tree has "
+        "PyTreeDef({'a': *}) with shapes ((3,),) there. Pass the result of `unpack`, "
+        "and a like made from the same parameters."
     )
     with pytest.raises(ValueError) as refused:
         pack(state, like=like)
@@ -126,5 +126,5 @@ def test_vector_that_is_encoded_is_refused_until_decoded():
     decoded = unpack(storage.values(state.buffer))
     np.testing.assert_array_equal(decoded["a"], jnp.ones((4, 16)))
     stacked = jax.tree.map(lambda vector: jnp.stack([vector, vector]), params)
-    with pytest.raises(ValueError, match=r"of several runs at once, `jax.vmap` unpack"):
+    with pytest.raises(ValueError, match=r"for several runs at once, `jax.vmap` unpa"):
         unpack(stacked)

@@ -177,7 +177,7 @@ def test_a_rate_outside_runs_on_while_the_schedule_of_beta_begins_anew():
 
 
 def test_bad_arguments_are_refused():
-    message = "criterion must be 'gradient', 'value' or 'speed', got 'loss'. For rest"
+    message = "criterion must be 'gradient', 'value' or 'speed', got 'loss'. For res"
     criterion: Any = "loss"
     with pytest.raises(ValueError, match=message):
         adaptive_restart(heavy_ball(0.9), criterion)

@@ -1,4 +1,4 @@
-"""The state of `torch.optim.SGD` as a state of `heavy_ball`, and back."""
+"""Conversion between the state of `torch.optim.SGD` and a state of `heavy_ball`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +10,7 @@ import optax
 from optax_momentum._base.placement import stored_as
 from optax_momentum._methods.conventions import heavy_ball
 from optax_momentum._methods.momentum import MomentumState
-from optax_momentum.convert.arrays import (
+from optax_momentum.convert._arrays import (
     Layouts,
     Names,
     check_keys,
@@ -27,31 +27,32 @@ def from_torch(
     *,
     step: int = 1,
 ) -> MomentumState:
-    """The state in which `heavy_ball` or `sgd` continues a run of `torch.optim.SGD`.
+    """Converts a `torch.optim.SGD` state to one of `heavy_ball`, or of `sgd`.
 
-    Exact: the next step is PyTorch's next step, if the options are those of the run and
-    its weights come through `from_arrays` with the same `layout`. A parameter that
-    never had a gradient has no buffer in PyTorch; here it has zeros.
+    The conversion is exact: the next step is PyTorch's next step, provided that the
+    optimizer has the options of the run and that `from_arrays` read its weights with the
+    same `layout`. In PyTorch, a parameter that never had a gradient has no buffer; here
+    its buffer is zero.
 
     Args:
-      state_dict: what `torch.optim.SGD.state_dict()` returns; its tensors on the CPU,
-        bfloat16 ones as `tensor.float()`.
-      params: the parameters in JAX, or their `jax.ShapeDtypeStruct`s; the buffer gets
+      state_dict: the result of `torch.optim.SGD.state_dict()`, with its tensors on the
+        CPU and bfloat16 tensors converted with `tensor.float()`.
+      params: the parameters in JAX, or their `jax.ShapeDtypeStruct`s. The buffer gets
         their structure, shapes, dtypes and shardings.
       names: maps PyTorch's index of every parameter to the path of its leaf, such as
-        "conv/kernel" or ("conv", "kernel"); to None what `params` does not hold.
-      layout: maps the path of every leaf of two axes or more to its `Layout`.
-      step: updates that the run has made, 1 or more. PyTorch does not store it, and
-        only schedules and debiasing read it.
+        "conv/kernel" or ("conv", "kernel"), or to None if `params` lacks it.
+      layout: maps the path of every leaf with two or more axes to its `Layout`.
+      step: number of updates made so far, at least 1. PyTorch does not store it; only
+        schedules and debiasing read it.
 
     Returns:
-      A state at `step`; at 0 if no parameter has a buffer yet.
+      A state at `step`, or at step 0 if no parameter has a buffer yet.
 
     Raises:
-      ValueError: as `from_arrays`; groups of unequal momentum or dampening; dampening
-        where some parameters have a buffer and some do not; a step below 1; the
-        state_dict of another optimizer.
-      TypeError: a tensor that NumPy cannot read.
+      ValueError: as for `from_arrays`; parameter groups differ in momentum or dampening;
+        there is dampening and only some parameters have a buffer; step is below 1;
+        state_dict is from another optimizer.
+      TypeError: NumPy cannot read a tensor.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum.convert import LINEAR
@@ -65,21 +66,21 @@ def from_torch(
     """
     if step < 1:
         raise ValueError(
-            f"from_torch: step must be 1 or more, got {step}. At step 0, PyTorch's "
-            "undampened first step would be made again."
+            f"from_torch: step must be 1 or more, got {step}. Step 0 would repeat "
+            "PyTorch's undampened first step."
         )
     buffers = _buffers(state_dict)
     named = [index for index in buffers if names.get(index) is not None]
     beta = _shared(state_dict, named, "momentum")
     dampening = _shared(state_dict, named, "dampening")
-    unseen = [index for index in named if buffers[index] is None]
-    if len(unseen) == len(named):
+    missing = [index for index in named if buffers[index] is None]
+    if len(missing) == len(named):
         step = 0
-    elif unseen and dampening:
+    elif missing and dampening:
         raise ValueError(
-            f"from_torch: {unseen[0]!r} ({names[unseen[0]]!r}) has no buffer yet and "
-            f"dampening is {dampening}: PyTorch would take its first gradient whole, "
-            "which a state that others share cannot. Map it to None in names."
+            f"from_torch: {missing[0]!r} ({names[missing[0]]!r}) has no buffer yet and "
+            f"dampening is {dampening}: PyTorch would not dampen its first gradient, "
+            "but one step count serves all parameters here. Map it to None in names."
         )
     state: Any = heavy_ball(beta).init(params)
     weight = jnp.asarray(_weight(beta, dampening, step), jnp.float32)
@@ -98,23 +99,23 @@ def to_torch(
     *,
     as_tensor: Callable[[np.ndarray], Any] = np.asarray,
 ) -> dict[str, Any]:
-    """The inverse of `from_torch`, for `torch.optim.SGD.load_state_dict`.
+    """Converts a state for `torch.optim.SGD.load_state_dict`; inverse of `from_torch`.
 
     Args:
-      state: of `heavy_ball` or `sgd`; of another convention, by way of
+      state: a state of `heavy_ball` or `sgd`; convert that of another convention with
         `momentum_state`.
-      state_dict: of the PyTorch optimizer that will load the result; its groups, which
-        hold the options, stay as they are.
-      names: as for `from_torch`; what it maps to None stays as it is.
+      state_dict: the state_dict of the PyTorch optimizer that will load the result. Its
+        parameter groups, which hold the options, are returned unchanged.
+      names: as for `from_torch`; parameters mapped to None are returned unchanged.
       layout: as for `from_torch`.
-      as_tensor: makes a tensor of an array: `torch.from_numpy`, for PyTorch to load it.
+      as_tensor: converts a NumPy array to a tensor; pass `torch.from_numpy`.
 
     Returns:
-      A copy of `state_dict` with the buffers of `state`; with none of them at step 0,
-      where PyTorch has not made them yet.
+      A copy of `state_dict` with the buffers of `state`, or without buffers at step 0,
+      when PyTorch has not created them yet.
 
     Raises:
-      ValueError: as `from_arrays`; or the state_dict of another optimizer.
+      ValueError: as for `from_arrays`; or state_dict is from another optimizer.
     """
     check_keys(names, _buffers(state_dict))
     buffers = to_arrays(state.buffer, names, layout)
@@ -130,18 +131,18 @@ def to_torch(
 
 
 def _buffers(state_dict: Mapping[str, Any]) -> dict[Any, Any]:
-    """The buffer of every index, None where PyTorch has not made it."""
+    """Maps every index to its buffer, or to None if PyTorch has not created it."""
     groups = state_dict.get("param_groups", ())
     if "state" not in state_dict or not all("momentum" in group for group in groups):
         raise ValueError(
-            "state_dict must be what torch.optim.SGD.state_dict() returns: 'state' and "
-            f"'param_groups', these with 'momentum'. Got {sorted(state_dict)}."
+            "state_dict must be the result of torch.optim.SGD.state_dict(): 'state', and "
+            f"'param_groups' with 'momentum'. Got {sorted(state_dict)}."
         )
     for index, entry in state_dict["state"].items():
         if entry and "momentum_buffer" not in entry:
             raise ValueError(
-                f"state_dict['state'][{index!r}] holds {sorted(entry)} and no "
-                "'momentum_buffer': it is the state of another optimizer than SGD."
+                f"state_dict['state'][{index!r}] holds {sorted(entry)} but no "
+                "'momentum_buffer': it is not a state of torch.optim.SGD."
             )
     return {
         index: state_dict["state"].get(index, {}).get("momentum_buffer")
@@ -151,7 +152,7 @@ def _buffers(state_dict: Mapping[str, Any]) -> dict[Any, Any]:
 
 
 def _shared(state_dict: Mapping[str, Any], named: list[Any], option: str) -> float:
-    """The option that all groups of the named parameters have in common."""
+    """The value of an option that must be equal in all groups of named parameters."""
     values = {
         float(group[option]): None
         for group in state_dict["param_groups"]
@@ -159,15 +160,16 @@ def _shared(state_dict: Mapping[str, Any], named: list[Any], option: str) -> flo
     }
     if len(values) > 1:
         raise ValueError(
-            f"from_torch: the groups have {option} {' and '.join(map(str, values))}, a "
-            "MomentumState one for all. Convert one group at a time, the others' "
-            "parameters None in names, and join them by optax.partition."
+            f"from_torch: the groups have {option} {' and '.join(map(str, values))}, but "
+            "a MomentumState has one for all. Convert one group at a time, with the "
+            "others' parameters mapped to None in names, and join them with "
+            "optax.partition."
         )
     return next(iter(values), 0.0)
 
 
 def _weight(beta: float, dampening: float, step: int) -> float:
-    """What `heavy_ball` makes of gradients of 1 in `step` steps."""
+    """The buffer of `heavy_ball` after `step` gradients of 1."""
     if step == 0:
         return 0.0
     first = beta ** (step - 1)

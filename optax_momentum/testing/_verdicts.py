@@ -49,11 +49,11 @@ def _judge(promise: Callable[..., None], arguments: tuple[Any, ...]) -> Result:
     except AssertionError as broken:
         return Result(name, False, str(broken))
     except Exception as error:  # whatever the transformation raises is its answer
-        return Result(name, False, f"raises {summary(error)}")
+        return Result(name, False, f"raises {summarize_error(error)}")
     return Result(name, True)
 
 
-def summary(error: Exception) -> str:
+def summarize_error(error: Exception) -> str:
     """The error's type and the first sentence of its message, in one short line."""
     message = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     message = f"{message[:157]}…" if len(message) > 158 else message
