@@ -56,11 +56,11 @@ def sharding_plan(
     """Plans how to divide an optimizer's state over the devices of the data axis.
 
     Each parameter is assigned the first axis whose length is divisible by the number of
-    devices. The state that belongs to the parameter (buffers, averages, slow weights) is
-    divided along that axis. An axis that would cut a block of `storage.int8` is skipped.
-    State stays whole on every device if its parameter has no suitable axis or fewer than
-    `min_size` elements; so do counts and other scalars. `plan.shards` lists all arrays
-    with their sizes in bytes.
+    devices. The state that belongs to the parameter (buffers, averages, slow weights)
+    is divided along that axis. An axis that would cut a block of `storage.int8` is
+    skipped. State stays whole on every device if its parameter has no suitable axis or
+    fewer than `min_size` elements; so do counts and other scalars. `plan.shards` lists
+    all arrays with their sizes in bytes.
 
     The arrays of a state, and their global shapes, do not depend on the number of
     devices. Therefore `jax.device_put(state, plan.shardings)` moves a state from any
@@ -68,8 +68,8 @@ def sharding_plan(
     number of devices if given `plan.state`.
 
     Args:
-      inner: the whole optimizer, including its storage: one of this library, or any other
-        that `optax.tree.map_params` supports.
+      inner: the whole optimizer, including its storage: one of this library, or any
+        other that `optax.tree.map_params` supports.
       params: arrays or `ShapeDtypeStruct`s, replicated on every device.
       mesh: the mesh of devices; an `AbstractMesh` is enough for planning.
       axis_name: the mesh axis along which the batch is divided.
@@ -141,7 +141,7 @@ def _map_state(
     state: Any,
     indices: Any,
 ) -> Any:
-    """Maps each buffer of a state with the index of its parameter, and the rest alone."""
+    """Maps the buffers of a state, with their parameters' indices, and all the rest."""
 
     def unless_absent(buffer: Any, index: Any) -> Any:
         return buffer if is_absent(buffer) else on_buffer(buffer, index)
@@ -198,8 +198,8 @@ def _shard(path: Any, array: Any, axis_name: str) -> Shard:
 def _check_axis(mesh: Mesh | AbstractMesh, axis_name: str) -> None:
     if axis_name not in mesh.axis_names:
         raise ValueError(
-            f"sharding_plan: the mesh must have the axis {axis_name!r}, but its axes are "
-            f"{mesh.axis_names}. Name the axis along which the batch is divided."
+            f"sharding_plan: the mesh must have the axis {axis_name!r}, but its axes "
+            f"are {mesh.axis_names}. Name the axis along which the batch is divided."
         )
 
 

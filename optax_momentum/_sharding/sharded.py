@@ -25,22 +25,23 @@ def sharded(
     gᵢ is the gradient of device i, s the state. Together, the two collectives send as
     many bytes as the all-reduce of the gradients that they replace.
 
-    Only placement changes, not values. `inner` still computes on global arrays, which JAX
-    divides, so norms, masks, `guard`, schedules and random bits are those of one device.
-    Every bit of the step is too, except for sums over the elements of a leaf, which are
-    added in a different order.
+    Only placement changes, not values. `inner` still computes on global arrays, which
+    JAX divides, so norms, masks, `guard`, schedules and random bits are those of one
+    device. Every bit of the step is too, except for sums over the elements of a leaf,
+    which are added in a different order.
 
     Call `update` under `jax.jit` with the gradients of the whole batch. Inside a
-    `jax.shard_map`, get them from `reduce_scatter`. Otherwise pass global gradients: XLA
-    inserts the collectives, as it sees that both the batch and the state are divided. Put
-    wrappers with their own state, such as `guard` or an average, inside `sharded`, so
-    that their state is divided too.
+    `jax.shard_map`, get them from `reduce_scatter`. Otherwise pass global gradients:
+    XLA inserts the collectives, as it sees that both the batch and the state are
+    divided. Put wrappers with their own state, such as `guard` or an average, inside
+    `sharded`, so that their state is divided too.
 
     Units: those of `inner`.
 
     Args:
-      inner: the optimizer that the plan was made for; it receives the extra arguments of
-        `update`. Its hyper-parameters may differ from those at planning, or be traced.
+      inner: the optimizer that the plan was made for; it receives the extra arguments
+        of `update`. Its hyper-parameters may differ from those at planning, or be
+        traced.
       plan: the placement, from `sharding_plan`.
 
     Returns:
@@ -48,12 +49,12 @@ def sharded(
       placement. Its updates are replicated on every device.
 
     Raises:
-      ValueError: the plan has an `AbstractMesh`; `init` or `update` gets a tree that the
-        plan was not made for; `update` is called inside a `jax.shard_map` over the plan's
-        axis, where a device would mistake its part for the whole.
+      ValueError: the plan has an `AbstractMesh`; `init` or `update` gets a tree that
+        the plan was not made for; `update` is called inside a `jax.shard_map` over the
+        plan's axis, where a device would mistake its part for the whole.
 
-    Differs from an optimizer of divided parameters, which needs no `sharded`, because its
-    state is placed like the parameters. Here the parameters are replicated.
+    Differs from an optimizer of divided parameters, which needs no `sharded`, because
+    its state is placed like the parameters. Here the parameters are replicated.
 
     >>> from optax_momentum import sgd, sharding_plan
     >>> devices = jax.device_count()
@@ -103,7 +104,7 @@ def sharded(
 
 
 def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Updates:
-    """Sums the gradients of all devices inside a `jax.shard_map`; returns one part each.
+    """Sums gradients over devices, inside a `jax.shard_map`; returns this part.
 
         @partial(
             jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=plan.slices
@@ -112,20 +113,21 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
             params = jax.lax.pcast(params, "data", to="varying")
             return reduce_scatter(jax.grad(loss)(params, batch), plan)
 
-    Leaves that the plan does not divide are summed with `jax.lax.psum`. The sum is in the
-    gradients' dtype. For the mean, divide the loss by the size of the whole batch.
+    Leaves that the plan does not divide are summed with `jax.lax.psum`. The sum is in
+    the gradients' dtype. For the mean, divide the loss by the size of the whole batch.
 
-    The `pcast` is needed because JAX sums gradients with respect to replicated params by
-    itself. Summing those again would make them N times too large, so that is an error.
-    Under `check_vma=False`, JAX does not sum, and the `pcast` changes nothing.
+    The `pcast` is needed because JAX sums gradients with respect to replicated params
+    by itself. Summing those again would make them N times too large, so that is an
+    error. Under `check_vma=False`, JAX does not sum, and the `pcast` changes nothing.
 
     Args:
-      gradients: the gradients of this device's part of the batch, with the params' shapes.
+      gradients: the gradients of this device's part of the batch, with the params'
+        shapes.
       plan: the placement, from `sharding_plan`.
 
     Returns:
-      A tree like gradients. Return it with `out_specs=plan.slices` and pass the result to
-      `sharded`.
+      A tree like gradients. Return it with `out_specs=plan.slices` and pass the result
+      to `sharded`.
 
     Raises:
       ValueError: a gradient is already summed, or the tree does not match the plan.

@@ -16,12 +16,13 @@ def change_storage(state: Any, storage: Storage) -> Any:
     """Converts a state for the same optimizer with another `storage`.
 
     Use it to continue a run in less memory, or to continue a state that `convert` read
-    from PyTorch or Keras. A pure function: it works under `jax.jit` and on sharded arrays.
+    from PyTorch or Keras. A pure function: it works under `jax.jit` and on sharded
+    arrays.
 
     Args:
       state: the state of any optimizer that contains a `MomentumState`, at any depth.
-      storage: the storage of the optimizer that continues. If that has `storage=None`, its
-        buffers are arrays of the parameters' dtype: pass `storage.float32()` or
+      storage: the storage of the optimizer that continues. If that has `storage=None`,
+        its buffers are arrays of the parameters' dtype: pass `storage.float32()` or
         `storage.bfloat16()`.
 
     Returns:

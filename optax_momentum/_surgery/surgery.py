@@ -24,16 +24,17 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
 
     It resets every `MomentumState` in the state, at any depth inside `optax.chain`,
     `masked`, `partition` or `inject_hyperparams`, and changes nothing else. NaN and inf
-    also become 0. With `outer_loop`, this includes the outer momentum; pass `state.inner`
-    to reset only the inner one. A pure function: it works under `jax.jit`, `vmap` and on
-    sharded arrays, and keeps structure, dtypes and shardings.
+    also become 0. With `outer_loop`, this includes the outer momentum; pass
+    `state.inner` to reset only the inner one. A pure function: it works under
+    `jax.jit`, `vmap` and on sharded arrays, and keeps structure, dtypes and shardings.
 
-    `step` stays, so that schedules continue. Hence the run does not start over entirely:
-    `heavy_ball` with dampening dampens the next gradient, unlike the first of a run.
+    `step` stays, so that schedules continue. Hence the run does not start over
+    entirely: `heavy_ball` with dampening dampens the next gradient, unlike the first of
+    a run.
 
     `weight` is one scalar for all leaves. If all leaves are reset, it is reset too, and
-    debiasing starts over. If only some are reset, it stays, and those leaves start as an
-    average without debiasing: too small by a factor of 1 − βⁿ after n steps.
+    debiasing starts over. If only some are reset, it stays, and those leaves start as
+    an average without debiasing: too small by a factor of 1 − βⁿ after n steps.
 
     Args:
       state: the state of any optimizer, as returned by `init` or `update`.
@@ -45,7 +46,8 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
       The new state.
 
     Raises:
-      ValueError: the state contains no `MomentumState`, or `where` does not fit the params.
+      ValueError: the state contains no `MomentumState`, or `where` does not fit the
+        params.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import heavy_ball
@@ -71,12 +73,12 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
 def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
     """Multiplies the momentum of all leaves, or of selected leaves, by `factor`.
 
-    If the buffer contains the learning rate, as in `keras`, a factor of α_new/α_old is the
-    momentum correction for a change of the rate from α_old to α_new.
+    If the buffer contains the learning rate, as in `keras`, a factor of α_new/α_old is
+    the momentum correction for a change of the rate from α_old to α_new.
 
-    If all leaves are rescaled, so is `weight`, and m/weight, the debiased average of the
-    gradients, stays the same. If only some are rescaled, `weight` stays, and the debiased
-    average of those leaves is multiplied by `factor`.
+    If all leaves are rescaled, so is `weight`, and m/weight, the debiased average of
+    the gradients, stays the same. If only some are rescaled, `weight` stays, and the
+    debiased average of those leaves is multiplied by `factor`.
 
     Args:
       state: the state of any optimizer that contains a `MomentumState`, at any depth.
@@ -84,8 +86,8 @@ def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
       where: which leaves; see `reset_momentum`.
 
     Returns:
-      The new state, with the same structure, dtypes and shardings. The product is rounded
-      to the buffer's dtype.
+      The new state, with the same structure, dtypes and shardings. The product is
+      rounded to the buffer's dtype.
 
     Raises:
       ValueError: factor is not finite or not a scalar; the state contains no
@@ -125,15 +127,15 @@ def change_convention(
     old: Callable[[jax.Array], Coefficients],
     new: Callable[[jax.Array], Coefficients],
 ) -> Any:
-    """Converts a state so that the method of `new` continues a run of the method of `old`.
+    """Converts a state so that the method of `new` continues a run of that of `old`.
 
         m′ = (a′/a)·m          a, a′: the gains of `old` and `new` at the next step
 
     Methods with the same β differ only in the unit of m, so m′ is the buffer that `new`
     would have by now. This is exact if a′/a was the same at every step: between `ema`,
-    `heavy_ball` (with any dampening or nesterov) and similar methods at a constant β, and
-    to or from `keras` at a constant learning rate. `step` stays, so schedules continue and
-    no first step is repeated. For settings that are plain numbers,
+    `heavy_ball` (with any dampening or nesterov) and similar methods at a constant β,
+    and to or from `keras` at a constant learning rate. `step` stays, so schedules
+    continue and no first step is repeated. For settings that are plain numbers,
     `convert.momentum_state` does the same and reports whether the steps stay equal.
 
     Args:
@@ -145,8 +147,8 @@ def change_convention(
       The new state, for the same optimizer with the new method in place of the old.
 
     Raises:
-      ValueError: β differs, or the old gain is 0 (traced values are not checked); or the
-        state contains no `MomentumState`.
+      ValueError: β differs, or the old gain is 0 (traced values are not checked); or
+        the state contains no `MomentumState`.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import ema, ema_coefficients

@@ -19,9 +19,9 @@ def accumulate(
         m ← β·m + (a/k)·g₁,   m ← m + (a/k)·gᵢ  for i = 2 … k
         u = b·m  at i = k,   u = 0 before
 
-    (β, a, b) = `coefficients(j)` at step j = ⌊micro-step / k⌋, so schedules inside count
-    whole steps. Because the buffer is linear in the gradients, this equals one step on
-    the mean of the k gradients.
+    (β, a, b) = `coefficients(j)` at step j = ⌊micro-step / k⌋, so schedules inside
+    count whole steps. Because the buffer is linear in the gradients, this equals one
+    step on the mean of the k gradients.
 
     Use it as `linear_momentum(accumulate(ema_coefficients(0.9), every_k=4))`. The
     state's `step` then counts micro-steps: k·j micro-steps make j steps.
@@ -32,23 +32,24 @@ def accumulate(
     - A learning-rate schedule after it counts micro-steps; pass
       `lambda count: schedule(count // k)`. The rate inside `keras_coefficients` already
       counts steps.
-    - Weight decay belongs before it, where it acts once per step through the mean. After
-      it, the parameters would decay k times per step.
+    - Weight decay belongs before it, where it acts once per step through the mean.
+      After it, the parameters would decay k times per step.
 
     Args:
-      coefficients: the coefficients of a method whose update reads only its buffer, such
-        as those of `ema`, and of `heavy_ball` and `keras` without nesterov.
+      coefficients: the coefficients of a method whose update reads only its buffer,
+        such as those of `ema`, and of `heavy_ball` and `keras` without nesterov.
       every_k: k ≥ 1, micro-steps per step: a whole number or a traced int32 scalar. It
         must not change in the middle of a step.
 
     Returns:
-      The coefficients at a micro-step, for `linear_momentum`. The state's weight, and so
-      `debias`, is the one after a step on the mean.
+      The coefficients at a micro-step, for `linear_momentum`. The state's weight, and
+      so `debias`, is the one after a step on the mean.
 
     Raises:
-      ValueError: every_k is not a whole number ≥ 1, or `from_gradient` is not 0 (as with
-        Nesterov, or quasi-hyperbolic momentum with ν < 1): such an update needs the
-        whole mean at once. If `from_gradient` is traced and not 0, the update is NaN.
+      ValueError: every_k is not a whole number ≥ 1, or `from_gradient` is not 0 (as
+        with Nesterov, or quasi-hyperbolic momentum with ν < 1): such an update needs
+        the whole mean at once. If `from_gradient` is traced and not 0, the update is
+        NaN.
       TypeError: every_k is not a real number.
 
     Differs from `optax.MultiSteps`, which keeps the sum in a second array as large as
@@ -95,7 +96,7 @@ def _buffer_share(now: Coefficients) -> ArrayLike:
     if now.from_gradient != 0:
         raise ValueError(
             f"accumulate: from_gradient must be 0, got {now.from_gradient!s}. Such an "
-            "update reads the mean of the k gradients, which is never stored by itself. "
+            "update reads the mean of the k gradients, which is not stored by itself. "
             "Pass nesterov=False (nu=1), or wrap the method in `optax.MultiSteps`."
         )
     return now.from_buffer

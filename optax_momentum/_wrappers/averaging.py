@@ -36,9 +36,9 @@ def parameter_ema(
         θ̄₀ = θ₀,   θ̄ₜ = ρₜ·θ̄ₜ₋₁ + (1 − ρₜ)·θₜ
         ρₜ = ρ,   or with warm_up  min(ρ, (t − 1)/t)
 
-    θₜ are the parameters after step t. With the warm-up, θ̄ is the plain mean of θ₁, θ₂,
-    … for the first 1/(1 − ρ) steps, so θ₀ leaves no trace. Put this element last in the
-    chain: it does not see changes that later elements make to the update.
+    θₜ are the parameters after step t. With the warm-up, θ̄ is the plain mean of θ₁,
+    θ₂, … for the first 1/(1 − ρ) steps, so θ₀ leaves no trace. Put this element last:
+    it does not see what later elements of the chain do to the update.
 
     Units: θ̄ has the parameters' units. ρ is the share of θ̄ kept per step;
     `beta_from_half_life` computes it from a half-life in steps or samples. For κ times
@@ -58,8 +58,8 @@ def parameter_ema(
       TypeError: rho is not a real number.
 
     Differs from `optax.ema`, which averages the updates, and from
-    `optax.incremental_update`, a function without state. Here the average is part of the
-    optimizer's state, in float32 or wider even if the parameters are bfloat16.
+    `optax.incremental_update`, a function without state. Here the average is part of
+    the optimizer's state, in float32 or wider even if the parameters are bfloat16.
 
     >>> import jax.numpy as jnp
     >>> optimizer = optax.chain(optax.scale(-1.0), parameter_ema(0.75))
@@ -97,7 +97,8 @@ def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
     Units: θ̄ has the parameters' units.
 
     Args:
-      start: s ≥ 0, the number of initial steps to leave out: a number or a traced scalar.
+      start: s ≥ 0, the number of initial steps to leave out: a number or a traced
+        scalar.
 
     Returns:
       A transformation with an `AverageState`. It passes updates through unchanged; its
@@ -137,10 +138,10 @@ def averaged_params(state: optax.OptState, params: optax.Params | None = None) -
     """Reads the averaged parameters from an optimizer's state, however deeply nested.
 
     Args:
-      state: the state of `parameter_ema`, `polyak_average` or `lawa`, or of any optimizer
-        that contains one of them.
-      params: the current parameters. If given, the averages are cast to their dtypes, and
-        leaves that are not averaged because they are masked are taken from here.
+      state: the state of `parameter_ema`, `polyak_average` or `lawa`, or of any
+        optimizer that contains one of them.
+      params: the current parameters. If given, the averages are cast to their dtypes,
+        and leaves that are not averaged because they are masked are taken from here.
 
     Returns:
       The averages as a tree like the parameters, in float32 or wider if params is None.

@@ -42,23 +42,23 @@ def guard(
     buffers, counters and schedules all stand still. Therefore wrap the *whole* chain; a
     schedule outside would keep counting.
 
-    One decision holds for all leaves. It selects values rather than multiplying by zero,
-    which would turn inf into NaN, and it does not branch, which would hold a second copy
-    of the state. There is no limit to the number of skips. To stop a hopeless run, read
-    `optax.tree.get(state, "consecutive_skips")` on the host.
+    One decision holds for all leaves. It selects values rather than multiplying by
+    zero, which would turn inf into NaN, and it does not branch, which would hold a
+    second copy of the state. There is no limit to the number of skips. To stop a
+    hopeless run, read `optax.tree.get(state, "consecutive_skips")` on the host.
 
     Units: those of `inner`; max_norm has the gradients' units.
 
     Args:
       inner: the transformation to guard; it receives the extra arguments of `update`.
-      max_norm: the largest accepted √(Σ|g|²) over all leaves: a positive number, a traced
-        scalar, or a schedule of the accepted steps. From a norm of 1.8e19 on, the sum of
-        squares overflows float32 and exceeds every finite bound. Clipping would shorten
-        a spike but let its direction in; this keeps it out.
-      axis_name: the mapped axis, or tuple of axes, of `jax.pmap` or `jax.shard_map` over
-        which devices must agree: a step that is bad on one device is skipped on all. Each
-        device computes its own norm. Not needed under `jax.jit`, even with sharded
-        arrays.
+      max_norm: the largest accepted √(Σ|g|²) over all leaves: a positive number, a
+        traced scalar, or a schedule of the accepted steps. From a norm of 1.8e19 on,
+        the sum of squares overflows float32 and exceeds every finite bound. Clipping
+        would shorten a spike but let its direction in; this keeps it out.
+      axis_name: the mapped axis, or tuple of axes, of `jax.pmap` or `jax.shard_map`
+        over which devices must agree: a step that is bad on one device is skipped on
+        all. Each device computes its own norm. Not needed under `jax.jit`, even with
+        sharded arrays.
 
     Returns:
       A transformation with a `GuardState`.

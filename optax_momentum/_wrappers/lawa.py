@@ -32,14 +32,14 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
 
         θ̄ₜ = mean of the last k of θₑ, θ₂ₑ, θ₃ₑ, …          e = every
 
-    Put it last in the chain, like `parameter_ema`. It stores k copies of the parameters;
-    `averaged_params` computes their mean on demand.
+    Put it last in the chain, like `parameter_ema`. It stores k copies of the
+    parameters; `averaged_params` computes their mean on demand.
 
     Units: θ̄ has the parameters' units.
 
     Args:
-      k: number of iterates in the mean, an int of at least 1; it is an array shape, so it
-        cannot be traced. The paper uses 6.
+      k: number of iterates in the mean, an int of at least 1; it is an array shape, so
+        it cannot be traced. The paper uses 6.
       every: e ≥ 1, steps between stored iterates: an int or a traced scalar. The paper
         stores one iterate per epoch.
 
@@ -48,7 +48,8 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
       `update` needs the parameters.
 
     Raises:
-      ValueError: k or every is not a whole number of at least 1; `update` gets no params.
+      ValueError: k or every is not a whole number of at least 1; `update` gets no
+        params.
       TypeError: every is not a real number.
 
     Differs from `parameter_ema`: it forgets an iterate completely after k·e steps.

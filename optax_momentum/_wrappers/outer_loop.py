@@ -52,13 +52,14 @@ def outer_loop(
     If the update of a leaf is `None` or `optax.MaskedNode` at an outer step, the leaf
     skips that outer step, and its s carries over to the next.
 
-    SlowMo divides s by the inner learning rate γ and later multiplies by it. That cancels
-    while γ is constant; if it is not, chain a scale of 1/γ before the outer momentum.
-    With several workers, average s by chaining a `jax.lax.pmean` before `outer`.
+    SlowMo divides s by the inner learning rate γ and later multiplies by it. That
+    cancels while γ is constant; if it is not, chain a scale of 1/γ before the outer
+    momentum. With several workers, average s by chaining a `jax.lax.pmean` before
+    `outer`.
 
-    Units: w, w̃ and s have the parameters' units, so the outer learning rate α has none.
-    With α = 1 and β = 0 the outer step ends where the inner steps did. For a constant s,
-    the outer step settles at α·s/(1 − β).
+    Units: w, w̃ and s have the parameters' units, so the outer learning rate α has
+    none. With α = 1 and β = 0 the outer step ends where the inner steps did. For a
+    constant s, the outer step settles at α·s/(1 − β).
 
     Args:
       inner: makes the inner steps: any optimizer, including its learning rate.
@@ -70,16 +71,16 @@ def outer_loop(
 
     Returns:
       A transformation with an `OuterState`, whose updates are ready to be applied. Put
-      nothing after it in a chain, or the parameters would drift away from w. Its `update`
-      needs the parameters; extra arguments go to the inner optimizer.
+      nothing after it in a chain, or the parameters would drift away from w. Its
+      `update` needs the parameters; extra arguments go to the inner optimizer.
 
     Raises:
       ValueError: every_k is not a whole number of at least 1; `update` gets no params.
       TypeError: every_k or reset_inner is not a real number; a leaf given to `init` is
         neither floating-point nor complex.
 
-    Differs from `optax.lookahead`: the parameters stay a plain tree, with the slow weights
-    in the state; the outer step may have momentum; and a reset discards NaN.
+    Differs from `optax.lookahead`: the parameters stay a plain tree, with the slow
+    weights in the state; the outer step may have momentum; and a reset discards NaN.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import sgd

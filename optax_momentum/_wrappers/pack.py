@@ -1,8 +1,8 @@
 """Packing many small leaves into one vector per dtype, so that a step is one kernel.
 
 A jitted step passes every leaf to the device and back separately, about 2 µs each on a
-CPU. For a thousand small leaves, that is most of the update. Packed parameters are a few
-arrays, and so is every state that an optimizer builds from them.
+CPU. For a thousand small leaves, that is most of the update. Packed parameters are a
+few arrays, and so is every state that an optimizer builds from them.
 """
 
 import math
@@ -55,8 +55,8 @@ def pack(tree: Any, like: Any = None) -> Any:
 
     Args:
       tree: a tree of arrays or numbers of any shapes and dtypes.
-      like: a tree with some `Packed` parts. If given, the same parts of `tree` are packed
-        in the same layout, which inverts `unpack`.
+      like: a tree with some `Packed` parts. If given, the same parts of `tree` are
+        packed in the same layout, which inverts `unpack`.
 
     Returns:
       A `Packed`; with `like`, a tree of the structure of `like`.
@@ -64,8 +64,9 @@ def pack(tree: Any, like: Any = None) -> Any:
     Raises:
       ValueError: a part of the tree does not fit the layout in `like`.
 
-    Differs from `optax.flatten`, which packs and unpacks inside every update, packs only
-    the state, casts all leaves to one dtype, and yields a state that cannot be read.
+    Differs from `optax.flatten`, which packs and unpacks inside every update, packs
+    only the state, casts all leaves to one dtype, and yields a state that cannot be
+    read.
 
     >>> params = {"bias": jnp.zeros(2), "kernel": jnp.ones((2, 2))}
     >>> packed = pack(params)
@@ -120,8 +121,8 @@ def _pack_as(like: Any, part: Any) -> Any:
     if (tree, shapes) != (layout.tree, layout.shapes):
         raise ValueError(
             f"pack: like holds {layout.tree} with shapes {layout.shapes}, but the tree "
-            f"has {tree} with shapes {shapes} there. Pass the result of `unpack`, and a "
-            "like made from the same parameters."
+            f"has {tree} with shapes {shapes} there. Pass the result of `unpack`, and "
+            "a like made from the same parameters."
         )
     return Packed(_vectors(leaves, layout.dtypes), layout)
 
@@ -154,8 +155,8 @@ def _unpack(packed: Packed) -> Any:
             raise ValueError(
                 f"unpack: the {dtype} leaves fill a vector of shape ({sum(sizes)},), "
                 f"got a {type(vector).__name__} of shape {vector.shape}. Decode a "
-                "buffer in a `storage` with `storage.values`; for several runs at once, "
-                "`jax.vmap` unpack."
+                "buffer in a `storage` with `storage.values`; for several runs at "
+                "once, `jax.vmap` unpack."
             )
         # A split, because its gradient is one concatenation; that of slices is a sum of
         # pads.

@@ -40,22 +40,22 @@ def adaptive_restart(
     papers' xₜ − xₜ₋₁; with any other linear method it is that up to a scale.
 
     If the criterion holds, the step is taken from rest: every `MomentumState` inside is
-    reset to its initial buffer, weight and step, so schedules of β start over. All other
-    state continues. To let a learning-rate schedule continue too, keep it outside:
+    reset to its initial buffer, weight and step, so schedules of β start over. All
+    other state continues. To let a learning-rate schedule continue too, keep it outside:
     `optax.chain(adaptive_restart(nesterov(1.0, beta)), optax.scale_by_schedule(rate))`.
 
-    Meant for full-batch gradients. Noisy gradients restart too often; for those, `srsgd`
-    restarts on a schedule.
+    Meant for full-batch gradients. Noisy gradients restart too often; for those,
+    `srsgd` restarts on a schedule.
 
     Units: those of `inner`.
 
     Args:
       inner: the transformation, or chain, that holds the momentum.
-      criterion: "gradient", "value" or "speed". "value" needs the loss at the params, of
-        shape (), as an extra argument: `update(gradients, state, params, value=loss)`.
-        A NaN loss restarts nothing.
-      min_steps: the smallest number of steps between restarts, ≥ 0: a number or a traced
-        scalar. Su et al. use 10 with "speed".
+      criterion: "gradient", "value" or "speed". "value" needs the loss at the params,
+        of shape (), as an extra argument:
+        `update(gradients, state, params, value=loss)`. A NaN loss restarts nothing.
+      min_steps: the smallest number of steps between restarts, ≥ 0: a number or a
+        traced scalar. Su et al. use 10 with "speed".
 
     Returns:
       A transformation with a `RestartState`, which emits the updates of `inner`.
@@ -65,8 +65,9 @@ def adaptive_restart(
         scalar; `init` finds no momentum inside; `update` gets no value for "value".
       TypeError: min_steps is not a real number; `update` gets a state of another type.
 
-    Differs from a schedule of restarts: the run itself decides when to restart. The cost
-    is a second step of `inner`, from rest, at every step; one of the two is selected.
+    Differs from a schedule of restarts: the run itself decides when to restart. The
+    cost is a second step of `inner`, from rest, at every step; one of the two is
+    selected.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import heavy_ball

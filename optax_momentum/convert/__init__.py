@@ -7,8 +7,8 @@
     momentum_state            a state in mid-run, for another convention
 
 To continue a PyTorch run, read its weights with `from_arrays` and its optimizer with
-`from_torch`, with the same `layout` for both. The slots of TensorFlow 1 are a `HeavyBall`
-buffer: read them with `from_arrays`.
+`from_torch`, with the same `layout` for both. The slots of TensorFlow 1 are a
+`HeavyBall` buffer: read them with `from_arrays`.
 """
 
 from optax_momentum.convert._arrays import from_arrays, to_arrays

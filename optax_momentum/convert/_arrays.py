@@ -28,8 +28,9 @@ def from_arrays(
         None in place of an array keeps the leaf of `like`.
       like: the tree to fill, of arrays or `jax.ShapeDtypeStruct`s. The result has its
         structure, shapes, dtypes and shardings.
-      names: maps every key of `arrays` to the path of its leaf in `like`: a string such as
-        "conv/kernel", a tuple such as ("conv", "kernel"), or None to leave the array out.
+      names: maps every key of `arrays` to the path of its leaf in `like`: a string such
+        as "conv/kernel", a tuple such as ("conv", "kernel"), or None to leave the array
+        out.
       layout: maps the path of every leaf with two or more axes to the `Layout` in which
         the other library stores it. None if it stores all leaves as JAX does, as Keras.
 
@@ -37,9 +38,9 @@ def from_arrays(
       A tree of JAX arrays with the structure of `like`.
 
     Raises:
-      ValueError: a leaf has no name or two; a key or path does not exist; a leaf with two
-        or more axes has no layout; a shape differs after applying the layout; the leaf's
-        dtype would round a value; or `like` has leaves that are not arrays.
+      ValueError: a leaf has no name or two; a key or path does not exist; a leaf with
+        two or more axes has no layout; a shape differs after applying the layout; the
+        leaf's dtype would round a value; or `like` has leaves that are not arrays.
       TypeError: NumPy cannot read an array, for instance PyTorch's bfloat16.
 
     >>> import jax.numpy as jnp
@@ -77,8 +78,9 @@ def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]
       layout: as for `from_arrays`.
 
     Returns:
-      For each name a new, writable, contiguous array in the leaf's dtype. bfloat16, which
-      other libraries cannot read from NumPy, becomes float32 with the same values.
+      For each name a new, writable, contiguous array in the leaf's dtype. bfloat16,
+      which other libraries cannot read from NumPy, becomes float32 with the same
+      values.
 
     Raises:
       ValueError: as for `from_arrays`.
@@ -114,16 +116,17 @@ def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
     moved = _moved(read, layout.ours, where)
     if moved.shape != shape:
         raise ValueError(
-            f"{where} has shape {read.shape}, which its layout turns into {moved.shape}, "
-            f"but the leaf has shape {shape}. Correct its layout or its name."
+            f"{where} has shape {read.shape}, which its layout turns into "
+            f"{moved.shape}, but the leaf has shape {shape}. Correct its layout or its "
+            "name."
         )
     within = moved if jnp.issubdtype(dtype, jnp.complexfloating) else np.real(moved)
     with np.errstate(over="ignore"):
         cast = within.astype(dtype)
     if not np.array_equal(cast.astype(moved.dtype), moved, equal_nan=True):
         raise ValueError(
-            f"{where} is {moved.dtype}, but its leaf is {dtype}, which cannot hold its "
-            "values. To accept the rounding, cast the array yourself."
+            f"{where} is {moved.dtype}, but its leaf is {dtype}, which cannot hold "
+            "its values. To accept the rounding, cast the array yourself."
         )
     # The leaf may be only a shape; zeros like it have its sharding.
     return stored_as(zeros_like(leaf), jnp.asarray(cast))
@@ -196,8 +199,8 @@ def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashabl
     for path in leaves:
         if path not in keys:
             raise ValueError(
-                f"names has no entry for the leaf {path!r}. Map an array to it, or pass "
-                "a tree without it."
+                f"names has no entry for the leaf {path!r}. Map an array to it, or "
+                "pass a tree without it."
             )
     return keys
 
@@ -220,8 +223,9 @@ def _layout_of_each_leaf(
     for path, leaf in leaves.items():
         if path not in given and len(jnp.shape(leaf)) > 1:
             raise ValueError(
-                f"layout has no entry for the leaf {path!r} of shape {jnp.shape(leaf)}. "
-                "Give LINEAR, CONVOLUTION, flattened(...), or SAME if it is stored alike."
+                f"layout has no entry for the leaf {path!r} of shape "
+                f"{jnp.shape(leaf)}. Give LINEAR, CONVOLUTION, flattened(...), or SAME "
+                "if it is stored alike."
             )
     return {path: given.get(path, SAME) for path in leaves}
 

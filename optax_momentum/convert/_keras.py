@@ -32,16 +32,17 @@ def from_keras(
     The conversion is exact: `keras` then continues the run.
 
     Args:
-      variables: `optimizer.variables`: the iteration, the learning rate, and one velocity
-        per trainable variable, in this order. Under a schedule, Keras omits the learning
-        rate: insert `optimizer.learning_rate` there.
+      variables: `optimizer.variables`: the iteration, the learning rate, and one
+        velocity per trainable variable, in this order. Under a schedule, Keras omits
+        the learning rate; insert `optimizer.learning_rate` there.
       params: the parameters in JAX, or their `jax.ShapeDtypeStruct`s. The buffer gets
         their structure, shapes, dtypes and shardings.
-      names: maps the position of every velocity, counted from 0, to the path of its leaf,
-        such as "conv/kernel" or ("conv", "kernel"), or to None if `params` lacks it.
+      names: maps the position of every velocity, counted from 0, to the path of its
+        leaf, such as "conv/kernel" or ("conv", "kernel"), or to None if `params` lacks
+        it.
       layout: as for `from_arrays`; None, because Keras and JAX store kernels alike.
-      beta: Keras's momentum. Only the state's `weight`, which debiasing reads, depends on
-        it. The weight assumes a constant learning rate.
+      beta: Keras's momentum. Only the state's `weight`, which debiasing reads, depends
+        on it. The weight assumes a constant learning rate.
 
     Returns:
       A state whose step is Keras's iteration.
@@ -73,12 +74,14 @@ def to_keras(
     names: Names,
     layout: Layouts | None = None,
 ) -> list[np.ndarray]:
-    """Converts a state to values for `optimizer.variables`; the inverse of `from_keras`.
+    """Converts a state to values for `optimizer.variables`; inverse of `from_keras`.
 
     Args:
-      state: a state of `keras`; convert that of another convention with `momentum_state`.
+      state: a state of `keras`; convert that of another convention with
+        `momentum_state`.
       variables: the variables of the built Keras optimizer, as for `from_keras`. Its
-        learning rate and the velocities that `names` maps to None are returned unchanged.
+        learning rate and the velocities that `names` maps to None are returned
+        unchanged.
       names: as for `from_keras`.
       layout: as for `from_keras`.
 

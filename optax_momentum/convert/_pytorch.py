@@ -30,9 +30,9 @@ def from_torch(
     """Converts a `torch.optim.SGD` state to one of `heavy_ball`, or of `sgd`.
 
     The conversion is exact: the next step is PyTorch's next step, provided that the
-    optimizer has the options of the run and that `from_arrays` read its weights with the
-    same `layout`. In PyTorch, a parameter that never had a gradient has no buffer; here
-    its buffer is zero.
+    optimizer has the options of the run and that `from_arrays` read its weights with
+    the same `layout`. In PyTorch, a parameter that never had a gradient has no buffer;
+    here its buffer is zero.
 
     Args:
       state_dict: the result of `torch.optim.SGD.state_dict()`, with its tensors on the
@@ -49,9 +49,9 @@ def from_torch(
       A state at `step`, or at step 0 if no parameter has a buffer yet.
 
     Raises:
-      ValueError: as for `from_arrays`; parameter groups differ in momentum or dampening;
-        there is dampening and only some parameters have a buffer; step is below 1;
-        state_dict is from another optimizer.
+      ValueError: as for `from_arrays`; parameter groups differ in momentum or
+        dampening; there is dampening and only some parameters have a buffer; step is
+        below 1; state_dict is from another optimizer.
       TypeError: NumPy cannot read a tensor.
 
     >>> import jax.numpy as jnp
@@ -135,8 +135,8 @@ def _buffers(state_dict: Mapping[str, Any]) -> dict[Any, Any]:
     groups = state_dict.get("param_groups", ())
     if "state" not in state_dict or not all("momentum" in group for group in groups):
         raise ValueError(
-            "state_dict must be the result of torch.optim.SGD.state_dict(): 'state', and "
-            f"'param_groups' with 'momentum'. Got {sorted(state_dict)}."
+            "state_dict must be the result of torch.optim.SGD.state_dict(): 'state', "
+            f"and 'param_groups' with 'momentum'. Got {sorted(state_dict)}."
         )
     for index, entry in state_dict["state"].items():
         if entry and "momentum_buffer" not in entry:
@@ -160,9 +160,9 @@ def _shared(state_dict: Mapping[str, Any], named: list[Any], option: str) -> flo
     }
     if len(values) > 1:
         raise ValueError(
-            f"from_torch: the groups have {option} {' and '.join(map(str, values))}, but "
-            "a MomentumState has one for all. Convert one group at a time, with the "
-            "others' parameters mapped to None in names, and join them with "
+            f"from_torch: the groups have {option} {' and '.join(map(str, values))}, "
+            "but a MomentumState has one for all. Convert one group at a time, with "
+            "the others' parameters mapped to None in names, and join them with "
             "optax.partition."
         )
     return next(iter(values), 0.0)

@@ -58,9 +58,9 @@ class Conversion(NamedTuple, Generic[Converted]):
 def hyperparameters(source: Convention, target: type[Target]) -> Conversion[Target]:
     """Converts settings to those of another convention that make the same steps.
 
-    Every convention moves the parameters by −A·Σₖβᵏ·gₜ₋ₖ − C·gₜ, so equal β, A and C mean
-    equal steps from a fresh start. A learning-rate schedule is multiplied by the same
-    factor as the learning rate. For a run in progress, use `momentum_state`.
+    Every convention moves the parameters by −A·Σₖβᵏ·gₜ₋ₖ − C·gₜ, so equal β, A and C
+    mean equal steps from a fresh start. A learning-rate schedule is multiplied by the
+    same factor as the learning rate. For a run in progress, use `momentum_state`.
 
     Args:
       source: the settings, as plain numbers.
@@ -79,8 +79,8 @@ def hyperparameters(source: Convention, target: type[Target]) -> Conversion[Targ
     >>> conversion.value, conversion.exact
     (Ema(learning_rate=1.0, beta=0.75, debias=False), False)
     >>> conversion.reason
-    'Keras has the learning rate inside the buffer: equal only if the rate was constant \
-over about the last 4 steps.'
+    'Keras has the learning rate inside the buffer: equal only if the rate was \
+constant over about the last 4 steps.'
     """
     if isinstance(source, target):
         return Conversion(source, True, "")
@@ -97,16 +97,17 @@ over about the last 4 steps.'
 def momentum_state(
     state: Converted, source: Convention, target: Convention
 ) -> Conversion[Converted]:
-    """Converts a state so that `target` continues a run under `source`; works under jit.
+    """Converts a state so that `target` continues a run under `source`.
 
-    It multiplies the buffer by the ratio of the two gains: 1 for `HeavyBall` (1 − τ with
-    dampening τ), 1 − β for `Ema` and `Qhm`, −α for `Keras`. It raises the step to at least
-    1, so that PyTorch's undampened first step is not repeated. `change_convention` does
-    the same for any coefficients, but cannot tell whether the steps stay equal.
+    Works under `jax.jit`. It multiplies the buffer by the ratio of the two gains: 1 for
+    `HeavyBall` (1 − τ with dampening τ), 1 − β for `Ema` and `Qhm`, −α for `Keras`. It
+    raises the step to at least 1, so that PyTorch's undampened first step is not
+    repeated. `change_convention` does the same for any coefficients, but cannot tell
+    whether the steps stay equal.
 
     Args:
-      state: the state of a run under `source` after at least one step: a `MomentumState`,
-        or the state of a chain or wrapper that contains one.
+      state: the state of a run under `source` after at least one step: a
+        `MomentumState`, or the state of a chain or wrapper that contains one.
       source: the settings of that run at its last step, as plain numbers.
       target: the settings that continue it, for instance from `hyperparameters`.
 
@@ -134,8 +135,8 @@ def momentum_state(
     old, new = _kernel(source), _kernel(target)
     if old.gain == 0:
         raise ValueError(
-            f"momentum_state: the buffer of {source} contains no gradients, so there is "
-            "nothing to convert. Start with a fresh state."
+            f"momentum_state: the buffer of {source} contains no gradients, so there "
+            "is nothing to convert. Start with a fresh state."
         )
 
     def past_first_step(node: Any) -> Any:

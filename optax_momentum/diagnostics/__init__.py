@@ -1,4 +1,10 @@
-"""What a momentum does: its memory and noise, its limits, and a live run's readings."""
+"""Diagnostics of momentum: its memory, noise and stability, and live measurements.
+
+impulse_response, gain, noise_gain, half_life    how past gradients act on updates
+stability_limit, convergence_rate,
+measured_convergence_rate                        behavior on a quadratic loss
+telemetry                                        measurements of a run in progress
+"""
 
 from optax_momentum.diagnostics._quadratic import (
     convergence_rate,

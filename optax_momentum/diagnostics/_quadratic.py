@@ -1,4 +1,4 @@
-"""Momentum on the quadratic λ·x²/2: where it is stable, and how fast it converges."""
+"""Momentum on the quadratic λ·x²/2: stability limit and rate of convergence."""
 
 from typing import Any
 
@@ -14,19 +14,20 @@ from optax_momentum._methods.momentum import Coefficients
 
 
 def stability_limit(coefficients: Coefficients) -> Any:
-    """The learning rate times curvature up to which descent converges.
+    """Computes the largest learning rate times curvature at which descent converges.
 
         0 < η·λ < 2(1 + β)/(a·b + c·(1 + β))
 
-    For gradient descent (β = 0) that is 2; for `heavy_ball` 2(1 + β), for its
-    `nesterov` form (2 + 2β)/(1 + 2β), for `ema` 2(1 + β)/(1 − β).
+    The limit is 2 for gradient descent (β = 0), 2(1 + β) for `heavy_ball`,
+    (2 + 2β)/(1 + 2β) for its `nesterov` form, and 2(1 + β)/(1 − β) for `ema`.
 
     Args:
-      coefficients: (β, a, b, c) of a method whose update is subtracted, scaled by the
-        learning rate η outside: `ema_coefficients(0.9)(step)`, say. 0 ≤ β < 1.
+      coefficients: (β, a, b, c) with 0 ≤ β < 1, of a method whose update is multiplied
+        by the learning rate η and subtracted. For instance,
+        `ema_coefficients(0.9)(step)`.
 
     Returns:
-      The limit of η·λ, without unit, a number where the coefficients are.
+      The limit of η·λ, which has no unit: a number if the coefficients are numbers.
 
     >>> from optax_momentum import heavy_ball_coefficients
     >>> stability_limit(heavy_ball_coefficients(0.5)(0))
@@ -37,20 +38,20 @@ def stability_limit(coefficients: Coefficients) -> Any:
 
 
 def convergence_rate(coefficients: Coefficients, curvature: ArrayLike) -> jax.Array:
-    """The factor by which the distance to the minimum shrinks a step, in the long run.
+    """Computes the factor by which the distance to the minimum shrinks per step.
 
         xₜ₊₁ = p·xₜ − q·xₜ₋₁,   p = 1 + β − h·(a·b + c),   q = β·(1 − h·c)
 
-    with h = η·λ; the rate is the largest modulus of a root of z² − p·z + q. It is √β
-    for `heavy_ball` wherever the roots are complex, (1 − √β)² < h < (1 + √β)².
+    h = η·λ. The rate is the asymptotic one: the largest modulus of a root of z² − p·z +
+    q. For `heavy_ball` it is √β where the roots are complex: (1 − √β)² < h < (1 + √β)².
 
     Args:
       coefficients: (β, a, b, c); see `stability_limit`.
       curvature: h = η·λ, learning rate times curvature, of any shape.
 
     Returns:
-      The rate, of the shape of `curvature`: above 1 it diverges. Where coefficients
-      change with the step, this is the rate of those given.
+      The rate, in the shape of `curvature`. Above 1, descent diverges. If the
+      coefficients change with the step, this is the rate for those given.
 
     >>> from optax_momentum import heavy_ball_coefficients
     >>> convergence_rate(heavy_ball_coefficients(0.25)(0), 1.0)
@@ -70,11 +71,12 @@ def convergence_rate(coefficients: Coefficients, curvature: ArrayLike) -> jax.Ar
 def measured_convergence_rate(
     optimizer: optax.GradientTransformation, curvature: float, *, after: int = 1
 ) -> float:
-    """The same for any optimizer that is linear, measured on λ·x²/2.
+    """Measures the convergence rate of any linear optimizer on λ·x²/2.
 
-    One step is differentiated with respect to x and every floating-point scalar of the
-    state: a matrix, whose largest eigenvalue among those that x takes part in is the
-    rate. So also several buffers, weight decay and debiasing are covered.
+    It differentiates one step with respect to x and every floating-point scalar of the
+    state. The rate is the largest modulus of an eigenvalue of that matrix, among the
+    modes that x takes part in. This covers several buffers, weight decay and debiasing,
+    which `convergence_rate` does not.
 
     Args:
       optimizer: emits what is added to x, learning rate and sign included, and is

@@ -1,4 +1,4 @@
-"""The impulse response of a linear transformation, and what follows from it."""
+"""The impulse response of a linear transformation: gain, noise gain and half-life."""
 
 from typing import Any
 
@@ -14,25 +14,25 @@ from optax_momentum._base.scalars import is_concrete
 def impulse_response(
     transformation: optax.GradientTransformation, steps: int, *, after: int = 0
 ) -> jax.Array:
-    """What one gradient does to the updates from its step on, measured.
+    """Measures how a single gradient acts on the updates from its step on.
 
-    The gradients fed are 0 for `after` steps, then 1, then 0. Of a linear
-    transformation that is all there is to know: every update is a sum of gradients,
-    each weighted by the response at its age. For the coefficients (β, a, b, c) it is
-    a·b + c and then a·b·βᵏ.
+    The transformation is fed gradients of 0 for `after` steps, then one gradient of 1,
+    then 0 again. The response describes a linear transformation completely: every
+    update is a sum of past gradients, each weighted by the response at its age. For
+    coefficients (β, a, b, c), the response is a·b + c at age 0 and a·b·βᵏ at age k.
 
     Args:
-      transformation: any that is linear in the gradients, of one scalar parameter.
+      transformation: a transformation of one scalar parameter, linear in the gradients.
       steps: the length of the response, at least 1.
-      after: steps before the impulse, for what depends on the step. At 0 the impulse
-        meets the first step, which `heavy_ball` does not dampen and debiasing
-        magnifies; at 1000, say, it meets a settled run.
+      after: number of steps before the impulse, for transformations that depend on the
+        step. With 0, the impulse is at the first step, which `heavy_ball` does not
+        dampen and debiasing enlarges. With 1000, say, the run has settled.
 
     Returns:
-      Shape [steps], in updates per gradient, with the sign of the update.
+      The response, of shape [steps], in updates per gradient, with the updates' sign.
 
     Raises:
-      ValueError: steps not a whole number ≥ 1, or after not one ≥ 0.
+      ValueError: steps is not a whole number ≥ 1, or after is not a whole number ≥ 0.
 
     >>> from optax_momentum import heavy_ball
     >>> impulse_response(heavy_ball(0.5), 4)
@@ -51,74 +51,80 @@ def impulse_response(
 
 
 def gain(response: jax.Array) -> jax.Array:
-    """What a constant gradient of 1 settles at: the sum of the response.
+    """Computes the update that a constant gradient of 1 settles at.
+
+    It is the sum of the response: a·b/(1 − β) + c for coefficients (β, a, b, c).
 
     Args:
-      response: shape [steps], from `impulse_response`, until it has died out.
+      response: the result of `impulse_response`, of shape [steps], long enough to
+        decay.
 
     Returns:
-      Shape (), in updates per gradient: a·b/(1 − β) + c.
+      The gain, of shape (), in updates per gradient.
 
     Raises:
-      ValueError: the response has not died out.
+      ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
 
     >>> from optax_momentum import heavy_ball
     >>> gain(impulse_response(heavy_ball(0.5, nesterov=True), 40)).round(3)
     Array(2., dtype=float32)
     """
-    _check_died_out("gain", response)
+    _check_decayed("gain", response)
     return jnp.sum(response)
 
 
 def noise_gain(response: jax.Array) -> jax.Array:
-    """The variance of the update per variance of independent noise in the gradients.
+    """Computes the variance of the update per variance of independent gradient noise.
 
-    The sum of the squared response. An average, of gain 1, has less noise than a
-    gradient: (1 − β)/(1 + β) of it for `ema`. Divide by gain² to compare others.
+    It is the sum of the squared response: (a·b + c)² + (a·b·β)²/(1 − β²) for
+    coefficients (β, a, b, c). An average, which has gain 1, is less noisy than a single
+    gradient: `ema` has (1 − β)/(1 + β) of its variance. Divide by gain² to compare
+    other methods.
 
     Args:
-      response: shape [steps], from `impulse_response`, until it has died out.
+      response: the result of `impulse_response`, of shape [steps], long enough to
+        decay.
 
     Returns:
-      Shape (), in updates² per gradient²: (a·b + c)² + (a·b·β)²/(1 − β²).
+      The noise gain, of shape (), in updates² per gradient².
 
     Raises:
-      ValueError: the response has not died out.
+      ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
 
     >>> from optax_momentum import ema
     >>> noise_gain(impulse_response(ema(0.5), 40)).round(3)  # (1 − 0.5)/(1 + 0.5)
     Array(0.333, dtype=float32)
     """
-    _check_died_out("noise_gain", response)
+    _check_decayed("noise_gain", response)
     return jnp.sum(jnp.square(response))
 
 
 def half_life(response: jax.Array) -> jax.Array:
-    """The steps after which half of what a gradient does is done.
+    """Computes the number of steps after which a gradient has had half of its effect.
 
-    Between two steps what remains is taken to fall geometrically: for `ema` and
-    `heavy_ball` that is ln 2/−ln β exactly; Nesterov's form is one step earlier.
+    Between steps, the remaining effect is interpolated geometrically. For `ema` and
+    `heavy_ball`, the half-life is exactly ln 2/−ln β; for Nesterov, one step less.
 
     Args:
-      response: shape [steps], of one sign, from `impulse_response`, until it has died
-        out.
+      response: the result of `impulse_response`, of shape [steps] and a single sign,
+        long enough to decay.
 
     Returns:
-      Shape (), in steps: 0 where the first update does it all.
+      The half-life, of shape (), in steps: 0 if the first update has the whole effect.
 
     Raises:
-      ValueError: the response has not died out.
+      ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
 
     >>> from optax_momentum import heavy_ball
     >>> half_life(impulse_response(heavy_ball(0.5), 40)).round(3)
     Array(1., dtype=float32)
     """
-    _check_died_out("half_life", response)
+    _check_decayed("half_life", response)
     done = jnp.cumsum(response) / jnp.sum(response)
-    remains = jnp.concatenate([jnp.ones_like(done[:1]), 1 - done])
-    after = jnp.argmax(remains <= 0.5)  # the first step that leaves half or less
-    before = remains[after - 1]
-    fall = jnp.log(before) - jnp.log(jnp.maximum(remains[after], 0))
+    remaining = jnp.concatenate([jnp.ones_like(done[:1]), 1 - done])
+    after = jnp.argmax(remaining <= 0.5)  # the first step that leaves half or less
+    before = remaining[after - 1]
+    fall = jnp.log(before) - jnp.log(jnp.maximum(remaining[after], 0))
     return (after - 1).astype(done.dtype) + (jnp.log(before) + np.log(2.0)) / fall
 
 
@@ -132,13 +138,13 @@ def _check_count(name: str, count: int, least: int) -> None:
     )
 
 
-def _check_died_out(call: str, response: jax.Array) -> None:
-    """Raises where the end of the response is above 0.01% of its peak."""
+def _check_decayed(call: str, response: jax.Array) -> None:
+    """Raises if the end of the response exceeds 0.01% of its peak."""
     if not is_concrete(response):
         return
     last, peak = abs(np.asarray(response)[-1]), np.abs(np.asarray(response)).max()
     if not last <= 1e-4 * peak:
         raise ValueError(
-            f"{call}: the response must have died out, but its last entry is {last!s} "
-            f"and its largest {peak!s}. Measure it for more than {len(response)} steps."
+            f"{call}: the response must have decayed, but its last entry is {last!s} "
+            f"and its largest is {peak!s}. Measure more than {len(response)} steps."
         )

@@ -1,4 +1,4 @@
-"""Live readings of a run, that tell whether momentum helps in it."""
+"""Live measurements of a run, which show whether momentum helps."""
 
 from typing import Any, NamedTuple
 
@@ -15,17 +15,17 @@ from optax_momentum._methods.momentum import MomentumState, momenta
 
 
 class TelemetryState(NamedTuple):
-    """What `telemetry` keeps: the state of inner, and an `optax.MonitorState`."""
+    """State of `telemetry`: the state of inner, and an `optax.MonitorState`."""
 
     inner_state: optax.OptState
     monitor: optax.MonitorState
 
 
-class _Seen(NamedTuple):
-    """One step, as the measures see it."""
+class _Step(NamedTuple):
+    """The trees of one step that the measurements read."""
 
     gradient: Any
-    averages: Any  # of the past gradients: the buffers of inner over their weights
+    averages: Any  # of past gradients: for each momentum of inner, buffer/weight
     update: Any
     params: Any
 
@@ -33,47 +33,53 @@ class _Seen(NamedTuple):
 def telemetry(
     inner: optax.GradientTransformation, *, beta: ArrayLike = 0.9
 ) -> optax.GradientTransformationExtraArgs:
-    """Reads, at every step, how the gradients and the momentum of `inner` agree.
+    """Measures at every step how the gradients agree with the momentum of `inner`.
 
-    With g a new gradient, ḡ = m/weight the average of those before it, which is the
-    same in every convention, and Δθ the update, `optax.tree.get(state, name)` is
+    Let g be the new gradient, ḡ = m/weight the average of the gradients before it,
+    which is the same in every convention, and Δθ the update. Read the measurements with
+    `optax.tree.get(state, name)`:
 
-      `cosine`         of g and ḡ
-      `sign_agreement` the share of elements in which g and ḡ have one sign
-      `update_ratio`   ‖Δθ‖/‖θ‖
-      `overshoot`      −2⟨g, ḡ⟩/⟨ḡ, ḡ⟩
+      `cosine`          the cosine of the angle between g and ḡ
+      `sign_agreement`  the fraction of elements in which g and ḡ have the same sign
+      `update_ratio`    ‖Δθ‖/‖θ‖
+      `overshoot`       −2⟨g, ḡ⟩/⟨ḡ, ḡ⟩
 
-    each averaged over the last steps, overshoot as the ratio of two averages; 0 where
-    there is nothing yet.
+    Each is averaged over recent steps, overshoot as the ratio of two averages. Each is
+    0 until there is something to measure.
 
-    Does momentum help in this run? While the loss falls steadily, cosine is positive
-    and overshoot negative: momentum is then SGD with the settled learning rate,
-    η·gain. On a plateau overshoot is the settled rate times the curvature along ḡ, if
-    the update reads the buffer alone. Near 0, momentum still is SGD at the settled
-    rate, with equal noise. At 2 and above SGD would diverge at that rate, and only
-    momentum allows it. Cosine near 0 at a small overshoot says that noise rules.
+    Does momentum help in this run? Compare it with SGD at the settled learning rate
+    η·gain, whose steps equal the updates that momentum settles at under a constant
+    gradient.
 
-    Wrap the whole optimizer, so that Δθ is what is added. Put `guard` outside: it keeps
-    out of the readings, too, what is not finite.
+    - While the loss falls steadily, cosine is positive and overshoot negative: momentum
+      acts like that SGD.
+    - On a plateau, overshoot is the settled rate times the curvature along ḡ, if the
+      update reads only the buffer. Near 0, momentum still acts like that SGD, with
+      equal noise. At 2 and above, that SGD would diverge: only momentum allows such a
+      rate.
+    - If cosine is near 0 and overshoot is small, noise dominates.
 
-    Units: all are without unit.
+    Wrap the whole optimizer, so that Δθ is what is added to θ. Put `guard` outside
+    `telemetry`, so that non-finite steps do not enter the measurements.
+
+    Units: none; all four are ratios.
 
     Args:
-      inner: an optimizer with a `MomentumState` in its state, or with several, which
-        are read as one; extra arguments of update are handed to it.
-      beta: in [0, 1), the share of the past in the averages; 0 reads each step alone.
+      inner: an optimizer whose state contains a `MomentumState`, or several, which are
+        measured as one; it receives the extra arguments of `update`.
+      beta: in [0, 1), the weight of the past in the averages; 0 measures single steps.
 
     Returns:
-      A transformation with a `TelemetryState`, whose updates are those of `inner`. It
-      costs a few scalars, and its update needs the parameters.
+      A transformation with a `TelemetryState`, which emits the updates of `inner`. It
+      stores a few scalars; its `update` needs the parameters.
 
     Raises:
-      ValueError: beta outside [0, 1), NaN, or not a scalar; at init, no
-        `MomentumState` in inner; at update, no params.
-      TypeError: beta is not a real number; at update, a state of another type.
+      ValueError: beta is outside [0, 1), NaN or not a scalar; `init` finds no
+        `MomentumState` in inner; `update` gets no params.
+      TypeError: beta is not a real number; `update` gets a state of another type.
 
-    Differs from `optax.monitor`, on which it is built: sees gradient, momentum, update
-    and parameters at once, and its state has one structure from init on.
+    Differs from `optax.monitor`, which it uses: it sees gradient, momentum, update and
+    parameters together, and the structure of its state is the same from `init` on.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import sgd
@@ -85,25 +91,25 @@ def telemetry(
     (Array(0., dtype=float32), Array(0.75, dtype=float32))
 
     References:
-      Wang et al. 2024, arXiv:2307.15196, where momentum makes no difference.
+      Wang et al. 2024, arXiv:2307.15196: when momentum makes no difference.
     """
     check_beta("telemetry", beta)
     wrapped = optax.with_extra_args_support(inner)
-    smoothed = optax.measure_with_ema(_measures, decay=widen(beta), debias=False)
-    measure = optax.chain(smoothed, optax.stateless(lambda sums, _: _readings(sums)))
-    monitor = optax.monitor({"telemetry": measure})
+    averaged = optax.measure_with_ema(_terms, decay=widen(beta), debias=False)
+    ratios = optax.stateless(lambda sums, _: _measurements(sums))
+    monitor = optax.monitor({"telemetry": optax.chain(averaged, ratios)})
 
     def init(params: optax.Params) -> TelemetryState:
         inner_state, zero = wrapped.init(params), jnp.zeros(())
         if not _averages(inner_state):
             raise ValueError(
                 "telemetry: there is no MomentumState in the state of `inner`. Wrap an "
-                "optimizer that has one of this library's methods in it."
+                "optimizer that contains one of this library's methods."
             )
-        # optax.monitor has no measurements before the first step: here they are 0.
-        nothing = _Seen(zero, [zero], zero, zero)
-        state: Any = monitor.init(nothing)
-        _, state = jax.eval_shape(monitor.update, nothing, state, zero)
+        # optax.monitor has no measurements before its first update; start them at 0.
+        no_step = _Step(zero, [zero], zero, zero)
+        state: Any = monitor.init(no_step)
+        _, state = jax.eval_shape(monitor.update, no_step, state, zero)
         zeros = jax.tree.map(lambda leaf: zero_beside(params, leaf.dtype), state)
         return TelemetryState(inner_state, zeros)
 
@@ -124,15 +130,15 @@ def telemetry(
         emitted, inner_state = wrapped.update(
             updates, state.inner_state, params, **extra_args
         )
-        seen = _Seen(updates, averages, emitted, params)
-        readings: Any = monitor.update(seen, state.monitor, params)[1]
-        return emitted, TelemetryState(inner_state, readings)
+        step = _Step(updates, averages, emitted, params)
+        monitor_state: Any = monitor.update(step, state.monitor, params)[1]
+        return emitted, TelemetryState(inner_state, monitor_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _averages(state: Any) -> list[Any]:
-    """m/weight of every momentum: the average of the gradients so far, 0 at first."""
+    """m/weight of every momentum: the average of the past gradients, initially 0."""
 
     def average(momentum: MomentumState) -> Any:
         one_over = _ratio(jnp.ones((), jnp.float32), momentum.weight)
@@ -141,12 +147,12 @@ def _averages(state: Any) -> list[Any]:
     return list(map(average, momenta(state)))
 
 
-def _measures(seen: Any) -> dict[str, jax.Array]:
-    """What is averaged over the steps: float32 scalars of one step."""
-    gradients = dict(jax.tree.leaves_with_path(seen.gradient))
+def _terms(step: Any) -> dict[str, jax.Array]:
+    """The terms of one step that are averaged over steps: float32 scalars."""
+    gradients = dict(jax.tree.leaves_with_path(step.gradient))
     pairs = [
-        _alike(gradients[path], average)
-        for tree in seen.averages
+        _promoted(gradients[path], average)
+        for tree in step.averages
         for path, average in jax.tree.leaves_with_path(tree)
         if path in gradients
     ]
@@ -159,14 +165,14 @@ def _measures(seen: Any) -> dict[str, jax.Array]:
         "steps_with_past": (average > 0).astype(jnp.float32),
         "total_cosine": _ratio(overlap, gradient * average),
         "total_sign_agreement": _ratio(agree, either),
-        "total_update_ratio": _ratio(_norm(seen.update), _norm(seen.params)),
+        "total_update_ratio": _ratio(_norm(step.update), _norm(step.params)),
         "total_overlap": overlap,
         "total_average": jnp.square(average),
     }
 
 
-def _readings(sums: Any) -> dict[str, jax.Array]:
-    """The averages over the steps that have one; the sums are all weighted alike."""
+def _measurements(sums: Any) -> dict[str, jax.Array]:
+    """The averages over the steps with a past; all sums have the same weights."""
     return {
         "cosine": _ratio(sums["total_cosine"], sums["steps_with_past"]),
         "sign_agreement": _ratio(sums["total_sign_agreement"], sums["steps_with_past"]),
@@ -175,7 +181,8 @@ def _readings(sums: Any) -> dict[str, jax.Array]:
     }
 
 
-def _alike(gradient: Any, average: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _promoted(gradient: Any, average: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both in their common dtype, in float32 or wider."""
     g = jnp.asarray(gradient)
     dtype = common_dtype(g.dtype, average.dtype, jnp.float32)
     return g.astype(dtype), average.astype(dtype)
@@ -191,6 +198,6 @@ def _total(terms: list[jax.Array]) -> jax.Array:
 
 
 def _ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-    """Their ratio, and 0 where it says nothing yet: the denominator is 0."""
+    """The ratio, or 0 if the denominator is 0, as before the first gradient."""
     empty = denominator == 0
     return jnp.where(empty, 0.0, numerator / jnp.where(empty, 1.0, denominator))

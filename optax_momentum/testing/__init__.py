@@ -12,8 +12,8 @@ transformation never made it. The promises are also listed for
 `EQUATIONS`.
 
 To pick single promises, import the module of their group: `dtypes`, `contract`,
-`agreement`, `composition`, `refusals` or `equations`. To write promises of your own, use
-`expect`, `expect_close`, `expect_same_bits` and `judge`, and the inputs in `trees`.
+`agreement`, `composition`, `refusals` or `equations`. To write promises of your own,
+use `expect`, `expect_close`, `expect_same_bits` and `judge`, and the inputs in `trees`.
 
 The promises about sharding need two devices. On a CPU, call
 `jax.config.update("jax_num_cpu_devices", 2)` before JAX is first used.
@@ -111,7 +111,8 @@ def check_contract(
         in linear momentum; if so, `CONTRACT_OF_LINEAR` is checked too.
 
     Returns:
-      One `Result` per promise. Any exception from the transformation breaks the promise.
+      One `Result` per promise. Any exception from the transformation breaks the
+      promise.
     """
     params = trees.default_params() if params is None else params
     promises = CONTRACT + (CONTRACT_OF_LINEAR if linear else ())

@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "no layout": (
         {"layout": {}},
-        "layout has no entry for the leaf 'dense/kernel' of shape (2, 3). Give LINEAR, ",
+        "layout has no entry for the leaf 'dense/kernel' of shape (2, 3). Give LINEAR",
     ),
     "layout of no leaf": (
         {"layout": {"dense/weight": LINEAR}},
@@ -133,16 +133,16 @@ REFUSED = {
     ),
     "rounding": (
         {"arrays": {**ARRAYS, 1: np.asarray([0.1, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot hold "
-        "its values. To accept the rounding, cast the array yourself.",
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot "
+        "hold its values. To accept the rounding, cast the array yourself.",
     ),
     "overflow": (
         {"arrays": {**ARRAYS, 1: np.asarray([1e300, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot hold ",
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot ",
     ),
     "complex": (
         {"arrays": {**ARRAYS, 1: np.full(3, 1 + 2j, np.complex64)}},
-        "1 (the leaf 'dense/bias') is complex64, but its leaf is float32, which cannot ",
+        "1 (the leaf 'dense/bias') is complex64, but its leaf is float32, which can",
     ),
     "bfloat16": (
         {"arrays": {**ARRAYS, 1: Tensor("torch.bfloat16", "unsupported BFloat16")}},

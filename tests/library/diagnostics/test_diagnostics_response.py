@@ -75,10 +75,10 @@ def test_measures_are_traced_and_vmapped():
 
 @pytest.mark.parametrize("measure", [gain, noise_gain, half_life])
 def test_a_response_that_is_cut_off_is_refused(measure):
-    message = f"{measure.__name__}: the response must have died out, but its last entry"
+    message = f"{measure.__name__}: the response must have decayed, but its last entry"
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         measure(impulse_response(heavy_ball(0.99), 100))
-    assert "Measure it for more than 100 steps." in str(raised.value)
+    assert "Measure more than 100 steps." in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,9 @@ def test_params_that_are_divided_themselves_are_refused():
         with pytest.raises(ValueError) as raised:
             sharding_plan(ema(0.9), params, mesh, "data")
         assert str(raised.value) == (
-            "sharding_plan: params['w'] must be whole on every device, but it is divided "
-            "as P(None, 'data'). Do not use `sharded`: the state of divided parameters "
-            "is divided like them."
+            "sharding_plan: params['w'] must be whole on every device, but it is "
+            "divided as P(None, 'data'). Do not use `sharded`: the state of divided "
+            "parameters is divided like them."
         )
 
 
