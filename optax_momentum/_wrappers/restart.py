@@ -41,7 +41,7 @@ def adaptive_restart(
 
     If the criterion holds, the step is taken from rest: every `MomentumState` inside is
     reset to its initial buffer, weight and step, so schedules of β start over. All
-    other state continues. To let a learning-rate schedule continue too, keep it outside:
+    other state continues. To let a learning-rate schedule continue too, put it outside:
     `optax.chain(adaptive_restart(nesterov(1.0, beta)), optax.scale_by_schedule(rate))`.
 
     Meant for full-batch gradients. Noisy gradients restart too often; for those,

@@ -104,8 +104,8 @@ def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
     for key in arrays:
         if key not in names:
             raise ValueError(
-                f"names has no entry for {key!r}. Give the path of its leaf, or None to "
-                "leave it out."
+                f"names has no entry for {key!r}. Give the path of its leaf, or None "
+                "to leave it out."
             )
 
 
@@ -117,8 +117,8 @@ def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
     if moved.shape != shape:
         raise ValueError(
             f"{where} has shape {read.shape}, which its layout turns into "
-            f"{moved.shape}, but the leaf has shape {shape}. Correct its layout or its "
-            "name."
+            f"{moved.shape}, but the leaf has shape {shape}. Correct its layout or "
+            "its name."
         )
     within = moved if jnp.issubdtype(dtype, jnp.complexfloating) else np.real(moved)
     with np.errstate(over="ignore"):

@@ -1,5 +1,6 @@
 """Momentum on the quadratic λ·x²/2: stability limit and rate of convergence."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -79,14 +80,15 @@ def measured_convergence_rate(
     which `convergence_rate` does not.
 
     Args:
-      optimizer: emits what is added to x, learning rate and sign included, and is
-        linear in gradient, parameter and state.
+      optimizer: a whole optimizer, including learning rate and sign, that is linear in
+        gradient, parameter and state.
       curvature: λ, in gradients per parameter.
-      after: steps without gradient before that one, for what depends on the step:
-        `heavy_ball` does not dampen its first.
+      after: number of steps with zero gradients before the measured step, for
+        optimizers that depend on the step: `heavy_ball` does not dampen its first.
 
     Returns:
-      The rate: above 1 it diverges. Computed on the host, not under `jax.jit`.
+      The rate; above 1, descent diverges. It is computed on the host, not under
+      `jax.jit`.
 
     >>> import optax
     >>> from optax_momentum import heavy_ball
@@ -96,29 +98,29 @@ def measured_convergence_rate(
     """
     zero = jnp.zeros(())
 
-    def wait(_: int, state: Any) -> Any:
+    def zero_gradient_step(_: int, state: Any) -> Any:
         return optimizer.update(zero, state, zero)[1]
 
-    state = jax.lax.fori_loop(0, after, wait, optimizer.init(zero))
+    state = jax.lax.fori_loop(0, after, zero_gradient_step, optimizer.init(zero))
     leaves, tree = jax.tree.flatten(state)
-    floats = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    is_float = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
 
-    def variable(leaves: Any) -> list[Any]:
-        return [leaf for leaf, float_ in zip(leaves, floats, strict=True) if float_]
+    def floats(leaves: Any) -> list[Any]:
+        return list(itertools.compress(leaves, is_float))
 
-    start, unravel = ravel_pytree([zero, *variable(leaves)])
+    start, unravel = ravel_pytree([zero, *floats(leaves)])
 
     def step(vector: jax.Array) -> jax.Array:
         x, *rest = unravel(vector)
-        moved = iter(rest)
+        values = iter(rest)
         filled = [
-            next(moved) if float_ else leaf
-            for leaf, float_ in zip(leaves, floats, strict=True)
+            next(values) if float_ else leaf
+            for leaf, float_ in zip(leaves, is_float, strict=True)
         ]
         update, new = optimizer.update(curvature * x, tree.unflatten(filled), x)
-        return ravel_pytree([x + update, *variable(jax.tree.leaves(new))])[0]
+        return ravel_pytree([x + update, *floats(jax.tree.leaves(new))])[0]
 
     matrix = np.asarray(jax.jacfwd(step)(start), np.float64)
     rates, modes = np.linalg.eig(matrix)
-    shares = modes[0] * np.linalg.inv(modes)[:, 0]  # of each mode in the path of x
+    shares = modes[0] * np.linalg.inv(modes)[:, 0]  # each mode's share in the path of x
     return float(np.abs(rates[np.abs(shares) > 1e-6]).max(initial=0.0))

@@ -93,7 +93,7 @@ def x64_switched_on_after_init(system: System, mode: Mode) -> None:
 def float8(system: System, mode: Mode) -> None:
     """Refused by its path, as parameter and as gradient: too narrow to sum in."""
     transformation, params = mode(system.heavy_ball(BETA)), trees.default_params()
-    path, leaf = trees.first_leaf(params)
+    path, leaf = trees.largest_leaf(params)
     for dtype in (jnp.float8_e4m3fn, jnp.float8_e5m2):
         narrow = jnp.ones(leaf.shape, dtype)
         refusals.refused_init(transformation, params, path, narrow)
