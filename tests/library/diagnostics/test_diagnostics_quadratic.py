@@ -1,4 +1,4 @@
-"""Stability and convergence on a quadratic: the run does what the equations say."""
+"""Stability and convergence on a quadratic agree between runs and equations."""
 
 import math
 from typing import Any
@@ -61,7 +61,7 @@ def test_stability_limits_are_those_of_the_textbook():
         assert stability_limit(coefficients(jnp.asarray(1))) == pytest.approx(limit)
 
 
-def test_heavy_ball_converges_at_the_root_of_beta_wherever_it_oscillates():
+def test_heavy_ball_converges_at_the_root_of_beta_while_it_oscillates():
     beta = 0.83
     edges = (1 - np.sqrt(beta)) ** 2, (1 + np.sqrt(beta)) ** 2
     inside = jnp.linspace(edges[0] + 1e-3, edges[1] - 1e-3, 7)
@@ -104,7 +104,7 @@ def test_the_measured_rate_is_the_closed_form(kernel):
         assert got == pytest.approx(float(want), rel=1e-4)
 
 
-def test_the_measured_rate_leaves_out_what_x_takes_no_part_in():
+def test_the_measured_rate_ignores_modes_without_x():
     # The weight of the state decays by 0.83, slower than x.
     nesterov = descent(heavy_ball(0.83, nesterov=True), 1.0)
     want = convergence_rate(KERNELS["nesterov"], 0.9)
