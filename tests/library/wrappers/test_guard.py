@@ -150,9 +150,7 @@ def test_an_overflow_inside_is_skipped_although_gradients_are_finite():
 def test_a_buffer_overflow_is_skipped_although_the_update_is_finite():
     transformation: Any = guard(heavy_ball(0.9))
     state = transformation.init(jnp.zeros(3, jnp.float16))
-    gradient = jnp.full(
-        3, 4e4
-    )  # float16 overflows at 65504, the float32 update does not
+    gradient = jnp.full(3, 4e4)  # two of these overflow float16, not float32
     for accepted in (1, 1, 1):
         updates, state = transformation.update(gradient, state)
         assert counts(state)[0] == accepted
