@@ -14,8 +14,12 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
-from optax_momentum._base.placement import stored_as, zero_beside
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
+from optax_momentum._base.placement import conform_to, zero_beside
 from optax_momentum._base.scalars import common_dtype
 
 
@@ -100,10 +104,13 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
             if is_absent(theta):
                 return ring
             kept = jnp.where(due, jnp.asarray(theta, ring.dtype), ring[slot])
-            return stored_as(ring, ring.at[slot].set(kept))
+            return conform_to(ring, ring.at[slot].set(kept))
 
         latest = jax.tree.map(
-            keep, after_step(params, updates), state.latest, is_leaf=is_absent
+            keep,
+            apply_present_updates(params, updates),
+            state.latest,
+            is_leaf=is_absent,
         )
         kept = jnp.where(due, optax.safe_increment(state.kept), state.kept)
         return updates, LatestState(step, latest, kept)
@@ -131,7 +138,7 @@ def _ring(k: int, leaf: Any) -> Any:
     def stack(leaf: Any) -> jax.Array:
         return jnp.stack([leaf] * k)
 
-    leaf = copy_of(leaf)
+    leaf = strongly_typed_copy(leaf)
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.eval_shape(stack, leaf)
     return stack(leaf)

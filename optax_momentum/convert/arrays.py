@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_momentum._base.placement import stored_as, zeros_like
+from optax_momentum._base.placement import conform_to, zeros_like
 from optax_momentum._storage.stored import is_stored, values
 from optax_momentum.convert.layouts import SAME, Layout
 
@@ -125,7 +125,7 @@ def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
             "values. To accept the rounding, cast the array yourself."
         )
     # The leaf may be a mere shape: zeros are where it would be.
-    return stored_as(zeros_like(leaf), jnp.asarray(cast))
+    return conform_to(zeros_like(leaf), jnp.asarray(cast))
 
 
 def _theirs(leaf: Any, layout: Layout, where: str) -> np.ndarray:

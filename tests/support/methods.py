@@ -20,14 +20,14 @@ class Method(NamedTuple):
     reference: Callable[..., tuple[np.ndarray, np.ndarray]]  # (gradients, beta)
 
 
-def momenta(state) -> list[Any]:
+def momentum_states(state) -> list[Any]:
     """What a state holds of `MomentumState`, however deep: one, or several."""
-    return list(momentum.momenta(state))
+    return list(momentum.momentum_states(state))
 
 
 def buffers(state) -> list[Any]:
     """The buffers in it, each a tree like the parameters."""
-    return [found.buffer for found in momenta(state)]
+    return [found.buffer for found in momentum_states(state)]
 
 
 RATES = 0.3 / (1 + 0.25 * np.arange(100))  # of the rows that hold one: always falling

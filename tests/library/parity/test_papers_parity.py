@@ -11,7 +11,7 @@ from golden.problem import Setting, learning_rates, load
 from golden.replay import assert_follows, replay
 
 from optax_momentum import aggmo, qhm, srsgd
-from optax_momentum._methods.momentum import momenta
+from optax_momentum._methods.momentum import momentum_states
 
 GOLDEN = load("papers")
 
@@ -47,7 +47,7 @@ def test_qhm_follows_the_equations_of_its_paper(name):
 
 def velocities(state: optax.OptState) -> Any:
     """AggMo's buffers as the paper has them, descending: leaf -> [K, *shape]."""
-    buffers = [momentum.buffer for momentum in momenta(state)]
+    buffers = [momentum.buffer for momentum in momentum_states(state)]
     return jax.tree.map(lambda *leaves: -jnp.stack(leaves), *buffers)
 
 
