@@ -192,7 +192,7 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
 def store(
     storage: Storage | None, m: jax.Array, old: Any, step: jax.Array, path: Any
 ) -> Any:
-    """Encodes m, with the dtypes and shardings of `old`, which held it before the step.
+    """Encodes m, with the dtypes and shardings of `old`, its encoding before the step.
 
     Raises:
       ValueError: `old` was encoded by another storage.

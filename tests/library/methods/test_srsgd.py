@@ -12,7 +12,9 @@ from support.noisy_quadratic import NOISY, START, train
 from optax_momentum import srsgd
 
 
-@pytest.mark.parametrize("restart_every", [1, 7, 40, lambda t: 8 if t < 160 else 32])
+@pytest.mark.parametrize(
+    "restart_every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)]
+)
 def test_srsgd_follows_its_papers_equations(restart_every):
     rates = 0.3 * 0.99 ** np.arange(400)
     period: Any = restart_every if callable(restart_every) else lambda t: restart_every
@@ -20,15 +22,12 @@ def test_srsgd_follows_its_papers_equations(restart_every):
     want = []
     for t in range(400):
         want.append(theta)
-        k = t % period(t)
+        k = t % int(period(t))
         ahead = theta - rates[t] * NOISY[t](theta)
         theta = ahead + k / (k + 3) * (ahead - last)
         last = ahead
 
-    traceable: Any = restart_every
-    if callable(restart_every):
-        traceable = lambda t: jnp.where(t < 160, 8, 32)  # noqa: E731
-    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], traceable)
+    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], restart_every)
     got, _ = train(optimizer, NOISY)
     np.testing.assert_allclose(got, want, 1e-11, 1e-12)
 
