@@ -33,19 +33,19 @@ MUTANTS = {
     "the buffer is zeroed at every step": [
         Edit(
             "_methods/momentum.py",
-            "store(storage, m, held",
-            "store(storage, 0 * m, held",
+            "store(storage, m, stored",
+            "store(storage, 0 * m, stored",
         )
     ],
     "beta is ignored": [
-        Edit("_methods/momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
+        Edit("_methods/momentum.py", "m = scale(now.beta, m)", "m = scale(0.9, m)")
     ],
     "Nesterov reads the old buffer": [
         Edit(
             "_methods/momentum.py",
-            "u = scaled(now.from_buffer, m)",
+            "u = scale(now.from_buffer, m)",
             "old = buffer.astype(dtype)\n    plain = now.from_gradient == 0\n"
-            "    u = scaled(now.from_buffer, m if plain else old)",
+            "    u = scale(now.from_buffer, m if plain else old)",
         )
     ],
     "Nesterov is applied twice": [
@@ -60,17 +60,17 @@ MUTANTS = {
     "the first step is dampened too": [
         Edit(
             "_methods/conventions.py",
-            "select(step == 0, 1.0, 1 - widen(dampening))",
-            "1 - widen(dampening)",
+            "select(step == 0, 1.0, 1 - promote_scalar(dampening))",
+            "1 - promote_scalar(dampening)",
         )
     ],
     "the learning rate is inside the buffer": [
         Edit(
             "_methods/sgd.py",
             "momentum.update(None if beta is None else u, state)",
-            "momentum.update(_times(rate_at(step), u), state)",
+            "momentum.update(_multiply(rate_at(step), u), state)",
         ),
-        Edit("_methods/sgd.py", "_times(-rate_at(step), u)", "_times(-1.0, u)"),
+        Edit("_methods/sgd.py", "_multiply(-rate_at(step), u)", "_multiply(-1.0, u)"),
     ],
     "weight decay comes after the momentum": [
         Edit("_methods/sgd.py", 'if place == "coupled"', "if place == 0"),
@@ -91,13 +91,13 @@ MUTANTS = {
         Edit(
             "_methods/momentum.py",
             "/ weight",
-            "/ (scaled(now.beta, weight) + scaled(now.gain, one))",
+            "/ (scale(now.beta, weight) + scale(now.gain, one))",
         )
     ],
     "the buffer takes the gradients' dtype": [
         Edit(
             "_methods/momentum.py",
-            "store(storage, m, held, step, path)",
+            "store(storage, m, stored, step, path)",
             "m.astype(u.dtype)",
         )
     ],

@@ -11,8 +11,8 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_scalar
-from optax_momentum._base.placement import stored_as
-from optax_momentum._base.scalars import common_dtype, is_concrete, widen
+from optax_momentum._base.placement import conform_to
+from optax_momentum._base.scalars import common_dtype, is_concrete, promote_scalar
 from optax_momentum._methods.momentum import Coefficients, MomentumState
 from optax_momentum._storage.stored import Blocks, Parts, is_stored
 
@@ -164,7 +164,9 @@ def change_convention(
     def change(momentum: MomentumState) -> MomentumState:
         before, after = old(momentum.step), new(momentum.step)
         _check_convertible(before, after)
-        return rescale_momentum(momentum, widen(after.gain) / widen(before.gain))
+        return rescale_momentum(
+            momentum, promote_scalar(after.gain) / promote_scalar(before.gain)
+        )
 
     return for_each_momentum("change_convention", change, state)
 
@@ -225,7 +227,7 @@ def _zero_where(selected: ArrayLike, m: Any) -> Any:
         # Zeros computed from m keep its sharding; under jit, jnp.zeros would be
         # replicated. |m| because 0·−1 is −0.
         size = jnp.where(jnp.isfinite(m), jnp.abs(m), 0)
-        return _select(selected, stored_as(m, 0 * size), m)
+        return _select(selected, conform_to(m, 0 * size), m)
 
     return jax.tree.map(zero, m)
 
@@ -244,4 +246,6 @@ def _times(factor: ArrayLike, m: Any) -> Any:
     if isinstance(m, Parts):
         return Parts(_times(factor, m.real), _times(factor, m.imag))
     dtype = common_dtype(m.dtype, jnp.float32)
-    return stored_as(m, m.astype(dtype) * jnp.asarray(widen(factor)).astype(dtype))
+    return conform_to(
+        m, m.astype(dtype) * jnp.asarray(promote_scalar(factor)).astype(dtype)
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_every_k
-from optax_momentum._base.scalars import is_concrete, select, widen
+from optax_momentum._base.scalars import is_concrete, promote_scalar, select
 from optax_momentum._methods.momentum import Coefficients
 
 
@@ -80,7 +80,7 @@ def accumulate(
         now, micro_step = coefficients(micro_steps // count), micro_steps % count
         return Coefficients(
             beta=select(micro_step == 0, now.beta, 1.0),
-            gain=widen(now.gain) / k,
+            gain=promote_scalar(now.gain) / k,
             from_buffer=select(micro_step == count - 1, _buffer_share(now), 0.0),
         )
 

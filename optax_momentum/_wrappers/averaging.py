@@ -15,9 +15,13 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
-from optax_momentum._base.placement import stored_as, zero_beside
-from optax_momentum._base.scalars import checked, select
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
+from optax_momentum._base.placement import conform_to, zero_beside
+from optax_momentum._base.scalars import checked_schedule, select
 from optax_momentum._wrappers.lawa import LatestState, mean_of_latest
 
 
@@ -77,7 +81,7 @@ def parameter_ema(
       Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch.
     """
     check_switch("parameter_ema: warm_up", warm_up)
-    rho_at = checked(_check_rho, rho)
+    rho_at = checked_schedule(_check_rho, rho)
 
     def share(step: jax.Array) -> jax.Array:
         share = jnp.asarray(1 - rho_at(step), float)
@@ -179,7 +183,9 @@ def _running_average(
 
     def init(params: optax.Params) -> AverageState:
         check_params(params)
-        average = jax.tree.map(lambda leaf: copy_of(leaf, jnp.float32), params)
+        average = jax.tree.map(
+            lambda leaf: strongly_typed_copy(leaf, jnp.float32), params
+        )
         return AverageState(zero_beside(params, jnp.int32), average)
 
     def update(
@@ -197,10 +203,13 @@ def _running_average(
                 return average
             # Not (1 − share)·θ̄ + share·θ: rounding errors of 1 − share would add up.
             away = jnp.asarray(theta, average.dtype) - average
-            return stored_as(average, average + jnp.asarray(share, away.dtype) * away)
+            return conform_to(average, average + jnp.asarray(share, away.dtype) * away)
 
         average = jax.tree.map(
-            move, after_step(params, updates), state.average, is_leaf=is_absent
+            move,
+            apply_present_updates(params, updates),
+            state.average,
+            is_leaf=is_absent,
         )
         step = jnp.asarray(optax.safe_increment(state.step))
         return updates, AverageState(step, average)

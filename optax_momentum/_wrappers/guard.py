@@ -11,7 +11,7 @@ import optax
 from optax_momentum._base.checks import check_scalar, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import replaced_where, zero_beside
-from optax_momentum._base.scalars import checked
+from optax_momentum._base.scalars import checked_schedule
 
 
 class GuardState(NamedTuple):
@@ -82,7 +82,7 @@ def guard(
     Array([1.5, 1.5], dtype=float32)
     """
     guarded = optax.with_extra_args_support(inner)
-    bound_at = None if max_norm is None else checked(_check_max_norm, max_norm)
+    bound_at = None if max_norm is None else checked_schedule(_check_max_norm, max_norm)
 
     def init(params: optax.Params) -> GuardState:
         counts = (zero_beside(params, jnp.int32) for _ in range(4))

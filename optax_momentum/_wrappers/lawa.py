@@ -14,8 +14,12 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
-from optax_momentum._base.placement import stored_as, zero_beside
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
+from optax_momentum._base.placement import conform_to, zero_beside
 from optax_momentum._base.scalars import common_dtype
 
 
@@ -103,11 +107,10 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
             if is_absent(theta):
                 return ring
             iterate = jnp.where(due, jnp.asarray(theta, ring.dtype), ring[slot])
-            return stored_as(ring, ring.at[slot].set(iterate))
+            return conform_to(ring, ring.at[slot].set(iterate))
 
-        latest = jax.tree.map(
-            store, after_step(params, updates), state.latest, is_leaf=is_absent
-        )
+        iterates = apply_present_updates(params, updates)
+        latest = jax.tree.map(store, iterates, state.latest, is_leaf=is_absent)
         kept = jnp.where(due, optax.safe_increment(state.kept), state.kept)
         return updates, LatestState(step, latest, kept)
 
@@ -134,7 +137,7 @@ def _ring(k: int, leaf: Any) -> Any:
     def stack(leaf: Any) -> jax.Array:
         return jnp.stack([leaf] * k)
 
-    leaf = copy_of(leaf)
+    leaf = strongly_typed_copy(leaf)
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.eval_shape(stack, leaf)
     return stack(leaf)

@@ -15,7 +15,11 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
 from optax_momentum._base.placement import replaced_where, zero_beside
 from optax_momentum._base.scalars import common_dtype, is_concrete
 
@@ -106,7 +110,7 @@ def outer_loop(
 
     def init(params: optax.Params) -> OuterState:
         check_params(params)
-        slow = jax.tree.map(copy_of, params)
+        slow = jax.tree.map(strongly_typed_copy, params)
         since_sync = zero_beside(params, jnp.int32)
         return OuterState(since_sync, slow, inner.init(params), outer.init(params))
 
@@ -122,9 +126,11 @@ def outer_loop(
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         since_sync = state.since_sync + 1
         sync = since_sync >= jnp.asarray(every_k, jnp.int32)
-        step = _displacement(state.slow, after_step(params, updates), updates)
+        step = _displacement(
+            state.slow, apply_present_updates(params, updates), updates
+        )
         step, outer_state = outer.update(step, state.outer, state.slow)
-        slow = after_step(state.slow, step)
+        slow = apply_present_updates(state.slow, step)
         if may_reset:
             fresh = inner.init(slow)
             reset = sync & jnp.asarray(reset_inner, bool)

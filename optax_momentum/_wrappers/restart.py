@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from optax_momentum._base.checks import check_scalar, wrong_state
 from optax_momentum._base.placement import zero_beside, zeros_like
 from optax_momentum._base.scalars import common_dtype
-from optax_momentum._methods.momentum import MomentumState, momenta
+from optax_momentum._methods.momentum import MomentumState, momentum_states
 
 
 class RestartState(NamedTuple):
@@ -99,7 +99,7 @@ def adaptive_restart(
         last = zero_beside(params, jnp.float32)
         last = last + jnp.inf if criterion == "value" else last
         inner_state = inner.init(params)
-        if not momenta(inner_state):
+        if not momentum_states(inner_state):
             raise ValueError(
                 "adaptive_restart: inner must hold momentum, got a state without a "
                 "MomentumState. Wrap a method of this library, or a chain with such a "
@@ -161,7 +161,7 @@ def _points_uphill(gradients: optax.Updates, state: optax.OptState) -> jax.Array
     """
     slopes = dict(jax.tree.leaves_with_path(gradients))
     along = jnp.zeros((), jnp.float32)
-    for momentum in momenta(state):
+    for momentum in momentum_states(state):
         total = jnp.zeros((), jnp.float32)
         for path, m in jax.tree.leaves_with_path(momentum.buffer):
             if path in slopes:  # false for masked leaves and those without a gradient
@@ -172,7 +172,7 @@ def _points_uphill(gradients: optax.Updates, state: optax.OptState) -> jax.Array
 
 def _squared_speed(state: optax.OptState) -> jax.Array:
     """The squared norm of the buffers: that of the velocity up to a constant factor."""
-    buffers = [momentum.buffer for momentum in momenta(state)]
+    buffers = [momentum.buffer for momentum in momentum_states(state)]
     norms = [_inner_product(m, m) for m in jax.tree.leaves(buffers)]
     return sum(norms, jnp.zeros((), jnp.float32))
 

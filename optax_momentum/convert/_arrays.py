@@ -7,14 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_momentum._base.placement import stored_as, zeros_like
+from optax_momentum._base.placement import conform_to, zeros_like
 from optax_momentum._storage.stored import is_stored, values
 from optax_momentum.convert._layouts import SAME, Layout
 
 Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")
-Names = Mapping[
-    Any, Path | None
-]  # the other library's name or index → path of the leaf
+Names = Mapping[Any, Path | None]  # the other library's name → path of the leaf
 Layouts = Mapping[Any, Layout]  # path of the leaf → layout
 
 
@@ -129,7 +127,7 @@ def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
             "its values. To accept the rounding, cast the array yourself."
         )
     # The leaf may be only a shape; zeros like it have its sharding.
-    return stored_as(zeros_like(leaf), jnp.asarray(cast))
+    return conform_to(zeros_like(leaf), jnp.asarray(cast))
 
 
 def _theirs(leaf: Any, layout: Layout, where: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._base.placement import stored_as
+from optax_momentum._base.placement import conform_to
 from optax_momentum._methods.conventions import keras
 from optax_momentum._methods.momentum import MomentumState
 from optax_momentum.convert._arrays import (
@@ -62,9 +62,9 @@ def from_keras(
     state: Any = keras(learning_rate, beta).init(params)
     weight = -learning_rate * (1 - beta**iteration) / (1 - beta)
     return MomentumState(
-        step=stored_as(state.step, jnp.asarray(iteration)),
+        step=conform_to(state.step, jnp.asarray(iteration)),
         buffer=from_arrays(velocities, state.buffer, names, layout),
-        weight=stored_as(state.weight, jnp.asarray(weight, jnp.float32)),
+        weight=conform_to(state.weight, jnp.asarray(weight, jnp.float32)),
     )
 
 

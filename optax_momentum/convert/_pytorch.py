@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._base.placement import stored_as
+from optax_momentum._base.placement import conform_to
 from optax_momentum._methods.conventions import heavy_ball
 from optax_momentum._methods.momentum import MomentumState
 from optax_momentum.convert._arrays import (
@@ -85,9 +85,9 @@ def from_torch(
     state: Any = heavy_ball(beta).init(params)
     weight = jnp.asarray(_weight(beta, dampening, step), jnp.float32)
     return MomentumState(
-        step=stored_as(state.step, jnp.asarray(step)),
+        step=conform_to(state.step, jnp.asarray(step)),
         buffer=from_arrays(buffers, state.buffer, names, layout),
-        weight=stored_as(state.weight, weight),
+        weight=conform_to(state.weight, weight),
     )
 
 

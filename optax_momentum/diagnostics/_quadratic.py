@@ -10,7 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
-from optax_momentum._base.scalars import widen
+from optax_momentum._base.scalars import promote_scalar
 from optax_momentum._methods.momentum import Coefficients
 
 
@@ -34,7 +34,7 @@ def stability_limit(coefficients: Coefficients) -> Any:
     >>> stability_limit(heavy_ball_coefficients(0.5)(0))
     3.0
     """
-    beta, gain, from_buffer, from_gradient = map(widen, coefficients)
+    beta, gain, from_buffer, from_gradient = map(promote_scalar, coefficients)
     return 2 * (1 + beta) / (gain * from_buffer + from_gradient * (1 + beta))
 
 

@@ -10,8 +10,8 @@ from jax.typing import ArrayLike
 from optax_momentum._base.checks import check_beta, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import zero_beside
-from optax_momentum._base.scalars import common_dtype, widen
-from optax_momentum._methods.momentum import MomentumState, momenta
+from optax_momentum._base.scalars import common_dtype, promote_scalar
+from optax_momentum._methods.momentum import MomentumState, momentum_states
 
 
 class TelemetryState(NamedTuple):
@@ -95,7 +95,7 @@ def telemetry(
     """
     check_beta("telemetry", beta)
     wrapped = optax.with_extra_args_support(inner)
-    averaged = optax.measure_with_ema(_terms, decay=widen(beta), debias=False)
+    averaged = optax.measure_with_ema(_terms, decay=promote_scalar(beta), debias=False)
     ratios = optax.stateless(lambda sums, _: _measurements(sums))
     monitor = optax.monitor({"telemetry": optax.chain(averaged, ratios)})
 
@@ -144,7 +144,7 @@ def _averages(state: Any) -> list[Any]:
         one_over = _ratio(jnp.ones((), jnp.float32), momentum.weight)
         return jax.tree.map(lambda m: m * one_over.astype(m.dtype), momentum.buffer)
 
-    return list(map(average, momenta(state)))
+    return list(map(average, momentum_states(state)))
 
 
 def _terms(step: Any) -> dict[str, jax.Array]:

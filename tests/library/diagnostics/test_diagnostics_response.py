@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.kernels import every_kernel, of
+from support.kernels import every_kernel, method_of
 
 from optax_momentum import aggmo, ema, heavy_ball, keras
 from optax_momentum.diagnostics import gain, half_life, impulse_response, noise_gain
@@ -18,7 +18,7 @@ from optax_momentum.diagnostics import gain, half_life, impulse_response, noise_
 def test_the_measured_response_is_the_closed_form(kernel):
     beta, a, b, c = kernel
     want = a * b * beta ** np.arange(100) + c * (np.arange(100) == 0)
-    response = impulse_response(of(kernel), 100)
+    response = impulse_response(method_of(kernel), 100)
     np.testing.assert_allclose(response, want, 1e-5, 1e-9)
     assert gain(response) == pytest.approx(a * b / (1 - beta) + c, rel=1e-5)
     noise = (a * b + c) ** 2 + (a * b * beta) ** 2 / (1 - beta**2)

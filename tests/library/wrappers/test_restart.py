@@ -21,7 +21,7 @@ from optax_momentum import (
     nesterov,
     schedules,
 )
-from optax_momentum._methods.momentum import momenta
+from optax_momentum._methods.momentum import momentum_states
 
 FISTA = delayed(schedules.fista(), 1)
 
@@ -93,7 +93,7 @@ def test_gradient_criterion_drops_momentum_that_points_uphill(inner):
     want, _ = inner.update(back, inner.init(ahead))
     np.testing.assert_array_equal(updates, want)
     assert (state.restarts, state.steps) == (1, 1)
-    assert all(momentum.step == 1 for momentum in momenta(state))
+    assert all(momentum.step == 1 for momentum in momentum_states(state))
 
 
 def test_gradients_along_the_momentum_cause_no_restart():
