@@ -39,19 +39,22 @@ from optax_momentum._surgery.surgery import (
 )
 from optax_momentum._wrappers.accumulate import accumulate
 from optax_momentum._wrappers.averaging import (
+    AverageState,
     averaged_params,
     parameter_ema,
     polyak_average,
 )
 from optax_momentum._wrappers.guard import GuardState, guard
-from optax_momentum._wrappers.lawa import lawa
+from optax_momentum._wrappers.lawa import LatestState, lawa
 from optax_momentum._wrappers.outer_loop import OuterState, outer_loop
 from optax_momentum._wrappers.pack import Packed, pack, unpack
 from optax_momentum._wrappers.restart import RestartState, adaptive_restart
 
 __all__ = [
+    "AverageState",
     "Coefficients",
     "GuardState",
+    "LatestState",
     "MomentumState",
     "OuterState",
     "Packed",

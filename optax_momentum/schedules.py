@@ -1,14 +1,14 @@
-"""Schedules of beta: plain functions that return step → β, the step being 0 at first.
+"""Schedules of beta: functions that map the step, 0 at the first update, to β.
 
-What a schedule means for the size of a step depends on the method that reads it. `ema`
-and `qhm` keep their gain of 1: β sets how long the gradients are remembered, and
-nothing else. In `heavy_ball`, `keras`, `nesterov` and `aggmo` the gain 1/(1 − β) moves
-with β, as in the papers below: 0.95 → 0.85 is a settled step of 20·αg → 6.7·αg, and
-Demon's 0.9 → 0 one of 10·αg → αg, so that part of the effect is that of the learning
-rate's decay.
+How a schedule affects the step size depends on the method. The settled step is the one
+that a constant gradient g leads to in the long run. In `ema` and `qhm` it is αg for
+every β, so a schedule changes only how long gradients are remembered. In `heavy_ball`,
+`keras`, `nesterov` and `aggmo` it is αg/(1 − β), as in the papers below: from β = 0.95
+to 0.85 it falls from 20·αg to 6.7·αg, and under Demon's 0.9 → 0 from 10·αg to αg. Part
+of such a schedule's effect is therefore that of a learning rate decay.
 
 Every schedule takes a Python int or an int32 scalar, traced or not, and returns a
-scalar in JAX's default float dtype: float32, or float64 where that is enabled.
+scalar of JAX's default float dtype: float32, or float64 if `jax_enable_x64` is on.
 """
 
 import math
@@ -25,20 +25,22 @@ Schedule = Callable[[ArrayLike], jax.Array]
 
 
 def demon(beta: ArrayLike, steps: ArrayLike) -> Schedule:
-    """Decaying momentum: the gain's share of the past, β/(1 − β), falls linearly to 0.
+    """Decaying momentum (Demon): the total weight of the past, β/(1 − β), falls to 0.
 
         βₜ = β·(1 − t/T)/((1 − β) + β·(1 − t/T)),   0 from T on
 
+    The total weight falls linearly, β itself does not.
+
     Args:
-      beta: β in [0, 1), at step 0; 0.9 in the paper.
-      steps: T > 0, of the whole training.
+      beta: β in [0, 1) at step 0; 0.9 in the paper.
+      steps: T > 0, the number of steps of the whole training run.
 
     Returns:
       A schedule of β.
 
     Raises:
-      ValueError: an argument out of range or not a scalar.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument is out of range or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> float(demon(0.5, steps=4)(2))  # 0.5·0.5/(0.5 + 0.5·0.5)
     0.3333333432674408
@@ -50,27 +52,27 @@ def demon(beta: ArrayLike, steps: ArrayLike) -> Schedule:
     _check_steps("demon: steps", steps)
 
     def schedule(step: ArrayLike) -> jax.Array:
-        left = 1 - _progress(step, steps)
-        return _float(beta) * left / (1 - _float(beta) + _float(beta) * left)
+        remaining = 1 - _progress(step, steps)
+        return _float(beta) * remaining / (1 - _float(beta) + _float(beta) * remaining)
 
     return schedule
 
 
 def sutskever(beta_max: ArrayLike = 0.99, every: ArrayLike = 250) -> Schedule:
-    """Stairs towards 1: the n-th is ½/n away from it.
+    """A staircase from 0.5 towards 1, which stays ½/n below 1 on its n-th stair.
 
-        βₜ = min(1 − 2^(−1 − log₂ n), β_max) = min(1 − ½/n, β_max),   n = ⌊t/250⌋ + 1
+        βₜ = min(1 − 2^(−1 − log₂ n), β_max) = min(1 − ½/n, β_max),   n = ⌊t/every⌋ + 1
 
     Args:
-      beta_max: β_max in [0, 1), the last stair; in the paper 0.9, 0.99, 0.995 or 0.999.
-      every: the steps a stair lasts, above 0.
+      beta_max: β_max in [0, 1), the highest β; 0.9, 0.99, 0.995 or 0.999 in the paper.
+      every: the number of steps on each stair, above 0; 250 in the paper.
 
     Returns:
-      A schedule of β, from 0.5 up.
+      A schedule of β.
 
     Raises:
-      ValueError: an argument out of range or not a scalar.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument is out of range or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> float(sutskever(beta_max=0.9)(250))
     0.75
@@ -89,13 +91,13 @@ def sutskever(beta_max: ArrayLike = 0.99, every: ArrayLike = 250) -> Schedule:
 
 
 def fista() -> Schedule:
-    """k/(k + 3) at step k: Nesterov's acceleration of convex descent.
+    """Nesterov's acceleration for convex losses: β = k/(k + 3) at step k.
 
-    `nesterov` reads β one step ahead: `nesterov(rate, delayed(fista(), 1))` is the
-    method whose k-th step, k = 0, 1, …, extrapolates by k/(k + 3).
+    `nesterov` reads β one step ahead, so `nesterov(rate, delayed(fista(), 1))` is the
+    method that extrapolates by k/(k + 3) at step k = 0, 1, …
 
     Returns:
-      A schedule of β, from 0 towards 1.
+      A schedule of β, rising from 0 towards 1.
 
     >>> float(fista()(3))
     0.5
@@ -109,10 +111,10 @@ def fista() -> Schedule:
 def one_cycle(
     steps: ArrayLike, high: ArrayLike = 0.95, low: ArrayLike = 0.85
 ) -> Schedule:
-    """Linearly from high to low and back, while the learning rate goes up and down.
+    """Falls linearly from high to low and rises back, opposite to the learning rate.
 
     Args:
-      steps: of the whole cycle, above 0; β stays at `high` afterwards.
+      steps: the number of steps in the cycle, above 0; β stays at `high` afterwards.
       high: β at both ends, in [0, 1).
       low: β in the middle, in [0, 1).
 
@@ -120,8 +122,8 @@ def one_cycle(
       A schedule of β.
 
     Raises:
-      ValueError: an argument out of range or not a scalar.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument is out of range or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> float(one_cycle(steps=8, high=0.75, low=0.25)(6))
     0.5
@@ -141,19 +143,19 @@ def one_cycle(
 
 
 def linear(start: ArrayLike, end: ArrayLike, steps: ArrayLike) -> Schedule:
-    """A straight line from start to end, and then end.
+    """Moves linearly from start to end and stays there.
 
     Args:
       start: β at step 0, in [0, 1).
-      end: β from `steps` on, in [0, 1).
-      steps: the length of the way, above 0.
+      end: β from step `steps` on, in [0, 1).
+      steps: the number of steps from start to end, above 0.
 
     Returns:
       A schedule of β.
 
     Raises:
-      ValueError: an argument out of range or not a scalar.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument is out of range or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> float(linear(0.5, 0.75, steps=4)(1))
     0.5625
@@ -162,19 +164,19 @@ def linear(start: ArrayLike, end: ArrayLike, steps: ArrayLike) -> Schedule:
 
 
 def cosine(start: ArrayLike, end: ArrayLike, steps: ArrayLike) -> Schedule:
-    """Half a cosine from start to end, flat at both, and then end.
+    """Moves along half a cosine, flat at both ends, from start to end and stays there.
 
     Args:
       start: β at step 0, in [0, 1).
-      end: β from `steps` on, in [0, 1).
-      steps: the length of the way, above 0.
+      end: β from step `steps` on, in [0, 1).
+      steps: the number of steps from start to end, above 0.
 
     Returns:
       A schedule of β.
 
     Raises:
-      ValueError: an argument out of range or not a scalar.
-      TypeError: an argument that is not a real number.
+      ValueError: an argument is out of range or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> float(cosine(0.5, 0.75, steps=4)(2))
     0.625
@@ -190,14 +192,14 @@ def _ramp(
     _check_steps(f"{call}: steps", steps)
 
     def schedule(step: ArrayLike) -> jax.Array:
-        way = _float(end) - _float(start)
-        return _float(start) + way * shape(_progress(step, steps))
+        distance = _float(end) - _float(start)
+        return _float(start) + distance * shape(_progress(step, steps))
 
     return schedule
 
 
 def _progress(step: ArrayLike, steps: ArrayLike) -> jax.Array:
-    """The share of the steps that is over, from 0 to 1."""
+    """Returns the fraction of the steps completed, from 0 to 1."""
     return jnp.clip(_float(step) / _float(steps), 0, 1)
 
 
@@ -206,7 +208,7 @@ def _float(x: ArrayLike) -> jax.Array:
 
 
 def _check_beta(name: str, beta: Any) -> None:
-    remedy = "It is the share of the buffer that a step keeps."
+    remedy = "It is the fraction of the buffer kept at each step."
     check_scalar(name, beta, lambda known: 0 <= known < 1, "lie in [0, 1)", remedy)
 
 
@@ -216,5 +218,5 @@ def _check_steps(name: str, steps: Any) -> None:
         steps,
         lambda known: 0 < known < math.inf,
         "lie in (0, inf)",
-        "It is a number of calls of update.",
+        "It is a number of update calls.",
     )

@@ -1,19 +1,20 @@
-"""How a momentum's memory is kept between steps: `ema(0.9, storage=storage.int8())`.
+"""How to store momentum buffers between steps: `ema(0.9, storage=storage.int8())`.
 
-    storage      bytes a parameter   error of a store, A the largest |m| of a block
-    None         the parameter's     the parameter's rounding, to nearest
-    float32()    4                   ≤ 2⁻²⁴·|m|
-    bfloat16()   2                   < 2⁻⁷·|m|, mean 0
-    int8()       1.06                < 0.4% of A near 0, < 1.6% of A near A, mean 0
+    storage      bytes per parameter  rounding error, A = largest |m| in a block
+    None         the parameter's      that of the parameter's dtype, to nearest
+    float32()    4                    ≤ 2⁻²⁴·|m|, to nearest
+    bfloat16()   2                    < 2⁻⁷·|m|, mean 0
+    int8()       1.06                 < 0.4% of A near 0, < 1.6% of A near A, mean 0
 
-The recurrence runs in float32, or wider where gradients or parameters are: a leaf is
-decoded, stepped and stored again before the next. Rounding to nearest would stall: an m
-near its settled value moves by less than half a unit a step, and stays. Rounding up or
-down at random, so that the mean is right, never does.
+Each leaf is decoded, stepped in float32 or wider, and encoded again before the next
+leaf. Rounding to nearest in a narrow dtype would stall: near its settled value, m moves
+by less than half a unit per step, which rounding undoes. `bfloat16` and `int8`
+therefore round stochastically, up or down at random such that the mean is exact.
 
-The random bits come from the seed, the state's step, the leaf's path and the place
-in the leaf: nothing more is kept, and a run that is resumed goes on bit by bit as it
-would have. Under `jax.shard_map` each device counts places in its own part.
+The random bits are a hash of the seed, the state's step, the leaf's path and the
+element's index in the leaf. So no random state is stored, and a resumed run continues
+bit for bit like an uninterrupted one. Under `jax.shard_map`, each device counts the
+elements of its own shard.
 """
 
 import math
@@ -24,13 +25,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from optax_momentum._base.placement import stored_as
-from optax_momentum._storage.rounding import random_bits, rounded_to_bfloat16
+from optax_momentum._base.placement import conform_to
+from optax_momentum._storage.rounding import random_bits, round_to_bfloat16
 from optax_momentum._storage.stored import (
     Blocks,
     Parts,
-    in_blocks,
     is_stored,
+    quantize_in_blocks,
     value,
     values,
     zero_blocks,
@@ -49,22 +50,22 @@ __all__ = [
 
 
 class Storage(NamedTuple):
-    """How a buffer is kept: two functions of one leaf. What is kept tells its `value`.
+    """How to store a buffer: two functions of one leaf. `value` decodes the result.
 
-    `init` makes the zeros for a leaf of the params, an array or `ShapeDtypeStruct`, and
-    places them as it is. `encode` stores an m of float32 or wider, of the state's step
-    and the leaf's path. The two make the same types: an array, `Blocks`, or `Parts`.
+    Both return the same types, for the same leaf: an array, `Blocks`, or `Parts`.
     """
 
+    # leaf of params, an array or `ShapeDtypeStruct` → encoded zeros, placed as the leaf
     init: Callable[[Any], Any]
+    # m in float32 or wider, the state's step, the leaf's path → encoded m
     encode: Callable[[jax.Array, jax.Array, str], Any]
 
 
 def float32() -> Storage:
-    """Float32 whatever the parameters are, complex64 for complex ones.
+    """Stores m in float32, or complex64 if complex, whatever the parameters' dtype.
 
-    For bfloat16 parameters whose momentum is not to be rounded, at 4 bytes each; and
-    for float64 parameters, to halve the buffer. Rounds to nearest.
+    It keeps the momentum of bfloat16 parameters at full precision, and halves the
+    buffer of float64 parameters. Rounds to nearest.
 
     Returns:
       A `Storage`.
@@ -75,32 +76,33 @@ def float32() -> Storage:
     """
 
     def init(leaf: Any) -> jax.Array:
-        return jnp.zeros_like(leaf, dtype=_single(leaf))
+        return jnp.zeros_like(leaf, dtype=_single_precision(leaf))
 
-    return Storage(init, lambda m, step, path: m.astype(_single(m)))
+    return Storage(init, lambda m, step, path: m.astype(_single_precision(m)))
 
 
 def bfloat16(seed: int = 0) -> Storage:
-    """Bfloat16, rounded up or down at random: 2 bytes a parameter, and no stall.
+    """Stores m in bfloat16 with stochastic rounding: 2 bytes per parameter, no stall.
 
-    The stored m is always one of the two neighbours of the exact one, and that itself
-    where it is a bfloat16. The mean is exact: no error piles up. The standard deviation
-    of m is at most (u/2)/√(1 − β²) for neighbours u apart, u ≤ 2⁻⁷·|m|: 0.9% of m at
-    β = 0.9, 9% at 0.999. Infinity and NaN stay what they are; beyond the largest
-    bfloat16, 3.39e38, what is finite becomes that.
+    The stored value is always one of the two bfloat16 neighbors of m, or m itself if it
+    is a bfloat16. Its mean is m, so errors don't accumulate. If the neighbors are u
+    apart, u ≤ 2⁻⁷·|m|, the standard deviation of the buffer is at most
+    (u/2)/√(1 − β²): 0.9% of m at β = 0.9, 9% at 0.999. Infinity and NaN are preserved;
+    finite values beyond the largest bfloat16, 3.39e38, are clipped to it.
 
     Args:
-      seed: of the random bits. Runs of equal seeds round alike.
+      seed: the seed of the random bits. Runs with equal seeds round alike.
 
     Returns:
-      A `Storage`. The buffer's leaves are bfloat16 arrays; those of complex parameters
-      are `Parts`, real and imaginary.
+      A `Storage`. The buffer's leaves are bfloat16 arrays, or `Parts` of two such
+      arrays for complex parameters.
 
     Raises:
       TypeError: seed is not an int.
 
     Differs from `optax.trace(accumulator_dtype=jnp.bfloat16)`, which rounds to nearest:
-    of a constant gradient of 1 at β = 0.999 that buffer stops at 256 instead of 1000.
+    under a constant gradient of 1 at β = 0.999, its buffer stops at 256 instead of
+    reaching 1000.
 
     >>> from optax_momentum import heavy_ball
     >>> tx = heavy_ball(0.5, storage=bfloat16())
@@ -114,40 +116,40 @@ def bfloat16(seed: int = 0) -> Storage:
     _check_int("storage.bfloat16: seed", seed, "It seeds the rounding.")
     zeros = jnp.zeros_like
     return _stochastic(
-        seed, lambda leaf: zeros(leaf, dtype=jnp.bfloat16), rounded_to_bfloat16
+        seed, lambda leaf: zeros(leaf, dtype=jnp.bfloat16), round_to_bfloat16
     )
 
 
 def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storage:
-    """8 bits, a float32 scale to a block, rounded at random: 1.06 bytes a parameter.
+    """Stores m in 8 bits with a float32 scale per block: 1.06 bytes per parameter.
 
-        m = A·k/(254 − |k|)      k = −127 … 127, A: the largest |m| of the block
+        m = A·k/(254 − |k|)      k = −127 … 127, A = the largest |m| in the block
 
-    254 steps from −A to A, of 0.4% of A near 0 and of 1.6% near A: small values, of
-    which there are most, are kept better than 8 bits at equal distances would. The
-    stored m is one of the two neighbours of the exact one, at random such that the mean
-    is exact; the largest of a block is kept to the last digit. The standard deviation
-    of m is at most (u/2)/√(1 − β²) for neighbours u apart. So at β = 0.999 a small
-    value beside a large one is drowned in noise, of 4% to 18% of A; at β = 0.9 that is
-    0.5% to 1.8%.
+    The 254 steps from −A to A are 0.4% of A wide near 0 and 1.6% near A, so that small
+    values, the most frequent ones, are stored more precisely than with 8 bits at equal
+    distances. Rounding is stochastic: the stored value is one of the two neighbors of
+    m, and its mean is m. The largest |m| in a block is stored exactly. If the neighbors
+    are u apart, the standard deviation of the buffer is at most (u/2)/√(1 − β²). At
+    β = 0.9 that is 0.5% to 1.8% of A, but at β = 0.999 it is 4% to 18%, so a small
+    value in the same block as a large one drowns in noise.
+
+    NaN and infinity become NaN and affect no other element.
 
     Args:
-      block_size: how many values share a scale, or up to twice as many: a power of two
-        of at least 8. A block spans the last axis, and where that is shorter the axes
-        before it. So codes have the leaf's shape, and are sharded as it is.
-      seed: of the random bits. Runs of equal seeds round alike.
-      min_size: leaves of fewer elements stay float32: they need no saving, and biases
-        and norms, which are such, are sensitive.
+      block_size: the number of values that share a scale, up to a factor of two; a
+        power of two, at least 8. A block spans the last axis and, if that is shorter,
+        the axes before it. Codes have the leaf's shape and its sharding.
+      seed: the seed of the random bits. Runs with equal seeds round alike.
+      min_size: leaves with fewer elements stay in float32. They take little memory, and
+        those of biases and norms are sensitive to rounding.
 
     Returns:
-      A `Storage`. The buffer's leaves are `Blocks`; those of complex parameters are
-      `Parts` of these, real and imaginary.
-
-    NaN and infinity become NaN, in their own place alone.
+      A `Storage`. The buffer's leaves are `Blocks`, or `Parts` of two `Blocks` for
+      complex parameters.
 
     Raises:
-      ValueError: block_size not a power of two ≥ 8, or min_size below 1.
-      TypeError: an argument that is not an int.
+      ValueError: block_size is not a power of two ≥ 8, or min_size is below 1.
+      TypeError: an argument is not an int.
 
     >>> from optax_momentum import ema
     >>> state = ema(0.9, storage=int8()).init({"w": jnp.ones((64, 128))})
@@ -155,68 +157,76 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
     Blocks(codes=('int8', (64, 128)), scales=('float32', (64, 2)))
 
     References:
-      Dettmers, Lewis, Shleifer and Zettlemoyer 2022, arXiv:2110.02861, blocks.
+      Dettmers, Lewis, Shleifer and Zettlemoyer 2022, arXiv:2110.02861, on blocks.
     """
     _check_int("storage.int8: seed", seed, "It seeds the rounding.")
-    _check_int("storage.int8: block_size", block_size, "It counts values: 64, say.")
+    _check_int("storage.int8: block_size", block_size, "It counts values; try 64.")
     _check_int("storage.int8: min_size", min_size, "It counts a leaf's elements.")
     if block_size < 8 or block_size & (block_size - 1):
         raise ValueError(
-            f"storage.int8: block_size must be a power of two of at least 8, got "
-            f"{block_size}. So many values share a scale of 4 bytes; take 64 or 128."
+            "storage.int8: block_size must be a power of two and at least 8, got "
+            f"{block_size}. It is the number of values that share a 4-byte scale; try "
+            "64 or 128."
         )
     if min_size < 1:
         raise ValueError(
-            f"storage.int8: min_size must be at least 1, got {min_size}. Leaves of "
-            "fewer elements stay float32; 1 stores all in 8 bits."
+            f"storage.int8: min_size must be at least 1, got {min_size}. Leaves with "
+            "fewer elements stay in float32; 1 stores all leaves in 8 bits."
         )
     large = _stochastic(
         seed,
         partial(zero_blocks, block_size=block_size),
-        partial(in_blocks, block_size=block_size),
+        partial(quantize_in_blocks, block_size=block_size),
     )
     small = float32()
 
-    def of(leaf: Any) -> Storage:
+    def storage_of(leaf: Any) -> Storage:
         return small if math.prod(jnp.shape(leaf)) < min_size else large
 
     return Storage(
-        lambda leaf: of(leaf).init(leaf),
-        lambda m, step, path: of(m).encode(m, step, path),
+        lambda leaf: storage_of(leaf).init(leaf),
+        lambda m, step, path: storage_of(m).encode(m, step, path),
     )
 
 
 def store(
     storage: Storage | None, m: jax.Array, old: Any, step: jax.Array, path: Any
 ) -> Any:
-    """m as it is kept, in the types and places of the `old` one.
+    """Encodes m, with the dtypes and shardings of `old`, its encoding before the step.
 
     Raises:
-      ValueError: `old` is not as this storage keeps it.
+      ValueError: `old` was encoded by another storage.
     """
     if storage is None and not is_stored(old):
-        return stored_as(jnp.asarray(old), m)
+        return conform_to(jnp.asarray(old), m)
     where = jax.tree_util.keystr(path)
     new = m if storage is None else storage.encode(m, step, where)
-    if _described(new) != _described(old):
+    if _types(new) != _types(old):
         raise ValueError(
-            f"update: the buffer at updates{where} is {_described(old)}, this storage "
-            f"makes it {_described(new)}. Build the optimizer with the storage that "
-            "the state was made with, or move the state by `change_storage`."
+            f"update: the buffer at updates{where} is {_types(old)}, but this storage "
+            f"would make it {_types(new)}. Build the optimizer with the storage that "
+            "the state was made with, or convert the state with `change_storage`."
         )
-    return jax.tree.map(stored_as, jax.tree.map(jnp.asarray, old), new)
+    return jax.tree.map(conform_to, jax.tree.map(jnp.asarray, old), new)
 
 
-def _described(stored: Any) -> Any:
+def _types(stored: Any) -> Any:
+    """Describes the dtype and shape of every array of a stored leaf."""
     return jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", stored)
 
 
 def _stochastic(
     seed: int,
     zeros: Callable[[Any], Any],
-    rounded: Callable[[jax.Array, jax.Array], Any],
+    quantize: Callable[[jax.Array, jax.Array], Any],
 ) -> Storage:
-    """Stores each real array, and both parts of a complex one, rounded by its bits."""
+    """Returns a `Storage` with stochastic rounding, of both parts of complex leaves.
+
+    Args:
+      seed: the seed of the random bits.
+      zeros: returns the encoded zeros of a real leaf.
+      quantize: rounds a float32 array by the random bits of its elements.
+    """
 
     def init(leaf: Any) -> Any:
         if not jnp.iscomplexobj(leaf):
@@ -231,13 +241,13 @@ def _stochastic(
                 encode(real, step, f"{path}.real"), encode(imag, step, f"{path}.imag")
             )
         bits = random_bits(seed, step, path, m.shape)
-        return rounded(m.astype(jnp.float32), bits)
+        return quantize(m.astype(jnp.float32), bits)
 
     return Storage(init, encode)
 
 
-def _single(leaf: Any) -> Any:
-    """Float32, or complex64 for what is complex."""
+def _single_precision(leaf: Any) -> Any:
+    """Returns the single-precision dtype of a leaf: float32 or complex64."""
     return jnp.complex64 if jnp.iscomplexobj(leaf) else jnp.float32
 
 

@@ -1,10 +1,10 @@
-"""A suite that can fail: breaks the library in twelve ways, each of which must be seen.
+"""Mutation testing: breaks the library in twelve ways, each of which must fail a test.
 
     python tests/mutants.py
 
-Every mutant is an edit of a copy of `optax_momentum`, put first on the path of the
-tests below. An edit that no longer finds its text is an error, so that no mutant
-becomes the library itself.
+Every mutant is an edited copy of `optax_momentum`, which comes first on the path of the
+tests below. An edit whose text is not in the library is an error, because the mutant
+would be the unchanged library.
 """
 
 import os
@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 TESTS = ["tests/library/testing/test_testing.py", "-k", "our_methods"]
-TEST_FAILED = 1  # pytest's exit status; 2 and above: the tests could not be run
+TEST_FAILED = 1  # pytest's exit status; from 2 on, the tests could not be run
 
 
 class Edit(NamedTuple):
-    """`old`, which is there once, becomes `new`."""
+    """Replaces `old`, which occurs exactly once in the file, with `new`."""
 
     file: str
     old: str
@@ -33,19 +33,19 @@ MUTANTS = {
     "the buffer is zeroed at every step": [
         Edit(
             "_methods/momentum.py",
-            "store(storage, m, held",
-            "store(storage, 0 * m, held",
+            "store(storage, m, stored",
+            "store(storage, 0 * m, stored",
         )
     ],
     "beta is ignored": [
-        Edit("_methods/momentum.py", "m = scaled(now.beta, m)", "m = scaled(0.9, m)")
+        Edit("_methods/momentum.py", "m = scale(now.beta, m)", "m = scale(0.9, m)")
     ],
     "Nesterov reads the old buffer": [
         Edit(
             "_methods/momentum.py",
-            "u = scaled(now.from_buffer, m)",
+            "u = scale(now.from_buffer, m)",
             "old = buffer.astype(dtype)\n    plain = now.from_gradient == 0\n"
-            "    u = scaled(now.from_buffer, m if plain else old)",
+            "    u = scale(now.from_buffer, m if plain else old)",
         )
     ],
     "Nesterov is applied twice": [
@@ -60,17 +60,17 @@ MUTANTS = {
     "the first step is dampened too": [
         Edit(
             "_methods/conventions.py",
-            "select(step == 0, 1.0, 1 - widen(dampening))",
-            "1 - widen(dampening)",
+            "select(step == 0, 1.0, 1 - promote_scalar(dampening))",
+            "1 - promote_scalar(dampening)",
         )
     ],
     "the learning rate is inside the buffer": [
         Edit(
             "_methods/sgd.py",
             "momentum.update(None if beta is None else u, state)",
-            "momentum.update(_times(rate_at(step), u), state)",
+            "momentum.update(_multiply(rate_at(step), u), state)",
         ),
-        Edit("_methods/sgd.py", "_times(-rate_at(step), u)", "_times(-1.0, u)"),
+        Edit("_methods/sgd.py", "_multiply(-rate_at(step), u)", "_multiply(-1.0, u)"),
     ],
     "weight decay comes after the momentum": [
         Edit("_methods/sgd.py", 'if place == "coupled"', "if place == 0"),
@@ -91,13 +91,13 @@ MUTANTS = {
         Edit(
             "_methods/momentum.py",
             "/ weight",
-            "/ (scaled(now.beta, weight) + scaled(now.gain, one))",
+            "/ (scale(now.beta, weight) + scale(now.gain, one))",
         )
     ],
     "the buffer takes the gradients' dtype": [
         Edit(
             "_methods/momentum.py",
-            "store(storage, m, held, step, path)",
+            "store(storage, m, stored, step, path)",
             "m.astype(u.dtype)",
         )
     ],
@@ -115,9 +115,9 @@ MUTANTS = {
 
 
 def main() -> int:
-    """Runs all; returns the exit status, which is 0 if every mutant was seen."""
-    if not passes({}):
-        print("the tests fail without any mutant: nothing can be said")
+    """Runs all mutants; returns exit status 0 if every one was killed."""
+    if not passes([]):
+        print("The tests fail on the unchanged library, so no mutant can be judged.")
         return 1
     killed = 0
     for name, edits in MUTANTS.items():
@@ -130,11 +130,12 @@ def main() -> int:
     return 0 if killed == len(MUTANTS) else 1
 
 
-def passes(edits) -> bool:
+def passes(edits: list[Edit]) -> bool:
     """Whether the tests pass on a copy of the library with these edits.
 
     Raises:
-      SystemExit: an edit does not apply exactly once, or the tests can't be run.
+      SystemExit: the text of an edit does not occur exactly once, or the tests cannot
+        run.
     """
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory) / "optax_momentum"
@@ -144,12 +145,13 @@ def passes(edits) -> bool:
             source = path.read_text()
             if source.count(edit.old) != 1:
                 raise SystemExit(
-                    f"{edit.file} has {source.count(edit.old)} times, not once:\n"
-                    f"{edit.old}\nThe mutant is stale: bring it up to date."
+                    f"{edit.file} must contain this text once, not "
+                    f"{source.count(edit.old)} times:\n{edit.old}\n"
+                    "The mutant is stale: update it."
                 )
             path.write_text(source.replace(edit.old, edit.new))
-        # -P keeps the library beside this file off the path, else found before ours.
-        # One process: of several, one that fails stops the others as if interrupted.
+        # -P keeps the current directory, with the unedited library, off the path.
+        # With several processes, a failure would stop the others with exit status 2.
         words = "-P -m pytest -x -q --numprocesses=0 -p no:cacheprovider"
         finished = subprocess.run(
             [sys.executable, *words.split(), *TESTS],
@@ -159,7 +161,7 @@ def passes(edits) -> bool:
             text=True,
         )
     if finished.returncode > TEST_FAILED:
-        raise SystemExit(f"the tests can't be run:\n{finished.stdout}{finished.stderr}")
+        raise SystemExit(f"the tests cannot run:\n{finished.stdout}{finished.stderr}")
     return finished.returncode == 0
 
 

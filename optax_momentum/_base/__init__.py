@@ -1,1 +1,1 @@
-"""What all transformations share: checks, scalars, placement and norms."""
+"""Building blocks of all transformations: checks, scalars, placement and norms."""

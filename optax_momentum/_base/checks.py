@@ -1,4 +1,4 @@
-"""Refusals in one voice: the call, the value, the bound and the remedy."""
+"""Argument checks. Every error names the call, the value, the bound and the remedy."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._base.placement import committed_to
+from optax_momentum._base.placement import committed_devices
 from optax_momentum._base.scalars import is_concrete
 from optax_momentum._storage.stored import is_stored
 from optax_momentum.storage import Storage
@@ -18,33 +18,33 @@ _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and trace
 
 
 def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
-    """True for a leaf that takes no part in a step: `None` or `optax.MaskedNode`.
+    """True for a leaf that takes no part in a step: `None`, `MaskedNode` or float0.
 
-    So is float0, which JAX gives as the gradient of an integer.
+    JAX uses the dtype float0 for the gradient of an integer.
     """
-    nothing = leaf is None or isinstance(leaf, optax.MaskedNode)
-    return nothing or getattr(leaf, "dtype", None) == jax.dtypes.float0
+    missing = leaf is None or isinstance(leaf, optax.MaskedNode)
+    return missing or getattr(leaf, "dtype", None) == jax.dtypes.float0
 
 
 def check_beta(call: str, beta: Any) -> None:
     """Raises unless 0 ≤ beta < 1; a traced beta is trusted."""
-    known = _known(f"{call}: beta", beta)
+    known = _concrete_value(f"{call}: beta", beta)
     if known is not None and not 0 <= known < 1:
         raise ValueError(
-            f"{call}: beta must lie in [0, 1), got {beta!s}. It is the share of the "
-            "buffer that a step keeps; `linear_momentum` takes coefficients unchecked."
+            f"{call}: beta must lie in [0, 1), got {beta!s}. It is the fraction of the "
+            "buffer kept at each step; `linear_momentum` accepts any coefficients."
         )
 
 
 def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
-    """Raises unless 0 ≤ dampening ≤ 1, and 0 where nesterov is on."""
-    known = _known(f"{call}: dampening", dampening)
+    """Raises unless 0 ≤ dampening ≤ 1, or if nesterov is combined with dampening."""
+    known = _concrete_value(f"{call}: dampening", dampening)
     if known is not None and not 0 <= known <= 1:
         raise ValueError(
-            f"{call}: dampening must lie in [0, 1], got {dampening!s}. It is the share "
-            "of each gradient that is kept out of the buffer; 0 lets all of it in."
+            f"{call}: dampening must lie in [0, 1], got {dampening!s}. It is the "
+            "fraction of each gradient kept out of the buffer; 0 disables dampening."
         )
-    if known and _known(f"{call}: nesterov", nesterov):
+    if known and _concrete_value(f"{call}: nesterov", nesterov):
         raise ValueError(
             f"{call}: nesterov=True needs dampening=0, got {dampening!s}; PyTorch "
             "defines no dampened look-ahead. Drop one of the two."
@@ -52,30 +52,36 @@ def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
 
 
 def check_switch(name: str, switch: Any) -> None:
-    """Raises unless it is on or off; 0.0 and 1.0 are too, as injection makes them."""
-    if _known(name, switch) not in (None, 0, 1):
+    """Raises unless the switch is True or False.
+
+    0.0 and 1.0 also pass, because `optax.inject_hyperparams` turns bools into floats.
+    """
+    if _concrete_value(name, switch) not in (None, 0, 1):
         raise ValueError(f"{name} must be True or False, got {switch!s}.")
 
 
 def check_learning_rate(call: str, learning_rate: Any) -> None:
     """Raises unless 0 ≤ learning_rate < ∞; a traced rate is trusted."""
-    known = _known(f"{call}: learning_rate", learning_rate)
+    known = _concrete_value(f"{call}: learning_rate", learning_rate)
     if known is not None and not 0 <= known < math.inf:
         raise ValueError(
             f"{call}: learning_rate must lie in [0, inf), got {learning_rate!s}. To "
-            "climb instead of descend, negate the gradients before this call."
+            "ascend instead of descend, negate the gradients before this call."
         )
 
 
 def check_correction(call: str, correction: Any, learning_rate: Any) -> None:
-    """Raises where the correction is on and α is a scalar that can change unseen."""
+    """Raises if the correction is on but the previous learning rate can't be known.
+
+    It can't where the rate is an array or a tracer, which may differ between calls.
+    """
     check_switch(f"{call}: momentum_correction", correction)
-    foreseen = callable(learning_rate) or isinstance(learning_rate, int | float)
-    if not foreseen and _known(f"{call}: momentum_correction", correction):
+    predictable = callable(learning_rate) or isinstance(learning_rate, int | float)
+    if not predictable and _concrete_value(f"{call}: momentum_correction", correction):
         raise ValueError(
             f"{call}: momentum_correction=True needs learning_rate as a schedule, got "
-            f"{learning_rate!s}: what the rate was a step ago can't be known. Pass a "
-            "schedule, or keep the rate outside: `heavy_ball` and then "
+            f"{learning_rate!s}, which does not reveal the rate of the previous step. "
+            "Pass a schedule, or apply the rate outside: `heavy_ball` followed by "
             "`optax.scale_by_learning_rate`."
         )
 
@@ -83,25 +89,33 @@ def check_correction(call: str, correction: Any, learning_rate: Any) -> None:
 def check_scalar(
     name: str, value: Any, holds: Callable[[float], bool], bound: str, remedy: str
 ) -> None:
-    """Raises unless `holds(value)`; a traced value is trusted."""
-    known = _known(name, value)
+    """Raises unless `holds(value)`; a traced value is trusted.
+
+    Args:
+      name: what the value is, as "call: argument".
+      value: the value to check.
+      holds: the condition.
+      bound: the condition in words, to follow "must".
+      remedy: one or two sentences that say what the argument is, or what to do.
+    """
+    known = _concrete_value(name, value)
     if known is not None and not holds(known):
         raise ValueError(f"{name} must {bound}, got {value!s}. {remedy}")
 
 
 def check_every_k(call: str, every_k: Any) -> None:
-    """Raises unless every_k is a whole number ≥ 1; a traced one is trusted."""
+    """Raises unless every_k is a whole number ≥ 1; a traced value is trusted."""
     check_scalar(
         f"{call}: every_k",
         every_k,
         lambda known: known >= 1 and known % 1 == 0,
         "be a whole number of at least 1",
-        "It is the number of calls of update that make one step.",
+        "It is the number of update calls that make up one step.",
     )
 
 
 def check_storage(storage: Any) -> None:
-    """Raises unless it is a `Storage` or None."""
+    """Raises unless the argument is a `Storage` or None."""
     if storage is None or isinstance(storage, Storage):
         return
     raise TypeError(
@@ -113,31 +127,35 @@ def check_storage(storage: Any) -> None:
 def check_params(params: optax.Params) -> None:
     """Raises unless every leaf is a floating-point or complex array or number."""
     for path, leaf in jax.tree.leaves_with_path(params):
-        kind = _kind(leaf)
-        if kind is None:
+        type_name = _unsupported_type(leaf)
+        if type_name is None:
             continue
         raise TypeError(
-            f"init: params{jax.tree_util.keystr(path)} is of type {kind}, which holds "
-            "no momentum. Leave it out with `optax.masked` or `optax.partition`, or "
-            "make it bfloat16, float16, float32, float64 or complex."
+            f"init: params{jax.tree_util.keystr(path)} is of type {type_name}, which "
+            "can't have momentum. Exclude it with `optax.masked` or "
+            "`optax.partition`, or cast it to bfloat16, float16, float32, float64 or "
+            "complex."
         )
 
 
 def wrong_state(state: object, expected: type) -> TypeError:
-    """The error for a state that is not of the type that `init` returns."""
+    """Returns the error for a state of another type than `init` returns."""
     return TypeError(
         f"update: the state must be a {expected.__name__}, got {type(state).__name__}. "
-        "Pass what init or the last update returned; restore a checkpoint into that "
-        "structure, not into a dict or a list."
+        "Pass the state returned by init or by the previous update; restore a "
+        "checkpoint into that structure, not into a dict or a list."
     )
 
 
 def pair_leaves(
     updates: optax.Updates, buffer: optax.Updates
 ) -> tuple[list[tuple[Any, Any, Any]], Any]:
-    """Path, gradient and buffer of each leaf, and the tree that they unflatten into.
+    """Matches each gradient with its buffer; raises where the two don't fit.
 
-    An absent leaf of `updates` is paired with whatever the buffer holds in its place.
+    Returns:
+      (path, gradient, buffer) for every leaf, and the tree structure to unflatten
+      results into. An absent gradient is paired with whatever the buffer has there, be
+      it a leaf or a subtree.
     """
     gradients, tree = jax.tree.flatten_with_path(updates, is_leaf=is_absent)
     try:
@@ -150,11 +168,15 @@ def pair_leaves(
         if not is_stored(m) and not jax.tree_util.all_leaves([m]):
             raise ValueError(_tree_difference(updates, buffer))
         _check_gradient(path, gradient, m)
-    return [(*given, m) for given, m in zip(gradients, buffers, strict=True)], tree
+    leaves = [
+        (path, gradient, m)
+        for (path, gradient), m in zip(gradients, buffers, strict=True)
+    ]
+    return leaves, tree
 
 
-def _known(name: str, value: Any) -> float | None:
-    """A real scalar's value, or None where a tracer hides it; raises for all else."""
+def _concrete_value(name: str, value: Any) -> float | None:
+    """Returns the value of a real scalar, or None if it is traced; raises otherwise."""
     if not isinstance(value, _NUMBERS):
         raise TypeError(
             f"{name} must be a number or a traced scalar, got {value!r} of type "
@@ -163,8 +185,8 @@ def _known(name: str, value: Any) -> float | None:
     shape = jnp.shape(value)
     if shape != ():
         raise ValueError(
-            f"{name} must be a scalar, got shape {shape}. For several values at once, "
-            "`jax.vmap` over the function that builds the transformation."
+            f"{name} must be a scalar, got shape {shape}. To run several values at "
+            "once, `jax.vmap` over the function that builds the transformation."
         )
     if jnp.iscomplexobj(value):
         raise TypeError(f"{name} must be real, got {value!s}.")
@@ -172,13 +194,13 @@ def _known(name: str, value: Any) -> float | None:
 
 
 def _check_gradient(path: tuple[Any, ...], gradient: Any, buffer: Any) -> None:
-    """Raises unless the gradient has its buffer's shape and a type that adds to it."""
+    """Raises unless the gradient can be added to its buffer: type, shape and device."""
     where = f"update: the gradient at updates{jax.tree_util.keystr(path)}"
-    kind = _kind(gradient)
-    if kind is not None:
+    type_name = _unsupported_type(gradient)
+    if type_name is not None:
         raise TypeError(
-            f"{where} is of type {kind}; a gradient is a floating-point or complex "
-            "array, or None where there is none."
+            f"{where} is of type {type_name}; a gradient must be a floating-point or "
+            "complex array, or None for a parameter without one."
         )
     if jnp.shape(gradient) != buffer.shape:
         raise ValueError(
@@ -191,43 +213,45 @@ def _check_gradient(path: tuple[Any, ...], gradient: Any, buffer: Any) -> None:
             f"{where} is of type {jnp.result_type(gradient)}, its buffer {buffer.dtype}"
             "; an imaginary part would be lost. Make both real or both complex."
         )
-    got, kept = committed_to(gradient), committed_to(jax.tree.leaves(buffer)[0])
-    if got and kept and got != kept:
+    gradient_devices = committed_devices(gradient)
+    buffer_devices = committed_devices(jax.tree.leaves(buffer)[0])
+    if gradient_devices and buffer_devices and gradient_devices != buffer_devices:
         raise ValueError(
-            f"{where} is on {sorted(map(str, got))}, its buffer on "
-            f"{sorted(map(str, kept))}. Put them together, by `jax.device_put`."
+            f"{where} is on {sorted(map(str, gradient_devices))}, its buffer on "
+            f"{sorted(map(str, buffer_devices))}. Move both to the same devices with "
+            "`jax.device_put`."
         )
 
 
 def _tree_difference(updates: optax.Updates, buffer: optax.Updates) -> str:
-    """Says how the tree of `updates` is not the tree that `init` saw."""
-    got, expected = _paths(updates), _paths(buffer)
+    """Describes how the tree of `updates` differs from the tree passed to `init`."""
+    got, expected = _leaves_by_path(updates), _leaves_by_path(buffer)
     absent = tuple(path for path, leaf in got.items() if is_absent(leaf))
-    held = [path for path, leaf in expected.items() if not is_absent(leaf)]
+    present = [path for path, leaf in expected.items() if not is_absent(leaf)]
     lines = [
         f"  only in updates: {path}"
         for path in got
-        if path not in held
+        if path not in present
         and not (path in absent and any(known.startswith(path) for known in expected))
     ]
     lines += [
         f"  only in the state: {path}"
-        for path in held
+        for path in present
         if path not in got and not path.startswith(absent)
     ]
-    if not lines:  # the same paths, in containers of other types
+    if not lines:  # The paths agree, so the containers' types must differ.
         lines = [
             f"  updates:   {jax.tree.structure(updates)}",
             f"  the state: {jax.tree.structure(buffer)}",
         ]
     return (
-        "update: updates is not the tree that init saw. Call init on the same params "
-        "you train.\n" + "\n".join(lines)
+        "update: updates differs from the tree passed to init. Call init on the same "
+        "params you train.\n" + "\n".join(lines)
     )
 
 
-def _kind(leaf: Any) -> str | None:
-    """The name of a leaf's type where it can't hold momentum, else None."""
+def _unsupported_type(leaf: Any) -> str | None:
+    """Returns the name of a leaf's type if it can't have momentum, else None."""
     if isinstance(leaf, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         supported = jnp.issubdtype(leaf.dtype, jnp.inexact)
         supported = supported and jnp.finfo(leaf.dtype).bits >= 16
@@ -235,7 +259,7 @@ def _kind(leaf: Any) -> str | None:
     return None if isinstance(leaf, float | complex) else type(leaf).__name__
 
 
-def _paths(tree: optax.Updates) -> dict[str, Any]:
+def _leaves_by_path(tree: optax.Updates) -> dict[str, Any]:
     leaves = jax.tree.leaves_with_path(
         tree, is_leaf=lambda leaf: is_absent(leaf) or is_stored(leaf)
     )

@@ -1,4 +1,4 @@
-"""The norm of a tree, which no half-precision leaf makes overflow."""
+"""The norm of a tree, summed so widely that half-precision leaves don't overflow."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from optax_momentum._base.scalars import common_dtype
 
 
 def squared_norm(tree: Any) -> jax.Array:
-    """Σ|x|² over all leaves that hold floats, summed in float32 or wider."""
+    """Returns Σ|x|² over all float and complex leaves, summed in float32 or wider."""
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     moduli = [jnp.abs(x) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
     dtype = common_dtype(jnp.float32, *(modulus.dtype for modulus in moduli))

@@ -1,4 +1,4 @@
-"""The parameters that a wrapper sees: copies to keep, and where a step takes them."""
+"""Helpers of wrappers that follow the parameters: copy them, and apply a step."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from optax_momentum._base.checks import is_absent
 from optax_momentum._base.scalars import common_dtype
 
 
-def copy_of(leaf: Any, *narrowest: Any) -> Any:
-    """A strongly typed copy, no narrower than the given dtypes, placed as the leaf.
+def strongly_typed_copy(leaf: Any, *narrowest: Any) -> Any:
+    """Copies a leaf and its sharding, no narrower than the given dtypes.
 
-    The state must not share memory with the parameters, or neither could be donated.
-    A shape in place of an array stays a shape: it has no values to copy.
+    A copy, because a state that shared memory with the parameters would prevent the
+    donation of both. A `ShapeDtypeStruct` stays one, as it has no values to copy.
     """
     dtype = common_dtype(jnp.result_type(leaf), *narrowest)
     if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -22,10 +22,10 @@ def copy_of(leaf: Any, *narrowest: Any) -> Any:
     return jnp.array(leaf, dtype, copy=True)
 
 
-def after_step(params: Any, updates: optax.Updates) -> Any:
-    """`params + updates` in the dtypes of `params`, as `optax.apply_updates` rounds it.
+def apply_present_updates(params: Any, updates: optax.Updates) -> Any:
+    """Returns `params + updates`, rounded as `optax.apply_updates` rounds.
 
-    A parameter whose update is absent stays where it is.
+    A parameter whose update is absent comes back unchanged.
     """
 
     def move(parameter: Any, update: Any) -> Any:
@@ -40,7 +40,7 @@ def after_step(params: Any, updates: optax.Updates) -> Any:
 
 
 def check_given(call: str, params: optax.Params | None) -> None:
-    """Raises where update was called without the parameters."""
+    """Raises if update was called without the parameters."""
     if params is None:
         raise ValueError(
             f"{call}: update needs the parameters, got params=None. Call "

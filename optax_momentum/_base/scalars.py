@@ -1,4 +1,4 @@
-"""Hyper-parameters that may be numbers, arrays, tracers or schedules of the step."""
+"""Hyperparameters: each may be a number, an array, a tracer or a schedule."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,36 +10,33 @@ from jax.typing import ArrayLike
 
 
 def is_concrete(x: object) -> bool:
-    """False for a tracer, whose value is unknown; numbers and arrays can be checked."""
+    """False for a tracer, whose value is unknown while JAX traces."""
     return not isinstance(x, Tracer)
 
 
-def at_step(scalar_or_schedule: Any, step: ArrayLike) -> Any:
-    """The value at `step`, of a schedule or of a scalar that never changes."""
-    return (
-        scalar_or_schedule(step) if callable(scalar_or_schedule) else scalar_or_schedule
-    )
-
-
-def checked(
+def checked_schedule(
     check: Callable[[Any], None], scalar_or_schedule: Any
 ) -> Callable[[ArrayLike], Any]:
-    """Reads a hyper-parameter: a scalar is checked now, a schedule's values as read."""
-    if not callable(scalar_or_schedule):
+    """Turns a hyperparameter into a schedule whose values are checked and promoted.
+
+    A scalar is checked at once; the values of a schedule whenever they are read.
+    """
+    scheduled = callable(scalar_or_schedule)
+    if not scheduled:
         check(scalar_or_schedule)
 
-    def read(step: ArrayLike) -> Any:
-        value = at_step(scalar_or_schedule, step)
+    def value_at(step: ArrayLike) -> Any:
+        value = scalar_or_schedule(step) if scheduled else scalar_or_schedule
         check(value)
-        return widen(value)
+        return promote_scalar(value)
 
-    return read
+    return value_at
 
 
-def widen(x: Any) -> Any:
-    """Casts arrays to float32 or wider, so that 1 − β keeps its digits.
+def promote_scalar(x: Any) -> Any:
+    """Casts an array scalar to float32 or wider, so that 1 − β keeps its digits.
 
-    Python numbers stay as they are: what is computed with them is in float64.
+    A Python number stays one, and arithmetic with it runs in float64.
     """
     if isinstance(x, int | float):
         return x
@@ -47,15 +44,15 @@ def widen(x: Any) -> Any:
 
 
 def select(condition: Any, on_true: ArrayLike, on_false: ArrayLike) -> Any:
-    """One of two scalars; `condition` may be a bool, 0 or 1, or a tracer of these."""
+    """Returns one of two scalars; `condition` is a bool, 0, 1, or a tracer of these."""
     if is_concrete(condition):
         return on_true if condition else on_false
     dtype = common_dtype(jnp.result_type(on_true), jnp.result_type(on_false))
-    chosen = (jnp.asarray(on_true, dtype), jnp.asarray(on_false, dtype))
-    return jnp.where(jnp.asarray(condition, bool), *chosen)
+    options = (jnp.asarray(on_true, dtype), jnp.asarray(on_false, dtype))
+    return jnp.where(jnp.asarray(condition, bool), *options)
 
 
 def common_dtype(*dtypes: Any) -> Any:
-    """The dtype that holds the values of all, promotion being asked for by name."""
+    """Returns the dtype that holds the values of all, also under strict promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*dtypes)

@@ -1,1 +1,1 @@
-"""The methods: the linear recurrence and every choice of its coefficients."""
+"""The momentum methods: one linear recurrence and the choices of its coefficients."""

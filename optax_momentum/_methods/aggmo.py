@@ -1,4 +1,4 @@
-"""Aggregated momentum: the mean of several heavy balls, each with its own beta."""
+"""Aggregated momentum: the mean of several heavy-ball buffers of different betas."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_beta, check_scalar, is_absent
-from optax_momentum._base.scalars import checked, common_dtype
+from optax_momentum._base.scalars import checked_schedule, common_dtype
 from optax_momentum._methods.momentum import Coefficients, linear_momentum
 from optax_momentum.storage import Storage
 
@@ -21,36 +21,38 @@ def aggmo(
     *,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """Aggregated momentum, AggMo: K heavy balls that share every gradient.
+    """Aggregated momentum (AggMo): the mean of K heavy-ball buffers.
 
         bᵢ,₀ = 0,   bᵢ,ₜ = βᵢ·bᵢ,ₜ₋₁ + gₜ,   uₜ = (b₁,ₜ + … + b_K,ₜ)/K
 
-    The large β speed up where the small ones stop the oscillation, so that a β as near
-    to 1 as 0.999 does no harm.
+    The buffers of large β accelerate, those of small β damp oscillations, so that a β
+    as close to 1 as 0.999 does no harm.
 
-    Units: b and u are gradients (loss per unit of parameter); the learning rate stays
-    outside. A constant g settles at u = g·(1/(1 − β₁) + … + 1/(1 − β_K))/K: 37·g at the
-    defaults. A schedule of β changes that settled step.
+    Units: b and u are gradients (loss per unit of parameter). Apply the learning rate
+    afterwards. A constant g settles at u = g·(1/(1 − β₁) + … + 1/(1 − β_K))/K, which is
+    37·g at the defaults. Scheduling a β changes that settled update.
 
     Args:
       betas: β₁ … β_K in [0, 1): a sequence of numbers, traced scalars and schedules of
-        the step (0 at the first update), or an array of shape [K]. Equal ones have
-        buffers of their own. The Python number 0 needs none: that b is g. A 0 in an
-        array has one, for at run time it may become another number.
-      storage: how each b is kept between steps; see `optax_momentum.storage`.
+        the step (0 at the first update), or an array of shape [K]. Equal betas get
+        separate buffers. The Python number 0 gets none, because its b is g itself. A 0
+        in an array does get one, because its value may change at run time.
+      storage: how to store each b between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation whose state is a tuple of `MomentumState`, one for each b that is
-      kept, in order. It emits uₜ, *not* negated: chain it with
+      A transformation whose state is a tuple of `MomentumState`, one for each buffer,
+      in the order of the betas. Its update is uₜ, *not* negated: chain it with
       `optax.scale_by_learning_rate`.
 
     Raises:
-      ValueError: no betas, or one that is outside [0, 1), NaN, or not a scalar.
-      TypeError: betas is not a sequence, one of them is not a real number, or storage
-        no `Storage`; at update, a state of another type or for another number of betas.
+      ValueError: betas is empty, or a beta is outside [0, 1), NaN, or not a scalar.
+      TypeError: betas is not a sequence, a beta is not a real number, or storage is
+        not a `Storage`; at update, if the state has another type or another number of
+        buffers.
 
-    Differs from `heavy_ball`, which is K = 1. Differs from the authors' `AggMo`, whose
-    buffers are filed under their β: there equal betas share one, updated twice a step.
+    Differs from `heavy_ball`, which is the case K = 1. Differs from the authors'
+    `AggMo`, which keys the buffers by their β: there, equal betas share one buffer and
+    update it twice a step.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(aggmo([0.0, 0.5]), optax.scale_by_learning_rate(1.0))
@@ -62,8 +64,12 @@ def aggmo(
       Lucas, Sun, Zemel and Grosse 2019, arXiv:1804.00325, section 3.
       AtheMathmo/AggMo `src/aggmo.py`.
     """
-    each = _sequence(betas)
-    kernels = [_kernel(i, b, storage) for i, b in enumerate(each) if not _never_kept(b)]
+    betas = _as_list(betas)
+    kernels = [
+        _kernel(i, beta, storage)
+        for i, beta in enumerate(betas)
+        if not _is_constant_zero(beta)
+    ]
 
     def init(params: optax.Params) -> optax.OptState:
         return tuple(kernel.init(params) for kernel in kernels)
@@ -73,23 +79,25 @@ def aggmo(
         state: optax.OptState,
         params: optax.Params | None = None,
     ) -> tuple[optax.Updates, optax.OptState]:
-        del params  # a linear method never looks at the parameters
+        del params  # A linear method doesn't depend on the parameters.
         if type(state) is not tuple or len(state) != len(kernels):
             raise TypeError(
                 f"update: the state must be a tuple of {len(kernels)} MomentumStates, "
-                f"one for each kept beta, got {state!r:.60}. Pass what init or the "
-                "last update returned, of the same betas."
+                f"one for each beta with a buffer, got {state!r:.60}. Pass the state "
+                "returned by init or by the previous update, for the same betas."
             )
-        wide = jax.tree.map(_widened, updates)  # sums must not round to bfloat16
-        stepped = [k.update(wide, s) for k, s in zip(kernels, state, strict=True)]
-        terms = [wide] * (len(each) - len(kernels)) + [
+        # The terms of the mean must not be rounded to bfloat16 one by one.
+        gradients = jax.tree.map(_promote_gradient, updates)
+        stepped = [k.update(gradients, s) for k, s in zip(kernels, state, strict=True)]
+        terms = [gradients] * (len(betas) - len(kernels)) + [
             emitted for emitted, _ in stepped
         ]
 
-        def mean(g: Any, *read: Any) -> Any:
+        def mean(g: Any, *terms: Any) -> Any:
             if is_absent(g):
                 return g
-            return jnp.asarray(sum(read[1:], read[0]) / len(each), jnp.result_type(g))
+            total = sum(terms[1:], terms[0])
+            return jnp.asarray(total / len(betas), jnp.result_type(g))
 
         return jax.tree.map(mean, updates, *terms), tuple(state for _, state in stepped)
 
@@ -97,18 +105,18 @@ def aggmo(
 
 
 def aggmo_betas(count: int = 3, base: float = 0.1) -> tuple[float, ...]:
-    """The betas 1 − baseⁱ, for i = 0 … count − 1: 0, 0.9, 0.99 by default.
+    """Returns the betas 1 − baseⁱ for i = 0 … count − 1: 0, 0.9, 0.99 by default.
 
     Args:
-      count: K ≥ 1, how many.
-      base: in (0, 1), what 1 − β shrinks by from one to the next.
+      count: K ≥ 1, the number of betas.
+      base: in (0, 1), the factor from each 1 − β to the next.
 
     Returns:
       A tuple of `count` numbers for `aggmo`; the first is 0.
 
     Raises:
-      ValueError: count is not a whole number of at least 1, base outside (0, 1).
-      TypeError: an argument that is not a real number.
+      ValueError: count is not a whole number of at least 1, or base is outside (0, 1).
+      TypeError: an argument is not a real number.
 
     >>> aggmo_betas(count=3, base=0.5)
     (0.0, 0.5, 0.75)
@@ -121,20 +129,20 @@ def aggmo_betas(count: int = 3, base: float = 0.1) -> tuple[float, ...]:
         count,
         lambda known: known >= 1 and known % 1 == 0,
         "be a whole number of at least 1",
-        "It is the number of betas; the paper takes 2, 3 or 4.",
+        "It is the number of betas; the paper uses 2, 3 or 4.",
     )
     check_scalar(
         "aggmo_betas: base",
         base,
         lambda known: 0 < known < 1,
         "lie in (0, 1)",
-        "1 − beta shrinks by it from one beta to the next; the paper takes 0.1.",
+        "It is the factor from each 1 − beta to the next; the paper uses 0.1.",
     )
     return tuple(1 - base**i for i in range(int(count)))
 
 
-def _sequence(betas: Any) -> list[Any]:
-    """The betas; raises where there is none."""
+def _as_list(betas: Any) -> list[Any]:
+    """Returns the betas as a list; raises if they are no sequence, or an empty one."""
     is_sequence = isinstance(betas, Sequence | np.ndarray | jax.Array)
     if not is_sequence or getattr(betas, "ndim", 1) == 0:
         raise TypeError(
@@ -151,19 +159,19 @@ def _sequence(betas: Any) -> list[Any]:
 def _kernel(
     i: int, beta: optax.ScalarOrSchedule, storage: Storage | None
 ) -> optax.GradientTransformation:
-    beta_at = checked(partial(check_beta, f"aggmo: betas[{i}]"), beta)
+    beta_at = checked_schedule(partial(check_beta, f"aggmo: betas[{i}]"), beta)
     return linear_momentum(
         lambda step: Coefficients(beta_at(step), 1.0), storage=storage
     )
 
 
-def _never_kept(beta: Any) -> bool:
-    """True for the number 0, whose b is the gradient; it stays 0, as no array does."""
+def _is_constant_zero(beta: Any) -> bool:
+    """True for the Python number 0, whose b is always the gradient itself."""
     return type(beta) in (int, float) and beta == 0
 
 
-def _widened(gradient: Any) -> Any:
-    """The gradient in float32 or wider; what is none is for the kernels to refuse."""
+def _promote_gradient(gradient: Any) -> Any:
+    """Casts a gradient to float32 or wider; the kernels raise for anything else."""
     if not hasattr(gradient, "dtype") or not jnp.issubdtype(
         gradient.dtype, jnp.inexact
     ):

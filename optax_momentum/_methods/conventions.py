@@ -1,4 +1,4 @@
-"""The conventions of momentum: each a choice of coefficients of one recurrence."""
+"""The conventions of momentum: each chooses the coefficients of one recurrence."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +16,11 @@ from optax_momentum._base.checks import (
     check_switch,
 )
 from optax_momentum._base.scalars import (
-    checked,
+    checked_schedule,
     common_dtype,
     is_concrete,
+    promote_scalar,
     select,
-    widen,
 )
 from optax_momentum._methods.momentum import Coefficients, linear_momentum
 from optax_momentum.storage import Storage
@@ -36,27 +36,28 @@ def ema(
 
         v₀ = 0,   vₜ = β·vₜ₋₁ + (1 − β)·gₜ,   uₜ = vₜ   or, debiased, vₜ/(1 − ∏ᵢ₌₁ᵗ βᵢ)
 
-    Units: v and u are gradients (loss per unit of parameter); the learning rate stays
-    outside. A constant g settles at u = g: the settled step is that of SGD, 1/(1 − β)
-    times smaller than `heavy_ball`'s. No schedule of β changes it.
+    Units: v and u are gradients (loss per unit of parameter). Apply the learning rate
+    afterwards. A constant g settles at u = g, so at the same learning rate the settled
+    step is that of SGD: smaller than `heavy_ball`'s by the factor 1 − β. Scheduling β
+    does not change it.
 
     Args:
-      beta: β in [0, 1), the share of v that a step keeps: a number, a traced scalar,
-        or a schedule of the step (0 at the first update).
-      debias: divide by the weights' sum, so that the first updates are not too small
-        and the first is g₁ itself, not (1 − β)·g₁. A bool or traced scalar.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of v kept at each step: a number, a traced
+        scalar, or a schedule of the step (0 at the first update).
+      debias: whether to divide v by the sum of its weights. The first update is then
+        g₁ instead of (1 − β)·g₁. A bool or a traced scalar.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation with a `MomentumState` whose buffer is v. It emits uₜ, *not*
+      A transformation with a `MomentumState` whose buffer is v. Its update is uₜ, *not*
       negated: chain it with `optax.scale_by_learning_rate`.
 
     Raises:
-      ValueError: beta outside [0, 1), NaN, or not a scalar.
-      TypeError: beta is not a real number, or storage no `Storage`.
+      ValueError: beta is outside [0, 1), NaN, or not a scalar.
+      TypeError: beta is not a real number, or storage is not a `Storage`.
 
-    Differs from `optax.ema`: not debiased unless asked; then right under a schedule of
-    β, and in float32; the state's dtypes never change.
+    Differs from `optax.ema`: debiasing is off by default, stays correct under a
+    schedule of β, and runs in float32; the state's dtypes never change.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(ema(0.75), optax.scale_by_learning_rate(1.0))
@@ -74,8 +75,8 @@ def ema(
 def ema_coefficients(
     beta: optax.ScalarOrSchedule,
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `ema` at a step: β, gain 1 − β, u = m."""
-    beta_at = checked(partial(check_beta, "ema"), beta)
+    """Returns the coefficients of `ema` as a function of the step: β, 1 − β, u = m."""
+    beta_at = checked_schedule(partial(check_beta, "ema"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta = beta_at(step)
@@ -96,31 +97,33 @@ def heavy_ball(
         m₁ = g₁,   mₜ = β·mₜ₋₁ + (1 − τ)·gₜ          β = beta, τ = dampening
         uₜ = mₜ,   or with nesterov  uₜ = gₜ + β·mₜ
 
-    Units: m and u are gradients (loss per unit of parameter); the learning rate stays
-    outside. A constant g settles at u = g·(1 − τ)/(1 − β), with nesterov too: 10·g at
-    β = 0.9, τ = 0. A schedule of β changes that settled step.
+    Units: m and u are gradients (loss per unit of parameter). Apply the learning rate
+    afterwards. A constant g settles at u = g·(1 − τ)/(1 − β), also with nesterov: 10·g
+    at β = 0.9 and τ = 0. Scheduling β changes that settled update.
 
     Args:
-      beta: β in [0, 1), the share of m that a step keeps: a number, a traced scalar,
-        or a schedule of the step (0 at the first update).
-      dampening: τ in [0, 1], the share of each gradient that is kept out; not applied
-        at the first step, as in PyTorch. A number or a traced scalar.
-      nesterov: read out one step ahead; needs `dampening=0`. A bool or traced scalar.
-      storage: how m is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of m kept at each step: a number, a traced
+        scalar, or a schedule of the step (0 at the first update).
+      dampening: τ in [0, 1], the fraction of each gradient kept out of m. The first
+        step is not dampened, as in PyTorch. A number or a traced scalar.
+      nesterov: whether to look one step ahead; needs `dampening=0`. A bool or a traced
+        scalar.
+      storage: how to store m between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is m, PyTorch's
-      `momentum_buffer`. It emits uₜ, *not* negated: chain it with
+      `momentum_buffer`. Its update is uₜ, *not* negated: chain it with
       `optax.scale_by_learning_rate`.
 
     Raises:
-      ValueError: beta outside [0, 1) or NaN, dampening outside [0, 1], either not a
-        scalar, or nesterov together with dampening.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: beta is outside [0, 1) or NaN, dampening is outside [0, 1], either is
+        not a scalar, or nesterov is combined with dampening.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from `optax.trace`: adds dampening, refuses β outside [0, 1), never sums
-    below float32, keeps the state's dtypes. Differs from `torch.optim.SGD`, which skips
-    the dampening at each parameter's own first gradient, not the first call of update.
+    Differs from `optax.trace`: adds dampening, rejects β outside [0, 1), sums in
+    float32 or wider, and keeps the state's dtypes. Differs from `torch.optim.SGD`,
+    which leaves each parameter's first gradient undampened, whenever it comes; here
+    that is the first call of update.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(heavy_ball(0.5), optax.scale_by_learning_rate(1.0))
@@ -143,17 +146,23 @@ def heavy_ball_coefficients(
     dampening: ArrayLike = 0.0,
     nesterov: ArrayLike = False,
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `heavy_ball`: β, gain 1 and then 1 − τ, u = m or g + β·m."""
+    """Returns the coefficients of `heavy_ball` as a function of the step.
+
+    They are β, gain 1 at the first step and 1 − τ afterwards, and u = m, or g + β·m
+    with nesterov.
+    """
     check_switch("heavy_ball: nesterov", nesterov)
     check_dampening("heavy_ball", dampening, nesterov)
     undamped = isinstance(dampening, int | float) and dampening == 0
-    beta_at = checked(partial(check_beta, "heavy_ball"), beta)
+    beta_at = checked_schedule(partial(check_beta, "heavy_ball"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta = beta_at(step)
         return Coefficients(
             beta,
-            gain=1.0 if undamped else select(step == 0, 1.0, 1 - widen(dampening)),
+            gain=1.0
+            if undamped
+            else select(step == 0, 1.0, 1 - promote_scalar(dampening)),
             from_buffer=select(nesterov, beta, 1.0),
             from_gradient=select(nesterov, 1.0, 0.0),
         )
@@ -174,33 +183,38 @@ def keras(
         v₀ = 0,   vₜ = β·vₜ₋₁ − αₜ·gₜ,   or corrected  vₜ = (αₜ/αₜ₋₁)·β·vₜ₋₁ − αₜ·gₜ
         Δθₜ = vₜ,   or with nesterov  Δθₜ = β·vₜ − αₜ·gₜ          α = learning_rate
 
-    Units: v and Δθ are parameters: the update is ready for `optax.apply_updates` as it
-    is. A constant g and α settle at Δθ = −α·g/(1 − β), with nesterov too. When α
-    changes, the steps that v holds keep the size they were made with, if they are not
-    corrected to the new one: then this is `heavy_ball` with α outside, for every α > 0.
+    Units: v and Δθ are in units of the parameters, so the update is ready for
+    `optax.apply_updates`. A constant g and α settle at Δθ = −α·g/(1 − β), also with
+    nesterov. When α changes, the earlier steps in v keep the α they were taken with.
+    Momentum correction rescales them to the new α, which gives the same steps as
+    `heavy_ball` followed by the learning rate, for every α > 0.
 
     Args:
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
-      beta: β in [0, 1), the share of v that a step keeps: likewise.
-      nesterov: read out one step ahead. A bool or a traced scalar.
-      momentum_correction: rescale v when α changes. A bool or a traced scalar. α must
-        then be a schedule, or a number, which never changes: a scalar that is set at
-        run time does not tell what it was a step ago, and counts as constant where
-        this is traced too. After α = 0, which leaves no v to rescale, v starts anew.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
+        or a schedule.
+      nesterov: whether to look one step ahead. A bool or a traced scalar.
+      momentum_correction: whether to rescale v when α changes. A bool or a traced
+        scalar. It needs α as a schedule or a constant Python number, because an array
+        doesn't reveal the α of the previous step; if this switch is traced too, an
+        array counts as constant. After a step with α = 0 there is no v to rescale, and
+        v restarts from zero.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation with a `MomentumState` whose buffer is Keras's velocity, sign
-      included. It emits Δθₜ, negated and scaled: no learning rate follows it.
+      A transformation with a `MomentumState` whose buffer is Keras's velocity,
+      including its sign. Its update is Δθₜ, already negated and scaled: don't apply a
+      learning rate afterwards.
 
     Raises:
-      ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
-        either not a scalar, or momentum_correction of a learning_rate that is an array.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
+        NaN, either is not a scalar, or momentum_correction is on and learning_rate is
+        an array.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from `heavy_ball` before `optax.scale_by_learning_rate`: equal while α is
-    constant, after a change not: there α scales the old gradients too.
+    Differs from `heavy_ball` followed by `optax.scale_by_learning_rate` once α has
+    changed: there, the new α scales the earlier gradients too.
 
     >>> import jax.numpy as jnp
     >>> tx = keras(learning_rate=0.25, beta=0.5)
@@ -226,31 +240,39 @@ def keras_coefficients(
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `keras`: β or corrected, gain −α, Δθ = m or β·m − α·g."""
+    """Returns the coefficients of `keras` as a function of the step.
+
+    They are β, or the corrected β·αₜ/αₜ₋₁, gain −α, and Δθ = m, or β·m − α·g with
+    nesterov.
+    """
     check_switch("keras: nesterov", nesterov)
     check_correction("keras", momentum_correction, learning_rate)
-    schedule, correct = learning_rate, momentum_correction
-    rate_at = checked(partial(check_learning_rate, "keras"), schedule)
-    beta_at = checked(partial(check_beta, "keras"), beta)
+    rate_at = checked_schedule(partial(check_learning_rate, "keras"), learning_rate)
+    beta_at = checked_schedule(partial(check_beta, "keras"), beta)
+    may_correct = not is_concrete(momentum_correction) or bool(momentum_correction)
 
     def coefficients(step: jax.Array) -> Coefficients:
-        learning_rate, beta = rate_at(step), beta_at(step)
-        kept = beta
-        if callable(schedule) and (not is_concrete(correct) or correct):
-            last = rate_at(jnp.maximum(step - 1, 0))
-            kept = select(correct, _corrected(beta, learning_rate, last), beta)
+        rate, beta = rate_at(step), beta_at(step)
+        decay = beta
+        if callable(learning_rate) and may_correct:
+            previous_rate = rate_at(jnp.maximum(step - 1, 0))
+            corrected = _corrected_beta(beta, rate, previous_rate)
+            decay = select(momentum_correction, corrected, beta)
         return Coefficients(
-            kept,
-            gain=-learning_rate,
+            decay,
+            gain=-rate,
             from_buffer=select(nesterov, beta, 1.0),
-            from_gradient=select(nesterov, -learning_rate, 0.0),
+            from_gradient=select(nesterov, -rate, 0.0),
         )
 
     return coefficients
 
 
-def _corrected(beta: ArrayLike, learning_rate: ArrayLike, last: ArrayLike) -> jax.Array:
-    """β·αₜ/αₜ₋₁, and 0 after αₜ₋₁ = 0."""
-    dtype = common_dtype(*map(jnp.result_type, (beta, learning_rate, last)))
-    beta, now, last = (jnp.asarray(x, dtype) for x in (beta, learning_rate, last))
-    return jnp.where(last > 0, beta * now / jnp.where(last > 0, last, 1.0), 0.0)
+def _corrected_beta(
+    beta: ArrayLike, rate: ArrayLike, previous_rate: ArrayLike
+) -> jax.Array:
+    """Returns β·αₜ/αₜ₋₁, or 0 where αₜ₋₁ = 0."""
+    dtype = common_dtype(*map(jnp.result_type, (beta, rate, previous_rate)))
+    beta, rate, previous = (jnp.asarray(x, dtype) for x in (beta, rate, previous_rate))
+    divisor = jnp.where(previous > 0, previous, 1.0)
+    return jnp.where(previous > 0, beta * rate / divisor, 0.0)

@@ -1,4 +1,4 @@
-"""Momentum as one linear recurrence; every convention is a choice of coefficients."""
+"""The linear recurrence behind every momentum method, and its state."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,27 +19,33 @@ from optax_momentum._base.checks import (
 )
 from optax_momentum._base.placement import zero_beside, zeros_like
 from optax_momentum._base.scalars import common_dtype, is_concrete, select
-from optax_momentum._storage.branch import in_a_branch
-from optax_momentum._storage.stall import warn_of_float32, warn_of_stall
+from optax_momentum._storage.branch import as_cond_branch
+from optax_momentum._storage.stall import (
+    warn_if_buffer_stalls,
+    warn_if_float64_disabled,
+)
 from optax_momentum._storage.stored import is_stored, value, values
 from optax_momentum.storage import Storage, store
 
 
 class Coefficients(NamedTuple):
-    """One step: m ← beta·m + gain·g, then u = from_buffer·m + from_gradient·g."""
+    """One step of a method: m ← beta·m + gain·g, u = from_buffer·m + from_gradient·g.
 
-    beta: ArrayLike  # every field: shape (), a Python number or a traced scalar
+    Every field is a scalar: a Python number, or an array or tracer of shape ().
+    """
+
+    beta: ArrayLike
     gain: ArrayLike
     from_buffer: ArrayLike = 1.0
     from_gradient: ArrayLike = 0.0
 
 
 class MomentumState(NamedTuple):
-    """What a linear momentum method keeps between steps."""
+    """The state of a linear momentum method between steps."""
 
-    step: jax.Array  # shape (), int32: calls of update so far
-    buffer: optax.Updates  # m: structure, shapes and dtypes of params, or as stored
-    weight: jax.Array  # shape (), float32: the same recurrence fed with gradient 1
+    step: jax.Array  # int32, shape (): the number of update calls so far
+    buffer: optax.Updates  # m: a tree like params, of the same dtypes, or encoded
+    weight: jax.Array  # float32, shape (): the m of a constant gradient of 1
 
 
 def linear_momentum(
@@ -48,51 +54,53 @@ def linear_momentum(
     debias: ArrayLike = False,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """The recurrence itself: whatever its coefficients make of it, unchecked.
+    """The linear recurrence itself, for any coefficients, without checking them.
 
         m₀ = 0,   mₜ = βₜ·mₜ₋₁ + aₜ·gₜ,   uₜ = bₜ·mₜ + cₜ·gₜ
 
-    with (β, a, b, c) = `coefficients(step)`, read anew at step 0, 1, … Any value is
-    taken: β = 1 is an integrator, β < 0 the negative momentum of games (Gidel et al.).
+    Here (β, a, b, c) = `coefficients(step)`, evaluated at every step 0, 1, … Any values
+    are allowed: β = 1 integrates, β < 0 is the negative momentum used for games.
 
-    Sums run in float32 or wider, whatever the gradients' dtype; m is kept in the
-    parameter's dtype, or by `storage`; uₜ comes back in the gradient's. A leaf whose
-    gradient is `None`, `optax.MaskedNode` or float0 is passed on as it is and keeps its
-    m; `optax.apply_updates` and `optax.MultiSteps` (0.2.8) refuse the first and last:
-    use `optax.masked`, or Equinox's `apply_updates`.
+    Sums run in float32 or wider, whatever the gradients' dtype. The buffer m has the
+    parameter's dtype unless `storage` says otherwise, and uₜ has the gradient's. If the
+    gradient of a leaf is `None`, `optax.MaskedNode` or float0, it is returned unchanged
+    and its m stays as it is. `optax.apply_updates` and `optax.MultiSteps` (0.2.8)
+    reject `None` and float0: use `optax.masked`, or Equinox's `apply_updates`.
 
-    NaN and infinity stay in their own element of m, for good; `guard` keeps them out. A
-    sum beyond its dtype is infinite, and a subnormal is 0 where the device has none, as
-    in XLA on a CPU.
+    A NaN or infinity stays in its element of m forever; use `guard` to keep it out. A
+    sum that overflows its dtype becomes infinite. A subnormal becomes 0 on devices that
+    flush subnormals, XLA's CPU backend among them.
 
-    Units: m is in gradients times a; a constant g settles at u = (a·b/(1 − β) + c)·g.
+    Units: m is in gradients times a. A constant g settles at u = (a·b/(1 − β) + c)·g.
 
     Args:
-      coefficients: maps the step, an int32 scalar, to `Coefficients` of scalars.
-      debias: divides b by the state's `weight`, which is the m of a constant gradient
-        of 1: the average then weighs the gradients by weights that sum to 1, at every
-        step and under any schedule of β. A bool, or a traced scalar.
-      storage: how m is kept between steps, `storage.int8()` for example; see
-        `optax_momentum.storage`. None keeps it in the parameter's dtype, and warns
-        where that is so narrow that m would stall.
+      coefficients: maps the step, an int32 scalar, to the `Coefficients` of that step.
+      debias: whether to divide b by the state's `weight`, which is the m of a constant
+        gradient of 1. The weights of the average then sum to 1, at every step and
+        under any schedule of β. A bool or a traced scalar.
+      storage: how to store m between steps, for example `storage.int8()`; see
+        `optax_momentum.storage`. By default m has the parameter's dtype, and init
+        warns if that is so narrow that m would stall.
 
     Returns:
-      A transformation with a `MomentumState`. It emits uₜ, not negated: chain it with
-      `optax.scale_by_learning_rate`, unless the coefficients hold the sign and rate.
+      A transformation with a `MomentumState`. Its update is uₜ, not negated: chain it
+      with `optax.scale_by_learning_rate`, unless the coefficients already include the
+      sign and the learning rate.
 
     Raises:
-      TypeError: storage is no `Storage`; at init, for a leaf that is not floating-point
-        or complex; at update, for such a gradient, or one that is complex where its
-        parameter is real.
-      ValueError: at update, for a tree or a shape that init did not see, a gradient on
-        another device, or a buffer in another storage.
+      TypeError: storage is not a `Storage`; at init, if a parameter is not
+        floating-point or complex; at update, if a gradient is not, or if it is complex
+        and its parameter real.
+      ValueError: at update, if the gradients' tree or a shape differs from the params
+        passed to init, if a gradient is on another device than its buffer, or if the
+        buffer was made with another storage.
 
-    Warns: at init, of a leaf in float64 where `jax_enable_x64` is off, of which JAX
-      keeps float32.
+    Warns: at init, if a parameter is float64 and `jax_enable_x64` is off, so that JAX
+      converts it to float32.
 
     Differs from `optax.trace` and `optax.ema`: the state's dtypes never change, shapes
-    are never broadcast, absent leaves keep their m, debiasing knows schedules, and the
-    update never shares memory with the state.
+    are never broadcast, leaves without a gradient keep their m, debiasing is correct
+    under schedules, and the update never shares memory with the state.
 
     >>> import jax.numpy as jnp
     >>> tx = linear_momentum(lambda step: Coefficients(beta=-0.5, gain=1.0))
@@ -103,45 +111,47 @@ def linear_momentum(
     References:
       Gidel et al. 2018, arXiv:1807.04740, negative momentum.
     """
-
     check_switch("linear_momentum: debias", debias)
     check_storage(storage)
 
     def init(params: optax.Params) -> MomentumState:
         check_params(params)
-        warn_of_float32(params)
+        warn_if_float64_disabled(params)
         if storage is None:
-            warn_of_stall(params, coefficients)
+            warn_if_buffer_stalls(params, coefficients)
         zeros = zeros_like if storage is None else storage.init
         buffer = jax.tree.map(zeros, params)
-        step, weight = (zero_beside(params, d) for d in (jnp.int32, jnp.float32))
-        return MomentumState(step, buffer, weight)
+        return MomentumState(
+            step=zero_beside(params, jnp.int32),
+            buffer=buffer,
+            weight=zero_beside(params, jnp.float32),
+        )
 
     def update(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
     ) -> tuple[optax.Updates, MomentumState]:
-        del params  # a linear method never looks at the parameters
+        del params  # A linear method doesn't depend on the parameters.
         if not isinstance(state, MomentumState):
             raise wrong_state(state, MomentumState)
         now = coefficients(state.step)
         one = jnp.ones((), jnp.float32)
-        weight = scaled(now.beta, state.weight) + scaled(now.gain, one)
+        weight = scale(now.beta, state.weight) + scale(now.gain, one)
         if not is_concrete(debias) or debias:
-            debiased = scaled(now.from_buffer, one) / weight
+            debiased = scale(now.from_buffer, one) / weight
             now = now._replace(from_buffer=select(debias, debiased, now.from_buffer))
         leaves, tree = pair_leaves(updates, state.buffer)
         stepped = []
-        for path, g, held in leaves:
+        for path, g, stored in leaves:
             if is_absent(g):
-                stepped.append((g, held))
+                stepped.append((g, stored))
                 continue
             g = jnp.asarray(g)
             step_stored = partial(_step_stored, now, storage, state.step, path)
-            if is_stored(held) and not is_concrete(state.step):
-                step_stored = in_a_branch(state.step >= 0, step_stored)
-            stepped.append(step_stored(g, held))
+            if is_stored(stored) and not is_concrete(state.step):
+                step_stored = as_cond_branch(state.step >= 0, step_stored)
+            stepped.append(step_stored(g, stored))
         emitted = tree.unflatten([gradient for gradient, _ in stepped])
         buffer = tree.unflatten([buffer for _, buffer in stepped])
         step = jnp.asarray(optax.safe_increment(state.step))
@@ -150,11 +160,14 @@ def linear_momentum(
     return optax.GradientTransformation(init, update)
 
 
-def momenta(state: optax.OptState) -> list[MomentumState]:
-    """Every `MomentumState` in the state of a chain or wrapper; its m as arrays."""
+def momentum_states(state: optax.OptState) -> list[MomentumState]:
+    """Returns every `MomentumState` in a chain's or wrapper's state, m decoded."""
     leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, MomentumState))
-    found = [leaf for leaf in leaves if isinstance(leaf, MomentumState)]
-    return [momentum._replace(buffer=values(momentum.buffer)) for momentum in found]
+    return [
+        leaf._replace(buffer=values(leaf.buffer))
+        for leaf in leaves
+        if isinstance(leaf, MomentumState)
+    ]
 
 
 def _step_stored(
@@ -163,51 +176,54 @@ def _step_stored(
     step: jax.Array,
     path: Any,
     gradient: jax.Array,
-    held: Any,
+    stored: Any,
 ) -> tuple[jax.Array, Any]:
-    """u, and m as it is kept: a leaf is decoded, stepped and stored again."""
-    u, m = _step_leaf(now, gradient, jnp.asarray(value(held)))
-    return u, store(storage, m, held, step, path)
+    """Decodes, steps and stores one leaf; returns its u and its stored m."""
+    u, m = _step_leaf(now, gradient, jnp.asarray(value(stored)))
+    return u, store(storage, m, stored, step, path)
 
 
 def _step_leaf(
     now: Coefficients, gradient: jax.Array, buffer: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """u, and m in the widest of both dtypes and float32: one step of one leaf."""
+    """Takes one step of one leaf; returns u, and m in float32 or wider."""
     dtype = common_dtype(gradient.dtype, buffer.dtype, jnp.float32)
     g, m = gradient.astype(dtype), buffer.astype(dtype)
-    added = g if _is(now.gain, 1) else rounded(scaled(now.gain, g))
-    m = scaled(now.beta, m) + added
-    # Also b = 1 is multiplied: u must not be the array that the state keeps.
-    u = scaled(now.from_buffer, m)
-    if not _is(now.from_gradient, 0):  # 0·g makes NaN of an infinite g
-        # Another g to a compiler, which would keep a product that both sums share.
-        apart = jax.lax.optimization_barrier(g)
-        u += rounded(scaled(now.from_gradient, apart))
+    added = g if _is_number(now.gain, 1) else unfusable(scale(now.gain, g))
+    m = scale(now.beta, m) + added
+    # Multiply even if b = 1: u must not be the array that the state keeps.
+    u = scale(now.from_buffer, m)
+    if not _is_number(now.from_gradient, 0):  # 0·g would turn an infinite g into NaN.
+        # The barrier stops the compiler from sharing one product between both sums,
+        # which it would then have to keep in memory.
+        separate_g = jax.lax.optimization_barrier(g)
+        u += unfusable(scale(now.from_gradient, separate_g))
     return u.astype(gradient.dtype), m
 
 
-def scaled(factor: ArrayLike, x: jax.Array) -> jax.Array:
-    """factor·x in the dtype of x, with a real factor also where x is complex."""
+def scale(factor: ArrayLike, x: jax.Array) -> jax.Array:
+    """Returns factor·x in the dtype of x, where the factor is real and x may not be."""
     factor = jnp.asarray(factor, jnp.finfo(x.dtype).dtype)
     if jnp.iscomplexobj(x):
         return jax.lax.complex(factor * x.real, factor * x.imag)
     return factor * x
 
 
-def _is(factor: ArrayLike, number: int) -> bool:
-    """True for the number itself, known before any step is traced."""
+def _is_number(factor: ArrayLike, number: int) -> bool:
+    """True if the factor is a Python number of this value, so never a tracer."""
     return isinstance(factor, int | float) and factor == number
 
 
-def rounded(product: jax.Array) -> jax.Array:
-    """The product, for a sum with another: so that a compiler fuses the other one.
+def unfusable(product: jax.Array) -> jax.Array:
+    """Returns the product unchanged, but such that no compiler fuses it with a sum.
 
-    Of two products it fuses either with their sum, not the same one inside a scan as
-    outside: an ulp apart. It can't fuse what is clamped, here to what it is anyway.
+    In a sum of two products, XLA turns one of them and the sum into a fused
+    multiply-add: not always the same one inside a scan as outside, which differs by an
+    ulp. It can't fuse a clamped product, and clamping to the finite range changes no
+    value.
     """
     if jnp.iscomplexobj(product):
-        return jax.lax.complex(rounded(product.real), rounded(product.imag))
+        return jax.lax.complex(unfusable(product.real), unfusable(product.imag))
     most = jnp.finfo(product.dtype).max
     clamped = jax.lax.clamp(-most, product, most)
     return jnp.where(jnp.isinf(product), product, clamped)

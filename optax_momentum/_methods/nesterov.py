@@ -1,4 +1,4 @@
-"""Nesterov's momentum, exact while beta varies; PyTorch's form is in `heavy_ball`."""
+"""Nesterov's momentum, exact under schedules of beta. `heavy_ball` has PyTorch's."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import optax
 
 from optax_momentum._base.checks import check_beta, check_learning_rate, is_absent
-from optax_momentum._base.scalars import checked, common_dtype
+from optax_momentum._base.scalars import checked_schedule, common_dtype
 from optax_momentum._methods.conventions import keras
-from optax_momentum._methods.momentum import Coefficients, linear_momentum, momenta
+from optax_momentum._methods.momentum import (
+    Coefficients,
+    linear_momentum,
+    momentum_states,
+)
 from optax_momentum.storage import Storage
 
 
@@ -21,35 +25,36 @@ def nesterov(
     *,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """Nesterov's momentum in one gradient at the parameters: the next-β form.
+    """Nesterov's momentum with its gradients taken at the parameters themselves.
 
         v₀ = 0,   vₜ = βₜ·vₜ₋₁ − αₜ·gₜ,   Δθₜ = βₜ₊₁·vₜ − αₜ·gₜ        α = learning_rate
 
-    The parameters are the look-ahead points of `two_point_nesterov`, step for step,
-    for every schedule of β: so each step needs the β of the step after it.
+    The parameters follow the look-ahead points of `two_point_nesterov` exactly, under
+    every schedule of β. That is why each step needs the β of the next step.
 
-    Units: v and Δθ are parameters: the update is ready for `optax.apply_updates` as it
-    is. A constant g and α settle at Δθ = −α·g/(1 − β), and a schedule of β changes that
-    settled step. Where α changes, the steps that v holds keep their size.
+    Units: v and Δθ are in units of the parameters, so the update is ready for
+    `optax.apply_updates`. A constant g and α settle at Δθ = −α·g/(1 − β), which a
+    schedule of β changes. When α changes, the earlier steps in v keep the α they were
+    taken with.
 
     Args:
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
-      beta: β in [0, 1), the share of v that a step keeps: likewise. A schedule is read
-        at the step and at the next one.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
+        or a schedule, which is read at the step and at the next one.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation with a `MomentumState` whose buffer is the velocity v. It emits
-      Δθₜ, negated and scaled: no learning rate follows it.
+      A transformation with a `MomentumState` whose buffer is the velocity v. Its update
+      is Δθₜ, already negated and scaled: don't apply a learning rate afterwards.
 
     Raises:
-      ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
-        either not a scalar.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
+        NaN, or either is not a scalar.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
     Differs from `keras(nesterov=True)` and `heavy_ball(nesterov=True)` under a schedule
-    of β only: they read ahead by the present β, which is not where the next step goes.
+    of β only: they look ahead with the current β instead of the next step's.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum.schedules import linear
@@ -67,14 +72,15 @@ def nesterov(
 def nesterov_coefficients(
     learning_rate: optax.ScalarOrSchedule, beta: optax.ScalarOrSchedule
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `nesterov`: βₜ, gain −αₜ, Δθ = βₜ₊₁·m − αₜ·g."""
-    rate_at = checked(partial(check_learning_rate, "nesterov"), learning_rate)
-    beta_at = checked(partial(check_beta, "nesterov"), beta)
+    """Returns the coefficients of `nesterov`: βₜ, gain −αₜ, Δθ = βₜ₊₁·m − αₜ·g."""
+    rate_at = checked_schedule(partial(check_learning_rate, "nesterov"), learning_rate)
+    beta_at = checked_schedule(partial(check_beta, "nesterov"), beta)
 
     def coefficients(step: jax.Array) -> Coefficients:
-        rate, ahead = rate_at(step), beta_at(jnp.asarray(optax.safe_increment(step)))
+        rate = rate_at(step)
+        next_beta = beta_at(jnp.asarray(optax.safe_increment(step)))
         return Coefficients(
-            beta_at(step), gain=-rate, from_buffer=ahead, from_gradient=-rate
+            beta_at(step), gain=-rate, from_buffer=next_beta, from_gradient=-rate
         )
 
     return coefficients
@@ -86,35 +92,39 @@ def two_point_nesterov(
     *,
     storage: Storage | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Nesterov's momentum as first written: the gradient is taken at another point.
+    """Nesterov's momentum in its original form, with gradients at a look-ahead point.
 
         v₀ = 0,   vₜ = βₜ·vₜ₋₁ − αₜ·g(θₜ₋₁ + βₜ·vₜ₋₁),   Δθₜ = vₜ      α = learning_rate
 
-    Take the gradient at `lookahead_params(params, state, beta)` and pass it to update;
-    or hand update the function, `update(None, state, params, grad_fn=jax.grad(loss))`,
-    and the gradient is taken there. The arithmetic after it is that of `keras`.
+    Either compute the gradient at `lookahead_params(params, state, beta)` and pass it
+    to update, or pass the gradient function and let update call it at that point:
+    `update(None, state, params, grad_fn=jax.grad(loss))`. From there on, the arithmetic
+    is that of `keras`.
 
-    Units: v and Δθ are parameters: the update is ready for `optax.apply_updates` as it
-    is. A constant g and α settle at Δθ = −α·g/(1 − β).
+    Units: v and Δθ are in units of the parameters, so the update is ready for
+    `optax.apply_updates`. A constant g and α settle at Δθ = −α·g/(1 − β).
 
     Args:
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
-      beta: β in [0, 1), the share of v that a step keeps: likewise.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
+        or a schedule.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
       A transformation with a `MomentumState` whose buffer is the velocity v. Its update
-      takes one extra argument, grad_fn, a function of the parameters that returns their
-      gradients. It emits Δθₜ, negated and scaled: no learning rate follows it.
+      function takes one extra argument, grad_fn, which maps parameters to gradients.
+      Its update is Δθₜ, already negated and scaled: don't apply a learning rate
+      afterwards.
 
     Raises:
-      ValueError: learning_rate negative, infinite or NaN, beta outside [0, 1) or NaN,
-        either not a scalar; at update, grad_fn without params or beside gradients.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
+        NaN, or either is not a scalar; at update, if grad_fn comes without params or
+        together with gradients.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from `nesterov`, whose parameters are the look-ahead points of this one: the
-    same method, evaluated and saved at other points.
+    Differs from `nesterov`, which is the same method with its parameters at the
+    look-ahead points of this one, so that it evaluates and saves other points.
 
     >>> import jax, jax.numpy as jnp
     >>> theta, grad_fn = jnp.ones(2), jax.grad(lambda x: jnp.sum(x**2) / 2)
@@ -137,7 +147,7 @@ def two_point_nesterov(
         grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
-        del extra_args  # of the other transformations in a chain
+        del extra_args  # They are meant for other transformations in a chain.
         if grad_fn is not None:
             if params is None:
                 raise ValueError("update: grad_fn needs params, got None. Pass both.")
@@ -155,31 +165,38 @@ def two_point_nesterov(
 def lookahead_params(
     params: optax.Params, state: optax.OptState, beta: optax.ScalarOrSchedule
 ) -> optax.Params:
-    """Where `two_point_nesterov` takes its next gradient: θ + β·v.
+    """Returns the point where `two_point_nesterov` takes its next gradient: θ + β·v.
 
     Args:
-      params: θ, before the step.
-      state: of `two_point_nesterov`, or of a chain or wrapper that holds it.
-      beta: the same β as there; a schedule is read at the state's step.
+      params: θ, the parameters before the step.
+      state: the state of `two_point_nesterov`, or of a chain or wrapper around it.
+      beta: the β passed to `two_point_nesterov`; a schedule is read at the state's
+        step.
 
     Returns:
-      A tree like params, in their dtypes. A leaf that the state masks stays as it is.
+      A tree like params, of the same dtypes. Leaves masked in the state are returned
+      unchanged.
 
     Raises:
-      ValueError: beta outside [0, 1), not one `MomentumState` in the state, or a leaf
-        of another shape than its velocity.
+      ValueError: beta is outside [0, 1), the state contains no `MomentumState` or
+        several, or a parameter and its velocity differ in shape.
       TypeError: beta is not a real number.
+
+    >>> tx = two_point_nesterov(learning_rate=0.5, beta=0.5)
+    >>> _, state = tx.update(jnp.ones(2), tx.init(jnp.zeros(2)))
+    >>> lookahead_params(jnp.ones(2), state, beta=0.5)  # 1 + 0.5·(−0.5)
+    Array([0.75, 0.75], dtype=float32)
     """
-    beta_at = checked(partial(check_beta, "lookahead_params"), beta)
-    states = momenta(state)
+    beta_at = checked_schedule(partial(check_beta, "lookahead_params"), beta)
+    states = momentum_states(state)
     if len(states) != 1:
         raise ValueError(
             f"lookahead_params: state must hold one MomentumState, got {len(states)}. "
             "Pass the state of `two_point_nesterov`, or of a chain around it."
         )
-    now = beta_at(states[0].step)
+    current_beta = beta_at(states[0].step)
 
-    def ahead(path: Any, v: Any, theta: Any) -> Any:
+    def look_ahead(path: Any, v: Any, theta: Any) -> Any:
         if is_absent(v):
             return theta
         theta = jnp.asarray(theta)
@@ -190,8 +207,8 @@ def lookahead_params(
                 f"{v.shape}. Call init on the same params you train."
             )
         dtype = common_dtype(theta.dtype, v.dtype, jnp.float32)
-        moved = theta.astype(dtype) + jnp.asarray(now, dtype) * v.astype(dtype)
+        moved = theta.astype(dtype) + jnp.asarray(current_beta, dtype) * v.astype(dtype)
         return moved.astype(theta.dtype)
 
     buffer = states[0].buffer
-    return jax.tree.map_with_path(ahead, buffer, params, is_leaf=is_absent)
+    return jax.tree.map_with_path(look_ahead, buffer, params, is_leaf=is_absent)

@@ -1,4 +1,4 @@
-"""Quasi-hyperbolic momentum: a weighted mean of the gradient and of its average."""
+"""Quasi-hyperbolic momentum: a weighted mean of the gradient and its moving average."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ import jax
 import optax
 
 from optax_momentum._base.checks import check_beta, check_scalar
-from optax_momentum._base.scalars import checked
+from optax_momentum._base.scalars import checked_schedule
 from optax_momentum._methods.momentum import Coefficients, linear_momentum
 from optax_momentum.storage import Storage
 
@@ -19,34 +19,37 @@ def qhm(
     *,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """Quasi-hyperbolic momentum, QHM: plain SGD and momentum SGD, averaged.
+    """Quasi-hyperbolic momentum (QHM): a weighted mean of SGD and momentum SGD.
 
         v₀ = 0,   vₜ = β·vₜ₋₁ + (1 − β)·gₜ,   uₜ = (1 − ν)·gₜ + ν·vₜ
 
-    ν = 0 is SGD, ν = 1 is `ema`, ν = β is Nesterov's momentum; `as_qhm` gives the
-    (learning_rate, β, ν) of that and of five more methods.
+    ν = 0 is SGD, ν = 1 is `ema`, ν = β is Nesterov's momentum. `as_qhm` returns the
+    (learning_rate, β, ν) of Nesterov's momentum and of five more methods.
 
-    Units: v and u are gradients (loss per unit of parameter); the learning rate stays
-    outside. A constant g settles at u = g: at the same learning rate, the settled step
-    is that of SGD, 1/(1 − β) times smaller than `heavy_ball`'s. The authors' rule of
-    thumb for its defaults, to follow heavy ball at (α, 0.9): keep β and ν, take α/0.1.
+    Units: v and u are gradients (loss per unit of parameter). Apply the learning rate
+    afterwards. A constant g settles at u = g, so at the same learning rate the settled
+    step is that of SGD: smaller than `heavy_ball`'s by the factor 1 − β. To replace
+    heavy ball with learning rate α and β = 0.9, the authors recommend the default β and
+    ν with learning rate α/0.1.
 
     Args:
-      beta: β in [0, 1), the share of v that a step keeps: a number, a traced scalar,
-        or a schedule of the step (0 at the first update).
-      nu: ν in [0, 1], the share of the average in the step: likewise.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      beta: β in [0, 1), the fraction of v kept at each step: a number, a traced
+        scalar, or a schedule of the step (0 at the first update).
+      nu: ν in [0, 1], the weight of v in the update: a number, a traced scalar or a
+        schedule.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation with a `MomentumState` whose buffer is v. It emits uₜ, *not*
+      A transformation with a `MomentumState` whose buffer is v. Its update is uₜ, *not*
       negated: chain it with `optax.scale_by_learning_rate`.
 
     Raises:
-      ValueError: beta outside [0, 1), nu outside [0, 1], either NaN or not a scalar.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: beta is outside [0, 1), nu is outside [0, 1], or either is NaN or not
+        a scalar.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from `ema`, which is ν = 1: there the newest gradient weighs 1 − β, here
-    1 − νβ. Differs from qhoptim's `QHM`, which has weight decay inside.
+    Differs from `ema`, the case ν = 1, by the weight of the newest gradient: 1 − νβ
+    instead of 1 − β. Differs from qhoptim's `QHM`, which includes weight decay.
 
     >>> import jax.numpy as jnp
     >>> tx = optax.chain(qhm(0.75, nu=0.5), optax.scale_by_learning_rate(1.0))
@@ -63,9 +66,9 @@ def qhm(
 def qhm_coefficients(
     beta: optax.ScalarOrSchedule = 0.999, nu: optax.ScalarOrSchedule = 0.7
 ) -> Callable[[jax.Array], Coefficients]:
-    """The coefficients of `qhm` at a step: β, gain 1 − β, u = ν·m + (1 − ν)·g."""
-    beta_at = checked(partial(check_beta, "qhm"), beta)
-    nu_at = checked(_check_nu, nu)
+    """Returns the coefficients of `qhm`: β, gain 1 − β, u = ν·m + (1 − ν)·g."""
+    beta_at = checked_schedule(partial(check_beta, "qhm"), beta)
+    nu_at = checked_schedule(_check_nu, nu)
 
     def coefficients(step: jax.Array) -> Coefficients:
         beta, nu = beta_at(step), nu_at(step)
@@ -80,6 +83,6 @@ def _check_nu(nu: Any) -> None:
         nu,
         lambda known: 0 <= known <= 1,
         "lie in [0, 1]",
-        "It is the share of the average in the step, the gradient has the rest; "
-        "`linear_momentum` takes coefficients unchecked.",
+        "It is the weight of the average in the update, where the gradient has weight "
+        "1 − nu; `linear_momentum` accepts any coefficients.",
     )

@@ -1,4 +1,4 @@
-"""Ready-made SGD with momentum: one name, every decay of the weights by its own."""
+"""A complete SGD optimizer: momentum, weight decay and the learning rate."""
 
 import math
 from collections.abc import Callable
@@ -22,9 +22,14 @@ from optax_momentum._base.checks import (
     wrong_state,
 )
 from optax_momentum._base.parameters import check_given
-from optax_momentum._base.scalars import checked, common_dtype, is_concrete, select
+from optax_momentum._base.scalars import (
+    checked_schedule,
+    common_dtype,
+    is_concrete,
+    select,
+)
 from optax_momentum._methods.conventions import heavy_ball
-from optax_momentum._methods.momentum import MomentumState, rounded, scaled
+from optax_momentum._methods.momentum import MomentumState, scale, unfusable
 from optax_momentum.storage import Storage
 
 Decay = Literal["coupled", "decoupled", "independent"]
@@ -41,7 +46,7 @@ def sgd(
     maximize: ArrayLike = False,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """SGD with momentum, each argument meaning what it means in `torch.optim.SGD`.
+    """SGD with momentum; each argument means what it means in `torch.optim.SGD`.
 
         gₜ = ∇f(θₜ₋₁), or −∇f(θₜ₋₁) with maximize
         gₜ ← gₜ + λ·θₜ₋₁                                                 if coupled
@@ -53,39 +58,46 @@ def sgd(
 
     with α = learning_rate, β = beta, τ = dampening, λ = weight_decay.
 
-    Units: α is in parameters per gradient. A settled parameter shrinks in each step by
-    the share α·λ·(1 − τ)/(1 − β) if coupled (10·α·λ at β = 0.9), α·λ if decoupled, and
-    λ if independent; so λ is in gradients per parameter, and a plain share in the last.
+    Units: α is in parameters per gradient. Once the momentum has settled, weight decay
+    shrinks a parameter at each step by the fraction α·λ·(1 − τ)/(1 − β) if coupled
+    (10·α·λ at β = 0.9), α·λ if decoupled, and λ if independent. So λ is in gradients
+    per parameter in the first two, and a dimensionless fraction in the third.
 
     Args:
       learning_rate: α ≥ 0: a number, a traced scalar, or a schedule of the step (0 at
         the first update).
-      beta: β in [0, 1), likewise; None is plain SGD, which keeps no buffer.
-      nesterov: read out one step ahead; needs beta and `dampening=0`. A bool or traced.
-      dampening: τ in [0, 1], the share of each gradient kept out of m after the first
-        step; needs beta > 0. A number or a traced scalar.
-      weight_decay: λ ≥ 0: a number, a traced scalar, or a schedule of the step. Other
-        than 0.0, it needs the parameters at update.
+      beta: β in [0, 1): a number, a traced scalar or a schedule. None is plain SGD
+        without a buffer.
+      nesterov: whether to look one step ahead; needs beta and `dampening=0`. A bool or
+        a traced scalar.
+      dampening: τ in [0, 1], the fraction of each gradient kept out of m after the
+        first step; needs beta > 0. A number or a traced scalar.
+      weight_decay: λ ≥ 0: a number, a traced scalar or a schedule. Unless it is 0.0,
+        update needs the parameters.
       decay: where λ enters: "coupled" as in PyTorch, "decoupled" as in Keras and
-        AdamW, or "independent" of the learning rate. The decay of SGDW follows the
-        schedule ηₜ alone: independent, with `weight_decay=lambda t: decay * eta(t)`.
-      maximize: climb instead of descend. The weights still decay. A bool or traced.
-      storage: how m is kept between steps; see `optax_momentum.storage`. Needs beta.
+        AdamW, or "independent" of the learning rate. SGDW's decay follows its schedule
+        multiplier ηₜ only: use "independent" with
+        `weight_decay=lambda t: decay * eta(t)`.
+      maximize: whether to ascend instead of descend. The weights still decay. A bool or
+        a traced scalar.
+      storage: how to store m between steps; see `optax_momentum.storage`. Needs beta.
 
     Returns:
-      A transformation with a `MomentumState`, whose buffer is PyTorch's
-      `momentum_buffer`. Its updates are negated and scaled: ready to be applied.
+      A transformation with a `MomentumState` whose buffer is PyTorch's
+      `momentum_buffer`. Its updates are already negated and scaled, ready for
+      `optax.apply_updates`.
 
     Raises:
-      ValueError: an argument out of its range, NaN or not a scalar; nesterov,
-        dampening or storage without what they need; an unknown decay; at update, weight
-        decay without params.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: an argument is out of range, NaN or not a scalar; nesterov, dampening
+        or storage come without the arguments they need; decay is unknown; at update,
+        if weight decay is on and params is None.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from `optax.sgd`: weight decay, dampening, maximize; see `heavy_ball` for
-    the momentum. Differs from `torch.optim.SGD`, which takes dampening without momentum
-    and ignores it, and to whose gradients of None see `heavy_ball`. With "decoupled"
-    it is Keras's decay of the weights, but not its momentum: that is `keras`.
+    Differs from `optax.sgd`: adds weight decay, dampening and maximize; see
+    `heavy_ball` for the momentum. Differs from `torch.optim.SGD`, which ignores
+    dampening without momentum; see `heavy_ball` for parameters whose first gradients
+    are missing. Differs from `keras.optimizers.SGD` even with "decoupled", which is
+    Keras's weight decay but not its momentum: that is `keras`.
 
     >>> import jax.numpy as jnp
     >>> params = jnp.array([2.0])
@@ -101,9 +113,11 @@ def sgd(
       PyTorch `torch/optim/sgd.py`, `_single_tensor_sgd`.
       Loshchilov and Hutter 2019, arXiv:1711.05101, SGDW, algorithm 1.
     """
-    rate_at = checked(partial(check_learning_rate, "sgd"), learning_rate)
-    beta_at: Any = checked(partial(check_beta, "sgd"), 0.0 if beta is None else beta)
-    decay_at = checked(_check_weight_decay, weight_decay)
+    rate_at = checked_schedule(partial(check_learning_rate, "sgd"), learning_rate)
+    beta_at: Any = checked_schedule(
+        partial(check_beta, "sgd"), 0.0 if beta is None else beta
+    )
+    decay_at = checked_schedule(_check_weight_decay, weight_decay)
     _check_options(beta, nesterov, dampening, decay, maximize)
     if beta is None and storage is not None:
         raise ValueError(
@@ -112,8 +126,8 @@ def sgd(
     momentum: Any = heavy_ball(
         beta_at, dampening=dampening, nesterov=nesterov, storage=storage
     )
-    never = isinstance(weight_decay, int | float) and weight_decay == 0
-    place = None if never else decay
+    no_decay = isinstance(weight_decay, int | float) and weight_decay == 0
+    place = None if no_decay else decay
 
     def init(params: optax.Params) -> MomentumState:
         check_params(params)
@@ -129,41 +143,45 @@ def sgd(
             raise wrong_state(state, MomentumState)
         if place is not None:
             check_given("sgd with weight_decay", params)
-        seen = (updates if params is None else params) if beta is None else state.buffer
-        pair_leaves(updates, jax.tree.map(jnp.asarray, seen))  # refuses what is amiss
+        if beta is not None:
+            expected = state.buffer
+        else:
+            expected = updates if params is None else params
+        # Only for its checks: raises unless the gradients fit.
+        pair_leaves(updates, jax.tree.map(jnp.asarray, expected))
         step = state.step
-        u = _times(select(maximize, -1.0, 1.0), updates)
+        u = _multiply(select(maximize, -1.0, 1.0), updates)
         if place == "coupled":
-            u = _plus(u, decay_at(step), params)
-        sums, after = momentum.update(None if beta is None else u, state)
-        u = u if beta is None else sums
+            u = _add_multiple(u, decay_at(step), params)
+        momentum_update, new_state = momentum.update(None if beta is None else u, state)
+        u = u if beta is None else momentum_update
         if place == "decoupled":
-            u = _plus(u, decay_at(step), params)
-        u = _times(-rate_at(step), u)
+            u = _add_multiple(u, decay_at(step), params)
+        u = _multiply(-rate_at(step), u)
         if place == "independent":
-            u = _plus(u, -decay_at(step), params)
-        return _cast_like(u, updates), after
+            u = _add_multiple(u, -decay_at(step), params)
+        return _cast_like(u, updates), new_state
 
     return optax.GradientTransformation(init, update)
 
 
-def _times(factor: ArrayLike, tree: Any) -> Any:
-    """factor·x for every leaf, in float32 or wider."""
+def _multiply(factor: ArrayLike, tree: Any) -> Any:
+    """Returns factor·x for every leaf x, in float32 or wider."""
 
-    def scale(x: Any) -> Any:
+    def multiply(x: Any) -> Any:
         x = jnp.asarray(x)
-        return scaled(factor, x.astype(common_dtype(x.dtype, jnp.float32)))
+        return scale(factor, x.astype(common_dtype(x.dtype, jnp.float32)))
 
-    return _map_present(scale, tree)
+    return _map_present(multiply, tree)
 
 
-def _plus(tree: Any, factor: ArrayLike, params: Any) -> Any:
-    """x + factor·θ for every leaf, in the wider of both dtypes."""
+def _add_multiple(tree: Any, factor: ArrayLike, params: Any) -> Any:
+    """Returns x + factor·θ for every leaf x, in the wider of both dtypes."""
 
     def add(x: jax.Array, parameter: Any) -> jax.Array:
         dtype = common_dtype(x.dtype, jnp.result_type(parameter))
         theta = jnp.asarray(parameter).astype(dtype)
-        return x.astype(dtype) + rounded(scaled(factor, theta))
+        return x.astype(dtype) + unfusable(scale(factor, theta))
 
     return _map_present(add, tree, params)
 
@@ -173,12 +191,12 @@ def _cast_like(tree: Any, updates: Any) -> Any:
 
 
 def _map_present(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Maps the leaves that take part in a step; the absent ones pass as they are."""
+    """Maps the leaves that take part in a step; absent ones are returned unchanged."""
 
-    def unless_absent(leaf: Any, *others: Any) -> Any:
+    def apply(leaf: Any, *others: Any) -> Any:
         return leaf if is_absent(leaf) else function(leaf, *others)
 
-    return jax.tree.map(unless_absent, tree, *rest, is_leaf=is_absent)
+    return jax.tree.map(apply, tree, *rest, is_leaf=is_absent)
 
 
 def _check_weight_decay(weight_decay: Any) -> None:
@@ -187,14 +205,14 @@ def _check_weight_decay(weight_decay: Any) -> None:
         weight_decay,
         lambda known: 0 <= known < math.inf,
         "lie in [0, inf)",
-        "It shrinks the parameters; 0 leaves them as they are.",
+        "It shrinks the parameters; 0 turns it off.",
     )
 
 
 def _check_options(
     beta: Any, nesterov: Any, dampening: Any, decay: Any, maximize: Any
 ) -> None:
-    """Raises for an unknown decay, and for options of a momentum that is not there."""
+    """Raises for an unknown decay, and for momentum options without momentum."""
     check_switch("sgd: nesterov", nesterov)
     check_switch("sgd: maximize", maximize)
     check_dampening("sgd", dampening, nesterov)
@@ -205,9 +223,10 @@ def _check_options(
         )
     if beta is None and is_concrete(nesterov) and nesterov:
         raise ValueError("sgd: nesterov=True needs a beta, got None. Pass beta=0.9.")
-    still = beta is None or (is_concrete(beta) and not callable(beta) and beta == 0)
-    if still and is_concrete(dampening) and dampening != 0:
+    known_beta = is_concrete(beta) and not callable(beta)
+    no_momentum = known_beta and (beta is None or beta == 0)
+    if no_momentum and is_concrete(dampening) and dampening != 0:
         raise ValueError(
-            f"sgd: dampening={dampening!s} needs beta > 0, got {beta!s}; without "
-            "momentum PyTorch ignores it. Drop it, or lower the learning rate instead."
+            f"sgd: dampening={dampening!s} needs beta > 0, got {beta!s}; PyTorch "
+            "ignores it without momentum. Drop it, or lower the learning rate instead."
         )

@@ -1,4 +1,4 @@
-"""Scheduled restarts: momentum that grows, and begins anew every so many steps."""
+"""Scheduled restart SGD, and schedules that repeat or start later."""
 
 import math
 from functools import partial
@@ -9,7 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_scalar
-from optax_momentum._base.scalars import checked
+from optax_momentum._base.scalars import checked_schedule
 from optax_momentum._methods.nesterov import nesterov
 from optax_momentum.schedules import fista
 from optax_momentum.storage import Storage
@@ -21,36 +21,38 @@ def srsgd(
     *,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
-    """Scheduled restart SGD: Nesterov's growing momentum, begun anew every F steps.
+    """Scheduled restart SGD: Nesterov's growing momentum, restarted every F steps.
 
         yₜ = θₜ₋₁ − αₜ·gₜ,   θₜ = yₜ + μₜ·(yₜ − yₜ₋₁)          α = learning_rate
         μₜ = k/(k + 3) with k = t mod F, t = 0 at the first step      F = restart_every
 
-    No y is kept: in v = yₜ − yₜ₋₁ this is `nesterov` with the schedule of β
-    `delayed(sawtooth(fista(), restart_every), 1)`, and a restart is a β of 0.
+    The state holds v = yₜ − yₜ₋₁ instead of y: this is `nesterov` with the schedule
+    `delayed(sawtooth(fista(), restart_every), 1)` of β, and a restart is a step with
+    β = 0.
 
-    Units: v and the updates are parameters: the update is ready for
-    `optax.apply_updates` as it is. A constant g and α never settle: the k-th step since
-    a restart is −α·g·(1 + k/4).
+    Units: v and the updates are in units of the parameters, so the update is ready for
+    `optax.apply_updates`. A constant g and α never settle: the k-th step after a
+    restart is −α·g·(1 + k/4).
 
     Args:
       learning_rate: α ≥ 0, in parameters per gradient: a number, a traced scalar, or a
         schedule of the step (0 at the first update).
-      restart_every: F ≥ 1, in steps: likewise. The paper lets it grow from 40 or so at
-        every drop of the learning rate; drop at a multiple of both F for whole cycles.
-      storage: how v is kept between steps; see `optax_momentum.storage`.
+      restart_every: F ≥ 1, in steps: a number, a traced scalar or a schedule. The paper
+        starts near 40 and increases F whenever the learning rate drops. Let it change
+        at a multiple of the old and the new F, so that no cycle is cut short.
+      storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
-      A transformation with a `MomentumState` whose buffer is the velocity v. It emits
-      Δθₜ, negated and scaled: no learning rate follows it.
+      A transformation with a `MomentumState` whose buffer is the velocity v. Its update
+      is Δθₜ, already negated and scaled: don't apply a learning rate afterwards.
 
     Raises:
-      ValueError: learning_rate negative, infinite or NaN, restart_every below 1 or NaN,
-        either not a scalar.
-      TypeError: an argument that is not a real number, or storage no `Storage`.
+      ValueError: learning_rate is negative, infinite or NaN, restart_every is below 1
+        or NaN, or either is not a scalar.
+      TypeError: an argument is not a real number, or storage is not a `Storage`.
 
-    Differs from the authors' code, which keeps a copy of the parameters, and whose
-    `restarting_iter` is F + 1: it restarts one step early.
+    Differs from the authors' code, which stores a copy of the parameters and restarts
+    one step earlier: its `restarting_iter` corresponds to F + 1.
 
     >>> import jax.numpy as jnp
     >>> tx = srsgd(learning_rate=1.0, restart_every=40)
@@ -64,29 +66,29 @@ def srsgd(
     """
     if not callable(restart_every):
         _check_period("srsgd: restart_every", restart_every)
-    growing = sawtooth(fista(), restart_every)
-    return nesterov(learning_rate, delayed(growing, 1), storage=storage)
+    restarted = sawtooth(fista(), restart_every)
+    return nesterov(learning_rate, delayed(restarted, 1), storage=storage)
 
 
 def sawtooth(schedule: optax.Schedule, every: optax.ScalarOrSchedule) -> optax.Schedule:
-    """The schedule, begun anew every so many steps: schedule(t mod F).
+    """Returns the schedule restarted every F steps: schedule(t mod F).
 
     Args:
-      schedule: of β, or of anything else.
-      every: F ≥ 1, rounded down to a whole number: a number, a traced scalar, or a
-        schedule of it.
+      schedule: any schedule, of β or of another hyperparameter.
+      every: F ≥ 1, in steps, rounded down to a whole number: a number, a traced scalar,
+        or a schedule.
 
     Returns:
-      A schedule of the same.
+      A schedule of the same hyperparameter.
 
     Raises:
-      ValueError: every below 1, infinite, NaN or not a scalar.
+      ValueError: every is below 1, infinite, NaN or not a scalar.
       TypeError: every is not a real number.
 
     >>> [round(float(sawtooth(fista(), every=3)(t)), 2) for t in range(5)]
     [0.0, 0.25, 0.4, 0.0, 0.25]
     """
-    every_at = checked(partial(_check_period, "sawtooth: every"), every)
+    every_at = checked_schedule(partial(_check_period, "sawtooth: every"), every)
 
     def restarting(step: ArrayLike) -> Any:
         period = jnp.asarray(every_at(step), jnp.int32)
@@ -96,17 +98,17 @@ def sawtooth(schedule: optax.Schedule, every: optax.ScalarOrSchedule) -> optax.S
 
 
 def delayed(schedule: optax.Schedule, steps: ArrayLike) -> optax.Schedule:
-    """The schedule, begun `steps` later; until then it stays at its step 0.
+    """Returns the schedule started `steps` later; until then it stays at its step 0.
 
     Args:
-      schedule: of β, or of anything else.
-      steps: how many steps, ≥ 0; rounded down to a whole number.
+      schedule: any schedule, of β or of another hyperparameter.
+      steps: the delay ≥ 0, in steps, rounded down to a whole number.
 
     Returns:
-      A schedule of the same.
+      A schedule of the same hyperparameter.
 
     Raises:
-      ValueError: steps negative, infinite, NaN or not a scalar.
+      ValueError: steps is negative, infinite, NaN or not a scalar.
       TypeError: steps is not a real number.
 
     >>> from optax_momentum.schedules import linear
@@ -118,14 +120,14 @@ def delayed(schedule: optax.Schedule, steps: ArrayLike) -> optax.Schedule:
         steps,
         lambda known: 0 <= known < math.inf,
         "lie in [0, inf)",
-        "It is how many steps the schedule waits at its beginning.",
+        "It is the number of steps before the schedule starts.",
     )
 
-    def later(step: ArrayLike) -> Any:
-        since = jnp.asarray(step, jnp.int32) - jnp.asarray(steps, jnp.int32)
-        return schedule(jnp.maximum(since, 0))
+    def delayed_schedule(step: ArrayLike) -> Any:
+        steps_since = jnp.asarray(step, jnp.int32) - jnp.asarray(steps, jnp.int32)
+        return schedule(jnp.maximum(steps_since, 0))
 
-    return later
+    return delayed_schedule
 
 
 def _check_period(name: str, period: Any) -> None:
@@ -134,5 +136,5 @@ def _check_period(name: str, period: Any) -> None:
         period,
         lambda known: 1 <= known < math.inf,
         "lie in [1, inf)",
-        "It is the number of steps after which the schedule begins anew.",
+        "It is the number of steps after which the schedule restarts.",
     )

@@ -1,4 +1,4 @@
-"""Memory, step size and batch size, each tuned without moving the others."""
+"""Conversions that tune memory, step size and batch size independently."""
 
 import math
 from typing import Any
@@ -6,30 +6,33 @@ from typing import Any
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_scalar
-from optax_momentum._base.scalars import widen
+from optax_momentum._base.scalars import promote_scalar
 
 
 def beta_from_half_life(
     half_life: ArrayLike, *, batch_size: ArrayLike | None = None
 ) -> Any:
-    """The β whose buffer has half forgotten a gradient after `half_life`.
+    """Returns the β at which a gradient's weight in the buffer halves in `half_life`.
 
         β = 2^(−B/h)          h = half_life, B = batch_size or 1
 
     Units: without `batch_size`, h is in steps. With it, h is in samples: the buffer
-    then spans the same data at every batch size, and κ times the batch gives β^κ. The
-    same holds for the ρ of `parameter_ema`.
+    then spans the same data at every batch size, as κ times the batch size gives β^κ.
+    The same formula converts the ρ of `parameter_ema`.
 
     Args:
-      half_life: h > 0, a number or a traced scalar; inf keeps everything, β = 1.
-      batch_size: B > 0, samples in a step: likewise; None counts in steps.
+      half_life: h > 0, a number or a traced scalar. inf gives β = 1, which never
+        forgets.
+      batch_size: B > 0, the number of samples in a step: a number or a traced scalar.
+        None measures h in steps.
 
     Returns:
-      β in [0, 1]: a Python number where both are, else an array; differentiable.
+      β in [0, 1]: a Python number if both arguments are, else an array. It is
+      differentiable.
 
     Raises:
-      ValueError: either not positive, NaN, or not a scalar.
-      TypeError: either not a real number.
+      ValueError: an argument is not positive, NaN, or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> beta_from_half_life(2)
     0.7071067811865476
@@ -38,33 +41,37 @@ def beta_from_half_life(
 
     References:
       Marek et al. 2025, arXiv:2507.07101: in tokens, for Adam's second moment.
-      Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch.
+      Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch size.
     """
-    return 0.5 ** _step_over("beta_from_half_life: half_life", half_life, batch_size)
+    name = "beta_from_half_life: half_life"
+    return 0.5 ** _step_per_memory(name, half_life, batch_size)
 
 
 def beta_from_time_constant(
     time_constant: ArrayLike, *, batch_size: ArrayLike | None = None
 ) -> Any:
-    """The β whose buffer has forgotten all but 1/e of a gradient after `time_constant`.
+    """Returns the β at which a gradient's weight falls to 1/e in `time_constant`.
 
         β = e^(−B/T)          T = time_constant, B = batch_size or 1
 
-    T is the half-life over ln 2, and about 1/(1 − β) steps for β near 1.
+    T is the half-life divided by ln 2, and about 1/(1 − β) steps for β near 1.
 
-    Units: without `batch_size`, T is in steps; with it, in samples, as the half-life of
-    `beta_from_half_life`.
+    Units: T is in steps without `batch_size` and in samples with it, as the half-life
+    of `beta_from_half_life`.
 
     Args:
-      time_constant: T > 0, a number or a traced scalar; inf keeps everything, β = 1.
-      batch_size: B > 0, samples in a step: likewise; None counts in steps.
+      time_constant: T > 0, a number or a traced scalar. inf gives β = 1, which never
+        forgets.
+      batch_size: B > 0, the number of samples in a step: a number or a traced scalar.
+        None measures T in steps.
 
     Returns:
-      β in [0, 1]: a Python number where both are, else an array; differentiable.
+      β in [0, 1]: a Python number if both arguments are, else an array. It is
+      differentiable.
 
     Raises:
-      ValueError: either not positive, NaN, or not a scalar.
-      TypeError: either not a real number.
+      ValueError: an argument is not positive, NaN, or not a scalar.
+      TypeError: an argument is not a real number.
 
     >>> round(beta_from_time_constant(10), 6)
     0.904837
@@ -72,10 +79,10 @@ def beta_from_time_constant(
     True
 
     References:
-      CNTK `momentum_as_time_constant_schedule`, the same in samples.
+      CNTK `momentum_as_time_constant_schedule`, which measures T in samples.
     """
     name = "beta_from_time_constant: time_constant"
-    return math.exp(-1) ** _step_over(name, time_constant, batch_size)
+    return math.exp(-1) ** _step_per_memory(name, time_constant, batch_size)
 
 
 def effective_learning_rate(
@@ -85,25 +92,26 @@ def effective_learning_rate(
     from_buffer: ArrayLike = 1.0,
     from_gradient: ArrayLike = 0.0,
 ) -> Any:
-    """The step that a constant gradient of 1 settles at, for any linear method.
+    """Returns the step size that a constant gradient settles at, for a linear method.
 
-        α·(a·b/(1 − β) + c)          α/(1 − β) for heavy ball, Nesterov or not
+        α·(a·b/(1 − β) + c)          α/(1 − β) for heavy ball, with or without Nesterov
 
-    Hold it while β changes, and a comparison of betas is one of memory, not of step
-    size: divide the step that is wanted by `effective_learning_rate(1.0, beta)`.
+    To compare values of β at equal step size, so that only the memory differs, set the
+    learning rate to the wanted step divided by `effective_learning_rate(1.0, beta)`.
 
     Units: parameters per gradient, as the learning rate.
 
     Args:
-      learning_rate: α, a number or an array of shape ().
-      beta: β < 1, likewise; and so all others.
-      gain: a, the share of the gradient that enters the buffer: 1 in `heavy_ball`.
-      from_buffer: b, how much of the buffer is read out.
-      from_gradient: c, how much of the gradient itself is read out. The last four are
-        in the order of `Coefficients`, which can be passed unpacked.
+      learning_rate: α, a number or an array of shape (), as all arguments.
+      beta: β < 1.
+      gain: a, the factor of a gradient that enters the buffer; 1 in `heavy_ball`.
+      from_buffer: b, the factor of the buffer in the update.
+      from_gradient: c, the factor of the gradient in the update. The last four follow
+        the order of `Coefficients`, so they can be passed as `*coefficients(step)`.
 
     Returns:
-      The settled step: a Python number where all are, else an array; differentiable.
+      The settled step of a gradient of 1: a Python number if all arguments are, else an
+      array. It is differentiable.
 
     >>> effective_learning_rate(0.1, 0.75)
     0.4
@@ -115,18 +123,20 @@ def effective_learning_rate(
     >>> effective_learning_rate(0.1, *nesterov(1))
     0.4
     """
-    beta, gain = widen(beta), widen(gain)
-    settled = gain * widen(from_buffer) / (1 - beta) + widen(from_gradient)
-    return widen(learning_rate) * settled
+    beta, gain = promote_scalar(beta), promote_scalar(gain)
+    settled = gain * promote_scalar(from_buffer) / (1 - beta) + promote_scalar(
+        from_gradient
+    )
+    return promote_scalar(learning_rate) * settled
 
 
-def _step_over(name: str, memory: ArrayLike, batch_size: ArrayLike | None) -> Any:
-    """One step as a share of the memory."""
-    remedy = "It is in steps, or in samples with batch_size; the smaller, the shorter."
+def _step_per_memory(name: str, memory: ArrayLike, batch_size: ArrayLike | None) -> Any:
+    """Returns the length of one step as a fraction of the memory."""
+    remedy = "It counts steps, or samples if batch_size is given."
     check_scalar(name, memory, lambda known: known > 0, "be positive", remedy)
     if batch_size is None:
-        return 1 / widen(memory)
+        return 1 / promote_scalar(memory)
     name = name.split(":")[0] + ": batch_size"
-    remedy = "It is the number of samples in a step; leave it out to count in steps."
+    remedy = "It is the number of samples in a step; omit it to count in steps."
     check_scalar(name, batch_size, lambda known: known > 0, "be positive", remedy)
-    return widen(batch_size) / widen(memory)
+    return promote_scalar(batch_size) / promote_scalar(memory)

@@ -1,1 +1,1 @@
-"""A state divided over the devices of a mesh."""
+"""Sharding: the optimizer's state divided over the devices of a mesh."""

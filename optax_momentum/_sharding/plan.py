@@ -1,4 +1,4 @@
-"""What lies where, when the state of an optimizer is divided over the data axis."""
+"""The sharding plan: where each array of a divided optimizer state is placed."""
 
 import math
 from collections.abc import Callable
@@ -15,30 +15,30 @@ from optax_momentum._storage.stored import Blocks, Parts, is_stored
 
 
 class Shard(NamedTuple):
-    """An array of the state, and what one device holds of it."""
+    """One array of the state, and how much of it each device holds."""
 
     path: str
-    axis: int | None  # that is divided; None: each device holds the whole array
+    axis: int | None  # the divided axis; None: each device holds the whole array
     nbytes: int
     nbytes_per_device: int
 
 
 class ShardingPlan(NamedTuple):
-    """What lies where, of the state of one optimizer; made by `sharding_plan`."""
+    """The placement of one optimizer's state; made by `sharding_plan`."""
 
     mesh: Mesh | AbstractMesh
     axis_name: str
-    slices: Any  # a PartitionSpec for each leaf of the params: of its gradient
-    state: Any  # a ShapeDtypeStruct, with sharding, for each array of the state
+    slices: Any  # for each leaf of the params, the PartitionSpec of its gradient
+    state: Any  # for each array of the state, a ShapeDtypeStruct with its sharding
 
     @property
     def shardings(self) -> Any:
-        """A `NamedSharding` for each array of the state."""
+        """A tree with a `NamedSharding` for each array of the state."""
         return jax.tree.map(lambda array: array.sharding, self.state)
 
     @property
     def shards(self) -> list[Shard]:
-        """Every array of the state, the divided and the whole."""
+        """A `Shard` for each array of the state, whether divided or whole."""
         return [
             _shard(path, array, self.axis_name)
             for path, array in jax.tree.leaves_with_path(self.state)
@@ -53,27 +53,28 @@ def sharding_plan(
     *,
     min_size: int = 4096,
 ) -> ShardingPlan:
-    """Divides the state of an optimizer over the devices of the data axis.
+    """Plans how to divide an optimizer's state over the devices of the data axis.
 
-    A leaf is divided along its first axis that the number of devices divides, and with
-    it all that the state keeps beside it: buffers, averages, slow weights. Blocks of
-    `storage.int8` stay whole: an axis that would cut one is passed over. A leaf without
-    an axis, or of fewer than `min_size` elements, is whole on every device, as are
-    counts and other scalars. `plan.shards` lists all, with their bytes.
+    Each parameter is assigned the first axis whose length is divisible by the number of
+    devices. The state that belongs to the parameter (buffers, averages, slow weights)
+    is divided along that axis. An axis that would cut a block of `storage.int8` is
+    skipped. State stays whole on every device if its parameter has no suitable axis or
+    fewer than `min_size` elements; so do counts and other scalars. `plan.shards` lists
+    all arrays with their sizes in bytes.
 
-    Whatever the number of devices, a state holds the same arrays, of the same shapes as
-    undivided. So `jax.device_put(state, plan.shardings)` takes a state from any number
-    of devices to that of the plan, and `plan.state` is what Orbax takes to restore a
-    checkpoint that was saved on any.
+    The arrays of a state, and their global shapes, do not depend on the number of
+    devices. Therefore `jax.device_put(state, plan.shardings)` moves a state from any
+    number of devices to those of the plan, and Orbax restores a checkpoint saved on any
+    number of devices if given `plan.state`.
 
     Args:
-      inner: the whole optimizer, its storage included: of this library, or any other
-        that `optax.tree.map_params` knows its way about.
-      params: arrays or `ShapeDtypeStruct`, each whole on every device.
-      mesh: the devices; an `AbstractMesh` for a plan on paper.
-      axis_name: the axis of the mesh along which the batch is divided.
-      min_size: leaves of fewer elements are not divided: they need no saving, and each
-        divided one is an exchange more.
+      inner: the whole optimizer, including its storage: one of this library, or any
+        other that `optax.tree.map_params` supports.
+      params: arrays or `ShapeDtypeStruct`s, replicated on every device.
+      mesh: the mesh of devices; an `AbstractMesh` is enough for planning.
+      axis_name: the mesh axis along which the batch is divided.
+      min_size: parameters with fewer elements are not divided, because little memory
+        would be saved and each divided one adds a collective operation.
 
     Returns:
       A `ShardingPlan`, for `sharded` and `reduce_scatter`.
@@ -100,18 +101,18 @@ def sharding_plan(
     _check_axis(mesh, axis_name)
     _check_whole(params)
     leaves, tree = jax.tree.flatten(params)
-    numbers = tree.unflatten(range(len(leaves)))
+    indices = tree.unflatten(range(len(leaves)))
     state = jax.eval_shape(inner.init, params)
-    beside = [[] for _ in leaves]
+    buffers = [[] for _ in leaves]  # for each parameter, its part of the state
 
-    def collect(kept: Any, number: int) -> None:
-        if _is_like(kept, leaves[number]):
-            beside[number].append(kept)
+    def collect(buffer: Any, index: int) -> None:
+        if _is_like(buffer, leaves[index]):
+            buffers[index].append(buffer)
 
-    _map_kept(inner, collect, lambda _: None, state, numbers)
+    _map_state(inner, collect, lambda _: None, state, indices)
     axes = [
-        _divided_axis(leaf, kept, mesh.shape[axis_name], min_size)
-        for leaf, kept in zip(leaves, beside, strict=True)
+        _divided_axis(leaf, its_buffers, mesh.shape[axis_name], min_size)
+        for leaf, its_buffers in zip(leaves, buffers, strict=True)
     ]
 
     def spec(ndim: int, axis: int | None) -> PartitionSpec:
@@ -122,64 +123,66 @@ def sharding_plan(
         sharding = NamedSharding(mesh, spec(array.ndim, axis))
         return array.update(sharding=sharding)
 
-    def place_beside(kept: Any, number: int) -> Any:
-        axis = axes[number] if _is_like(kept, leaves[number]) else None
-        return jax.tree.map(lambda array: place(array, axis), kept)
+    def place_buffer(buffer: Any, index: int) -> Any:
+        axis = axes[index] if _is_like(buffer, leaves[index]) else None
+        return jax.tree.map(lambda array: place(array, axis), buffer)
 
-    placed = _map_kept(inner, place_beside, place, state, numbers)
+    placed = _map_state(inner, place_buffer, place, state, indices)
     specs = [
         spec(jnp.ndim(leaf), axis) for leaf, axis in zip(leaves, axes, strict=True)
     ]
     return ShardingPlan(mesh, axis_name, tree.unflatten(specs), placed)
 
 
-def _map_kept(
+def _map_state(
     inner: optax.GradientTransformation,
-    function: Callable[[Any, int], Any],
-    otherwise: Callable[[Any], Any],
+    on_buffer: Callable[[Any, int], Any],
+    on_other: Callable[[Any], Any],
     state: Any,
-    numbers: Any,
+    indices: Any,
 ) -> Any:
-    """Maps what a state keeps beside a parameter, with its number, and all the rest."""
+    """Maps the buffers of a state, with their parameters' indices, and all the rest."""
 
-    def unless_absent(kept: Any, number: Any) -> Any:
-        return kept if is_absent(kept) else function(kept, number)
+    def unless_absent(buffer: Any, index: Any) -> Any:
+        return buffer if is_absent(buffer) else on_buffer(buffer, index)
 
     return optax.tree.map_params(
         inner,
         unless_absent,
         state,
-        numbers,
-        transform_non_params=otherwise,
-        is_leaf=lambda kept: is_absent(kept) or is_stored(kept),
+        indices,
+        transform_non_params=on_other,
+        is_leaf=lambda node: is_absent(node) or is_stored(node),
     )
 
 
-def _is_like(kept: Any, leaf: Any) -> bool:
-    """True for the shape of the leaf, also behind other axes: a ring's, or lanes."""
+def _is_like(buffer: Any, leaf: Any) -> bool:
+    """True if the buffer's shape ends in the leaf's: a ring or a vmap adds axes."""
     ndim = jnp.ndim(leaf)
-    return kept.shape[len(kept.shape) - ndim :] == jnp.shape(leaf)
+    return buffer.shape[len(buffer.shape) - ndim :] == jnp.shape(leaf)
 
 
-def _divided_axis(leaf: Any, beside: list[Any], size: int, min_size: int) -> int | None:
-    """The axis to divide, counted from the last; None if none, or nothing to gain."""
+def _divided_axis(
+    leaf: Any, buffers: list[Any], devices: int, min_size: int
+) -> int | None:
+    """The axis to divide, as a negative index; None to leave the leaf whole."""
     shape = jnp.shape(leaf)
-    if not beside or math.prod(shape) < min_size:
+    if not buffers or math.prod(shape) < min_size:
         return None
     for axis in range(-len(shape), 0):
-        whole_blocks = all(_divides_blocks(kept, axis, size) for kept in beside)
-        if shape[axis] % size == 0 and whole_blocks:
+        whole_blocks = all(_divides_blocks(b, axis, devices) for b in buffers)
+        if shape[axis] % devices == 0 and whole_blocks:
             return axis
     return None
 
 
-def _divides_blocks(kept: Any, axis: int, size: int) -> bool:
-    """True where every part is made of whole blocks."""
-    match kept:
+def _divides_blocks(buffer: Any, axis: int, devices: int) -> bool:
+    """True if every device gets whole blocks."""
+    match buffer:
         case Parts():
-            return all(_divides_blocks(part, axis, size) for part in kept)
+            return all(_divides_blocks(part, axis, devices) for part in buffer)
         case Blocks():
-            return kept.shape[axis] // size % kept.tile[axis] == 0
+            return buffer.shape[axis] // devices % buffer.tile[axis] == 0
         case _:
             return True
 
@@ -195,8 +198,8 @@ def _shard(path: Any, array: Any, axis_name: str) -> Shard:
 def _check_axis(mesh: Mesh | AbstractMesh, axis_name: str) -> None:
     if axis_name not in mesh.axis_names:
         raise ValueError(
-            f"sharding_plan: the mesh must have the axis {axis_name!r}, it has "
-            f"{mesh.axis_names}. Name the axis along which the batch is divided."
+            f"sharding_plan: the mesh must have the axis {axis_name!r}, but its axes "
+            f"are {mesh.axis_names}. Name the axis along which the batch is divided."
         )
 
 
@@ -207,6 +210,6 @@ def _check_whole(params: Any) -> None:
             continue
         raise ValueError(
             f"sharding_plan: params{jax.tree_util.keystr(path)} must be whole on every "
-            f"device, it is divided as {sharding.spec}. Leave `sharded` out: a state "
-            "is divided as its parameters are."
+            f"device, but it is divided as {sharding.spec}. Do not use `sharded`: the "
+            "state of divided parameters is divided like them."
         )

@@ -1,4 +1,4 @@
-"""Each device of the data axis keeps its part of the state: ZeRO stage 1."""
+"""ZeRO stage 1: each device of the data axis stores one part of the state."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,43 +16,45 @@ from optax_momentum._sharding.plan import ShardingPlan
 def sharded(
     inner: optax.GradientTransformation, plan: ShardingPlan
 ) -> optax.GradientTransformationExtraArgs:
-    """The same optimizer, of whose state each device keeps 1/N instead of all.
+    """Divides an optimizer's state over N devices, so that each stores 1/N of it.
 
-        g = Σᵢ gᵢ        device i keeps its part of g: a reduce-scatter
-        u, s = inner(g, s, θ)        each device its part of u and s, by its part of θ
-        θ ← θ + u        the parts of u come together: an all-gather
+        g = Σᵢ gᵢ                reduce-scatter: each device receives its part of g
+        u, s = inner(g, s, θ)    each device computes its part of u and s
+        θ ← θ + u                all-gather: every device receives the whole u
 
-    with gᵢ the gradient of device i, of N, and s the state. The two exchanges send as
-    many bytes as the sum of all gradients on every device does, which they replace.
+    gᵢ is the gradient of device i, s the state. Together, the two collectives send as
+    many bytes as the all-reduce of the gradients that they replace.
 
-    Only places change, never values: `inner` still computes on whole arrays, which JAX
-    divides. Norms, masks, `guard`, schedules and random bits are what they are on one
-    device, and so is every bit of the step, but for sums over a leaf's elements, which
-    are added in another order.
+    Only placement changes, not values. `inner` still computes on global arrays, which
+    JAX divides, so norms, masks, `guard`, schedules and random bits are those of one
+    device. Every bit of the step is too, except for sums over the elements of a leaf,
+    which are added in a different order.
 
-    Call update under `jax.jit`, on the gradients of the whole batch. From a
-    `jax.shard_map` they come by `reduce_scatter`, in parts; else XLA, which sees a
-    batch that is divided and a state that is, finds the exchanges itself. Put what
-    keeps a state, `guard` or an average, inside: it is divided too.
+    Call `update` under `jax.jit` with the gradients of the whole batch. Inside a
+    `jax.shard_map`, get them from `reduce_scatter`. Otherwise pass global gradients:
+    XLA inserts the collectives, as it sees that both the batch and the state are
+    divided. Put wrappers with their own state, such as `guard` or an average, inside
+    `sharded`, so that their state is divided too.
 
     Units: those of `inner`.
 
     Args:
-      inner: the optimizer that the plan was made for; extra arguments of update are
-        handed to it. It may hold other hyper-parameters than there, also traced ones.
-      plan: what lies where, made by `sharding_plan`.
+      inner: the optimizer that the plan was made for; it receives the extra arguments
+        of `update`. Its hyper-parameters may differ from those at planning, or be
+        traced.
+      plan: the placement, from `sharding_plan`.
 
     Returns:
-      A transformation with the state of `inner`, made where it is to lie. Its updates
-      are whole on every device.
+      A transformation with the state of `inner`, which `init` creates in its planned
+      placement. Its updates are replicated on every device.
 
     Raises:
-      ValueError: the plan is one on paper; at init and update, for a tree that the
-        plan was not made for; at update, inside a `jax.shard_map` over the plan's axis,
-        where a device would take its part for the whole.
+      ValueError: the plan has an `AbstractMesh`; `init` or `update` gets a tree that
+        the plan was not made for; `update` is called inside a `jax.shard_map` over the
+        plan's axis, where a device would mistake its part for the whole.
 
-    Differs from an optimizer whose parameters are divided: that needs no `sharded`, for
-    a state lies as its parameters do. Here the parameters are whole on every device.
+    Differs from an optimizer of divided parameters, which needs no `sharded`, because
+    its state is placed like the parameters. Here the parameters are replicated.
 
     >>> from optax_momentum import sgd, sharding_plan
     >>> devices = jax.device_count()
@@ -69,14 +71,14 @@ def sharded(
     """
     if isinstance(plan.mesh, AbstractMesh):
         raise ValueError(
-            "sharded: the plan's mesh must have devices, got an AbstractMesh, for "
-            "plans on paper. Make the plan with a `jax.sharding.Mesh`."
+            "sharded: the plan's mesh must have devices, got an AbstractMesh, which is "
+            "for planning only. Make the plan with a `jax.sharding.Mesh`."
         )
     inner, shardings = optax.with_extra_args_support(inner), plan.shardings
-    everywhere = NamedSharding(plan.mesh, PartitionSpec())
     slices = jax.tree.map(partial(NamedSharding, plan.mesh), plan.slices)
-    whole = jax.tree.map(lambda _: everywhere, slices)
-    placed = partial(_placed, _placing(plan))
+    replicated = NamedSharding(plan.mesh, PartitionSpec())
+    whole = jax.tree.map(lambda _: replicated, slices)
+    placed = partial(_placed, _constraint(plan))
 
     def init(params: optax.Params) -> optax.OptState:
         _check_tree("sharded: params", slices, params)
@@ -91,18 +93,18 @@ def sharded(
         **extra_args: Any,
     ) -> tuple[optax.Updates, optax.OptState]:
         _check_outside(plan.axis_name)
-        # Whole first, or XLA would keep the parameters in parts between the steps.
+        # Whole first: otherwise XLA would leave the parameters divided between steps.
         params = placed("params", slices, placed("params", whole, params))
         updates = placed("updates", slices, updates)
-        emitted, after = inner.update(updates, state, params, **extra_args)
+        emitted, state = inner.update(updates, state, params, **extra_args)
         emitted = placed("updates", whole, emitted)
-        return emitted, placed("the state", shardings, after)
+        return emitted, placed("the state", shardings, state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Updates:
-    """Inside a `jax.shard_map`: the sum of all devices' gradients, of it this part.
+    """Sums gradients over devices, inside a `jax.shard_map`; returns this part.
 
         @partial(
             jax.shard_map, mesh=mesh, in_specs=(P(), P("data")), out_specs=plan.slices
@@ -111,24 +113,25 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
             params = jax.lax.pcast(params, "data", to="varying")
             return reduce_scatter(jax.grad(loss)(params, batch), plan)
 
-    Leaves that the plan leaves whole are summed by `jax.lax.psum`. The sum is made in
-    the gradients' dtype. For the mean, let the loss divide by the size of the whole
-    batch.
+    Leaves that the plan does not divide are summed with `jax.lax.psum`. The sum is in
+    the gradients' dtype. For the mean, divide the loss by the size of the whole batch.
 
-    Without the `pcast` JAX would sum the gradients itself, of params that are the same
-    on all devices; the sum of N sums, N times too large, is refused. Under
-    `check_vma=False` it does not sum, and the `pcast` changes nothing.
+    The `pcast` is needed because JAX sums gradients with respect to replicated params
+    by itself. Summing those again would make them N times too large, so that is an
+    error. Under `check_vma=False`, JAX does not sum, and the `pcast` changes nothing.
 
     Args:
-      gradients: of this device's part of the batch, each leaf of the params' shape.
-      plan: what lies where, made by `sharding_plan`.
+      gradients: the gradients of this device's part of the batch, with the params'
+        shapes.
+      plan: the placement, from `sharding_plan`.
 
     Returns:
-      A tree like gradients, for `out_specs=plan.slices`; then for `sharded`.
+      A tree like gradients. Return it with `out_specs=plan.slices` and pass the result
+      to `sharded`.
 
     Raises:
-      ValueError: a gradient has been summed already, or the tree is not the plan's.
-      NameError: outside of a `jax.shard_map` over the plan's axis.
+      ValueError: a gradient is already summed, or the tree does not match the plan.
+      NameError: the call is outside a `jax.shard_map` over the plan's axis.
     """
     _check_tree("reduce_scatter: gradients", plan.slices, gradients)
     name = plan.axis_name
@@ -140,7 +143,7 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
         if tracked and name not in _varying(gradient):
             raise ValueError(
                 f"reduce_scatter: gradients{jax.tree_util.keystr(path)} is the same on "
-                f"all devices of {name!r}, it has been summed already. Take it at "
+                f"all devices of {name!r}: it is already summed. Take the gradient at "
                 f"`jax.lax.pcast(params, {name!r}, to='varying')`."
             )
         if name not in tuple(spec):
@@ -151,8 +154,8 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
     return jax.tree.map_with_path(reduce, plan.slices, gradients)
 
 
-def _placing(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
-    """What puts an array in its place: JAX has two ways, by the type of the axis."""
+def _constraint(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
+    """The JAX function that places an array, which depends on the type of the axis."""
     types = dict(zip(plan.mesh.axis_names, plan.mesh.axis_types, strict=True))
     explicit = types[plan.axis_name] == AxisType.Explicit
     return jax.sharding.reshard if explicit else jax.lax.with_sharding_constraint
@@ -161,7 +164,7 @@ def _placing(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
 def _placed(
     place: Callable[[Any, NamedSharding], Any], name: str, shardings: Any, tree: Any
 ) -> Any:
-    """The tree with its arrays where they belong; what is absent stays so."""
+    """The tree with its arrays placed by `shardings`; absent leaves stay absent."""
     if not jax.tree.leaves(tree):
         return tree
     _check_tree(f"sharded: {name}", shardings, tree)
@@ -173,7 +176,7 @@ def _placed(
 
 
 def _varying(x: Any) -> frozenset[Any]:
-    """The axes of a `jax.shard_map` along which x differs, as far as JAX tracks it."""
+    """The axes of a `jax.shard_map` along which x varies, as far as JAX tracks them."""
     return jax.typeof(x).manual_axis_type.varying
 
 
@@ -181,13 +184,13 @@ def _check_outside(axis_name: str) -> None:
     mesh = jax.sharding.get_abstract_mesh()
     if axis_name in mesh.manual_axes:
         raise ValueError(
-            f"sharded: update must be called outside of the `jax.shard_map` over "
-            f"{axis_name!r}: inside, a device knows its own part alone. Return the "
-            "gradients from it, through `reduce_scatter`."
+            f"sharded: update must be called outside the `jax.shard_map` over "
+            f"{axis_name!r}: inside, each device knows only its own part. Return the "
+            "gradients from it through `reduce_scatter`."
         )
 
 
-def _check_tree(what: str, planned: Any, tree: Any) -> None:
+def _check_tree(name: str, planned: Any, tree: Any) -> None:
     try:
         parts = jax.tree.structure(planned).flatten_up_to(tree)
         fits = all(is_absent(x) or jax.tree_util.all_leaves([x]) for x in parts)
@@ -195,6 +198,6 @@ def _check_tree(what: str, planned: Any, tree: Any) -> None:
         fits = False
     if not fits:
         raise ValueError(
-            f"{what}: not the tree that the plan was made for. Make the plan of the "
+            f"{name}: not the tree that the plan was made for. Make the plan from the "
             "optimizer and the params that you train."
         )

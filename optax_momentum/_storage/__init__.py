@@ -1,1 +1,1 @@
-"""How stored leaves are rounded, packed into blocks and read back."""
+"""Encoding of stored leaves: stochastic rounding, blocks of 8 bits, decoding."""

@@ -1,7 +1,8 @@
-"""Work whose intermediate values are gone before the next work begins.
+"""Wrap work in a conditional, to save memory on XLA's CPU backend.
 
-XLA:CPU plans all of a program's intermediate values side by side, however the program
-is written. What a branch of a condition needs, it plans for that branch alone.
+XLA:CPU allocates the intermediate values of a whole program at the same time, in
+whatever order they are computed. The values inside a branch of `jax.lax.cond` are
+allocated for that branch only, so branches that run one after another share memory.
 """
 
 from collections.abc import Callable
@@ -10,19 +11,26 @@ from typing import Any
 import jax
 
 
-def in_a_branch(taken: jax.Array, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a condition that always holds when it is to be called.
+def as_cond_branch(
+    always_true: jax.Array, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Wraps the function in the true branch of a `jax.lax.cond`.
 
-    Its results must be of the arguments' shapes and dtypes. Where the two also lie
-    differently on a mesh there is no branch, for its other side returns the arguments.
+    The false branch, which never runs, returns the arguments. So there is a branch only
+    if the results have the types of the arguments, including their sharding on a mesh;
+    otherwise the function is called directly.
+
+    Args:
+      always_true: a predicate that always holds, but which the compiler can't prove.
+      function: returns a tuple like its arguments.
     """
 
-    def kept(*arguments: Any) -> Any:
+    def identity(*arguments: Any) -> Any:
         return arguments
 
-    def branched(*arguments: Any) -> Any:
-        if jax.eval_shape(function, *arguments) != jax.eval_shape(kept, *arguments):
+    def run(*arguments: Any) -> Any:
+        if jax.eval_shape(function, *arguments) != jax.eval_shape(identity, *arguments):
             return function(*arguments)
-        return jax.lax.cond(taken, function, kept, *arguments)
+        return jax.lax.cond(always_true, function, identity, *arguments)
 
-    return branched
+    return run

@@ -1,4 +1,4 @@
-"""Stochastic rounding: up or down at random, so that the mean is what was rounded."""
+"""Stochastic rounding: up or down at random, such that the mean is the exact value."""
 
 import zlib
 
@@ -10,42 +10,48 @@ import numpy as np
 def random_bits(
     seed: int, step: jax.Array, path: str, shape: tuple[int, ...]
 ) -> jax.Array:
-    """32 bits for every element, of the seed, the step, the leaf's path and the place.
+    """Returns 32 random bits for every element, as uint32.
 
-    A hash of these in place of `jax.random`: a few operations that are fused into
-    the rounding, where the bits of a whole leaf would need memory of their own.
+    They are a hash of the seed, the step, the leaf's path and the element's index. A
+    hash is a few operations that XLA fuses into the rounding; the bits of `jax.random`
+    would be a whole leaf in memory.
     """
     salt = np.uint32(zlib.crc32(f"{seed} {path}".encode()))
-    place, size = jnp.zeros(shape, jnp.uint32), 1
+    index, stride = jnp.zeros(shape, jnp.uint32), 1
     for axis in reversed(range(len(shape))):
-        along = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-        place, size = place + along * np.uint32(size % 2**32), size * shape[axis]
-    return _hash(place ^ _hash(_hash(step.astype(jnp.uint32)) ^ salt))
+        position = jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+        index = index + position * np.uint32(stride % 2**32)
+        stride *= shape[axis]
+    return _hash(index ^ _hash(_hash(step.astype(jnp.uint32)) ^ salt))
 
 
-def rounded_to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:
-    """One of the two neighbours of each float32 in bfloat16; E of it is x.
+def round_to_bfloat16(x: jax.Array, bits: jax.Array) -> jax.Array:
+    """Rounds each float32 to one of its two bfloat16 neighbors, with mean x.
 
-    What is finite stays so: beyond the largest bfloat16 it is that.
+    Finite values stay finite: those beyond the largest bfloat16 become that.
     """
-    whole = jax.lax.bitcast_convert_type(x, jnp.uint32)
-    sign, size = whole & np.uint32(1 << 31), whole & np.uint32((1 << 31) - 1)
-    # The lower 16 bits are the share of the upper neighbour: they carry as often.
-    size = jnp.minimum(size + (bits >> np.uint32(16)), np.uint32(0x7F7FFFFF))
-    upper = ((sign | size) >> np.uint32(16)).astype(jnp.uint16)
+    pattern = jax.lax.bitcast_convert_type(x, jnp.uint32)
+    sign = pattern & np.uint32(1 << 31)
+    magnitude = pattern & np.uint32((1 << 31) - 1)
+    # The lower 16 bits are the fraction of the way to the neighbor above. Adding 16
+    # random bits carries into the upper half with exactly that probability.
+    magnitude = magnitude + (bits >> np.uint32(16))
+    magnitude = jnp.minimum(magnitude, np.uint32(0x7F7FFFFF))
+    upper = ((sign | magnitude) >> np.uint32(16)).astype(jnp.uint16)
     finite = jax.lax.bitcast_convert_type(upper, jnp.bfloat16)
     return jnp.where(jnp.isfinite(x), finite, x.astype(jnp.bfloat16))
 
 
-def uniform(bits: jax.Array) -> jax.Array:
-    """A float32 in [0, 1), of the upper 24 bits."""
+def uniform_from_bits(bits: jax.Array) -> jax.Array:
+    """Returns float32 numbers in [0, 1), made of the upper 24 bits."""
     return (bits >> np.uint32(8)).astype(jnp.float32) * jnp.float32(2.0**-24)
 
 
 def _hash(x: jax.Array) -> jax.Array:
-    """A bijection of uint32 in which every bit of x decides on every bit.
+    """Mixes the bits of x: a bijection in which every bit of x affects all bits.
 
-    The constants are `lowbias32` of Chris Wellons' search, skeeto/hash-prospector.
+    The constants are those of `lowbias32`, found by Chris Wellons'
+    skeeto/hash-prospector.
     """
     x = (x ^ (x >> np.uint32(16))) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> np.uint32(15))) * np.uint32(0x846CA68B)

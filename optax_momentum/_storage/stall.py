@@ -1,4 +1,4 @@
-"""Warnings of a buffer that is too narrow: for its beta, or for its parameter."""
+"""Warnings about a buffer whose dtype is too narrow for its beta or its parameter."""
 
 import warnings
 from collections.abc import Callable
@@ -11,13 +11,14 @@ import optax
 from optax_momentum._base.scalars import is_concrete
 
 
-def warn_of_stall(
+def warn_if_buffer_stalls(
     params: optax.Params, coefficients: Callable[[jax.Array], Any]
 ) -> None:
-    """Warns where a buffer of a leaf's own dtype would hardly ever move.
+    """Warns if rounding would stop the buffer, stored in its parameter's dtype.
 
-    It moves by 1 − β of its deviation, and rounding to nearest undoes what is less than
-    half a unit: eps/2, of m and so of most deviations. A traced β is trusted.
+    At each step, m moves by the fraction 1 − β of its distance from the settled value,
+    a distance that is usually no larger than m itself. Rounding to nearest undoes moves
+    below half a unit, eps/2 of m. A traced β is trusted.
     """
     narrow = [
         (path, leaf.dtype)
@@ -34,23 +35,23 @@ def warn_of_stall(
         if 1 - float(beta) <= float(jnp.finfo(dtype).eps) / 2:
             where = f"params{jax.tree_util.keystr(path)}"
             warnings.warn(
-                f"init: the buffer of {where} would stall: in {dtype}, beta={beta!s} "
-                "moves it by less than rounding to nearest takes back. Keep it by "
-                "`storage=storage.bfloat16()`, or by `storage.float32()`.",
+                f"init: the buffer of {where} would stall: in {dtype}, rounding to "
+                f"nearest undoes the small steps of beta={beta!s}. Pass "
+                "`storage=storage.bfloat16()` or `storage=storage.float32()`.",
                 stacklevel=3,
             )
             return
 
 
-def warn_of_float32(params: optax.Params) -> None:
-    """Warns where a leaf is float64, of which JAX keeps float32 unless it is told."""
+def warn_if_float64_disabled(params: optax.Params) -> None:
+    """Warns about a float64 leaf, which JAX converts to float32 unless x64 is on."""
     for path, leaf in jax.tree.leaves_with_path(params):
         if not hasattr(leaf, "dtype") or leaf.dtype == jnp.result_type(leaf):
             continue
         warnings.warn(
-            f"init: params{jax.tree_util.keystr(path)} is {leaf.dtype}, of which JAX "
-            f"keeps {jnp.result_type(leaf)} while `jax_enable_x64` is off. Switch that "
-            "on, or make the leaf what is kept.",
+            f"init: params{jax.tree_util.keystr(path)} is {leaf.dtype}, which JAX "
+            f"converts to {jnp.result_type(leaf)} while `jax_enable_x64` is off. Turn "
+            f"that on, or cast the leaf to {jnp.result_type(leaf)}.",
             stacklevel=3,
         )
         return

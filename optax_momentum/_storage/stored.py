@@ -1,4 +1,4 @@
-"""Leaves as they are stored: what each holds, and the values that it stands for."""
+"""Encoded leaves of a buffer, and how to quantize and decode them."""
 
 from typing import Any, NamedTuple
 
@@ -6,31 +6,31 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from optax_momentum._storage.rounding import uniform
+from optax_momentum._storage.rounding import uniform_from_bits
 
-_NOT_FINITE = -128  # the one code that no number has
-_MOST = jnp.finfo(jnp.float32).max
+_NOT_FINITE = -128  # The code of NaN and infinity, which no finite number has.
+_FLOAT32_MAX = jnp.finfo(jnp.float32).max
 
 
 class Blocks(NamedTuple):
     """A real leaf in 8 bits: m = scale·k/(254 − |k|) for a code k of −127 … 127.
 
-    The values lie close near 0 and wide near the scale, which is the largest |m| of a
-    block, or what `rescale_momentum` made of it. A block spans the last axes, as many
-    as it needs.
+    The values are dense near 0 and sparse near the scale, which is the largest |m| in
+    the block, multiplied by any factors of `rescale_momentum`. A block spans as many of
+    the last axes as it needs.
     """
 
     codes: jax.Array  # int8, the leaf's shape; −128 where m was NaN or infinite
-    scales: jax.Array  # float32, one for each block: as many axes, each shorter
+    scales: jax.Array  # float32, the number of blocks along each axis of the leaf
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the leaf."""
+        """The shape of the leaf."""
         return self.codes.shape
 
     @property
     def dtype(self) -> Any:
-        """Of the values."""
+        """The dtype of the decoded values."""
         return self.scales.dtype
 
     @property
@@ -40,116 +40,122 @@ class Blocks(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A complex leaf whose parts are stored each by itself."""
+    """A complex leaf whose real and imaginary parts are encoded separately."""
 
     real: Any
     imag: Any
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the leaf."""
+        """The shape of the leaf."""
         return self.real.shape
 
     @property
     def dtype(self) -> Any:
-        """Of the values."""
+        """The dtype of the decoded values."""
         return jnp.dtype(jnp.complex64)
 
 
 def is_stored(node: object) -> bool:
-    """True for what stands in a buffer in place of an array."""
+    """True for an encoded leaf, which stands in a buffer in place of an array."""
     return isinstance(node, Blocks | Parts)
 
 
 def value(stored: Any) -> jax.Array:
-    """The array that a leaf of a buffer stands for; of an array, itself."""
+    """Decodes one leaf of a buffer to an array; an array is returned as it is."""
     match stored:
         case Parts(real, imag):
             parts = (value(part).astype(jnp.float32) for part in (real, imag))
             return jax.lax.complex(*parts)
         case Blocks(codes, scales):
-            code, scale = _split(codes, stored.tile), _beside_tiles(scales)
-            size = _size(jnp.abs(code.astype(jnp.float32)), scale)
-            m = jnp.where(code < 0, -size, size)
+            code, scale = _split_blocks(codes, stored.tile), _per_block(scales)
+            magnitude = _magnitude(jnp.abs(code.astype(jnp.float32)), scale)
+            m = jnp.where(code < 0, -magnitude, magnitude)
             m = jnp.where(code == _NOT_FINITE, jnp.nan, m)
-            return _joined(m, codes)
+            return _join_blocks(m, codes)
         case _:
             return stored
 
 
 def values(buffer: Any) -> Any:
-    """A buffer as a tree of arrays."""
+    """Decodes a buffer to a tree of arrays."""
     return jax.tree.map(value, buffer, is_leaf=is_stored)
 
 
 def zero_blocks(leaf: Any, block_size: int) -> Blocks:
-    """The blocks of a leaf of zeros, placed as the leaf is."""
+    """Returns the blocks of a leaf of zeros, with the leaf's sharding."""
     codes = jnp.zeros_like(leaf, dtype=jnp.int8)
-    blocks = _split(codes, _tile(codes.shape, block_size))
-    # Not the largest of each: XLA takes seconds to find that it is 0 of a large leaf.
+    blocks = _split_blocks(codes, _tile(codes.shape, block_size))
+    # Take the first element of each block, not the maximum: XLA evaluates a maximum of
+    # constants at compile time, which takes seconds for a large leaf.
     first = [n for count in blocks.shape[::2] for n in (count, 1)]
     scales = jax.lax.slice(blocks, [0] * blocks.ndim, first)
     scales = jnp.squeeze(scales, range(1, blocks.ndim, 2))
     return Blocks(codes, scales.astype(jnp.float32))
 
 
-def in_blocks(m: jax.Array, bits: jax.Array, block_size: int) -> Blocks:
-    """A float32 array in blocks, each |m| rounded up or down so that its mean stays.
+def quantize_in_blocks(m: jax.Array, bits: jax.Array, block_size: int) -> Blocks:
+    """Encodes a float32 array, with stochastic rounding of each |m|.
 
-    The largest of a block is kept to the last digit, and so is what is a code's value.
+    The largest |m| in a block is encoded exactly, and so is the value of a code.
     """
     tile = _tile(m.shape, block_size)
-    whole, m = m, _split(m, tile)
+    leaf, m = m, _split_blocks(m, tile)
     finite = jnp.isfinite(m)
-    size = jnp.where(finite, jnp.abs(m), 0.0)
-    scales = _largest(size)
-    scale = _beside_tiles(scales)
-    # Away from what is too small to be a float32, or to have an inverse in it.
+    magnitude = jnp.where(finite, jnp.abs(m), 0.0)
+    scales = _block_maxima(magnitude)
+    scale = _per_block(scales)
+    # Shift both by a power of two, so that neither the ratio's operands nor the inverse
+    # of the scale leaves the range of float32.
     shift = jnp.where(scale > 1, jnp.float32(2.0**-64), jnp.float32(2.0**64))
     shifted = scale * shift
-    ratio = size * shift * (1 / jnp.where(shifted > 0, shifted, 1.0))
+    ratio = magnitude * shift * (1 / jnp.where(shifted > 0, shifted, 1.0))
     lower = jnp.clip(jnp.floor(254 * ratio / (1 + ratio)), 0, 126)
-    low, high = _size(lower, scale), _size(lower + 1, scale)
-    up = uniform(_split(bits, tile)) * (high - low) < size - low
+    low, high = _magnitude(lower, scale), _magnitude(lower + 1, scale)
+    threshold = uniform_from_bits(_split_blocks(bits, tile)) * (high - low)
+    up = threshold < magnitude - low
     code = (lower + up.astype(lower.dtype)).astype(jnp.int8)
     code = jnp.where(m < 0, -code, code)
-    return Blocks(_joined(jnp.where(finite, code, _NOT_FINITE), whole), scales)
+    return Blocks(_join_blocks(jnp.where(finite, code, _NOT_FINITE), leaf), scales)
 
 
-def _size(code: jax.Array, scale: jax.Array) -> jax.Array:
-    """scale·k/(254 − k), the same on the way in and on the way out.
+def _magnitude(code: jax.Array, scale: jax.Array) -> jax.Array:
+    """Returns scale·k/(254 − k) with the same rounding in encoding and decoding.
 
-    It is clamped to what it is anyway: a compiler can't fuse that with a difference,
-    in which the value of a code would not meet itself.
+    The clamp to the finite range changes no value, but stops the compiler from fusing
+    the product with a difference, which would round a code's value differently.
     """
     product = scale * (code / (254 - code))
-    return jax.lax.clamp(-_MOST, product, _MOST)
+    return jax.lax.clamp(-_FLOAT32_MAX, product, _FLOAT32_MAX)
 
 
 def _tile(shape: tuple[int, ...], block_size: int) -> tuple[int, ...]:
-    """The shape of a block: the last axes whole, a power of two of the next, then 1."""
+    """Returns a block's shape: whole last axes, a power of two of the next, then 1."""
     tile, size = [], 1
     for length in reversed(shape):
-        wanted = _power_of_two(-(-block_size // size))
+        wanted = _next_power_of_two(-(-block_size // size))
         tile.append(min(length, wanted))
         size *= tile[-1]
     return tuple(reversed(tile))
 
 
 def _tile_of(shape: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[int, ...]:
-    """The same, from the number of blocks along each axis, lanes of vmap included."""
+    """Recovers a block's shape from the number of blocks along each axis.
+
+    An axis added by `jax.vmap` has as many blocks as its length.
+    """
     return tuple(
-        length if count == 1 else _power_of_two(-(-length // count))
+        length if count == 1 else _next_power_of_two(-(-length // count))
         for length, count in zip(shape, blocks, strict=True)
     )
 
 
-def _power_of_two(least: int) -> int:
+def _next_power_of_two(least: int) -> int:
     return 1 << (least - 1).bit_length()
 
 
-def _split(x: jax.Array, tile: tuple[int, ...]) -> jax.Array:
-    """Every axis as two, blocks and places in a block; the last block ends in zeros."""
+def _split_blocks(x: jax.Array, tile: tuple[int, ...]) -> jax.Array:
+    """Splits every axis into blocks and positions in a block, padded with zeros."""
     counts = [-(-length // n) for length, n in zip(x.shape, tile, strict=True)]
     missing = [
         (0, count * n - length)
@@ -157,30 +163,30 @@ def _split(x: jax.Array, tile: tuple[int, ...]) -> jax.Array:
     ]
     x = jnp.pad(x, missing) if any(after for _, after in missing) else x
     pairs = zip(counts, tile, strict=True)
-    placed = jax.typeof(x).sharding
-    spec = PartitionSpec(*[name for axis in placed.spec for name in (axis, None)])
+    sharding = jax.typeof(x).sharding
+    spec = PartitionSpec(*[name for axis in sharding.spec for name in (axis, None)])
     shape = [length for pair in pairs for length in pair]
-    return _reshaped(x, shape, placed.update(spec=spec))
+    return _reshape(x, shape, sharding.update(spec=spec))
 
 
-def _joined(x: jax.Array, like: jax.Array) -> jax.Array:
-    """The inverse of `_split`: of the shape of `like`, and placed as that."""
+def _join_blocks(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Inverts `_split_blocks`, to the shape and sharding of `like`."""
     shape = [a * b for a, b in zip(x.shape[::2], x.shape[1::2], strict=True)]
-    x = _reshaped(x, shape, jax.typeof(like).sharding)
+    x = _reshape(x, shape, jax.typeof(like).sharding)
     return jax.lax.slice(x, [0] * like.ndim, like.shape)
 
 
-def _reshaped(x: jax.Array, shape: list[int], placed: NamedSharding) -> jax.Array:
-    """Reshaped and placed, where the type says how: on explicit mesh axes only."""
-    explicit = any(axis is not None for axis in placed.spec)
-    return jax.lax.reshape(x, shape, out_sharding=placed if explicit else None)
+def _reshape(x: jax.Array, shape: list[int], sharding: NamedSharding) -> jax.Array:
+    """Reshapes x, and shards it if its type has a sharding: on explicit mesh axes."""
+    explicit = any(axis is not None for axis in sharding.spec)
+    return jax.lax.reshape(x, shape, out_sharding=sharding if explicit else None)
 
 
-def _largest(x: jax.Array) -> jax.Array:
-    """Of each block of what is split."""
+def _block_maxima(x: jax.Array) -> jax.Array:
+    """Returns the maximum of each block of a split array."""
     return jnp.max(x, axis=tuple(range(1, x.ndim, 2)), initial=0)
 
 
-def _beside_tiles(scales: jax.Array) -> jax.Array:
-    """One for each block, shaped to meet what is split."""
+def _per_block(scales: jax.Array) -> jax.Array:
+    """Reshapes one scale per block to broadcast against a split array."""
     return jnp.expand_dims(scales, range(1, 2 * scales.ndim, 2))

@@ -1,1 +1,1 @@
-"""Changes to the momentum of a run in progress."""
+"""State surgery: changing the momentum of a run in progress."""

@@ -1,4 +1,4 @@
-"""A run that goes on with its momentum in another storage."""
+"""Moving the momentum of a run into another storage."""
 
 from typing import Any
 
@@ -13,22 +13,24 @@ from optax_momentum.storage import Storage
 
 
 def change_storage(state: Any, storage: Storage) -> Any:
-    """The state for the same optimizer with another `storage`.
+    """Converts a state for the same optimizer with another `storage`.
 
-    For a run that is to go on in less memory, or with a state that came by way of
-    `convert` from PyTorch or Keras. Pure: works under `jax.jit` and on sharded arrays.
+    Use it to continue a run in less memory, or to continue a state that `convert` read
+    from PyTorch or Keras. A pure function: it works under `jax.jit` and on sharded
+    arrays.
 
     Args:
-      state: the state of any optimizer; see `reset_momentum` for what is found in it.
-      storage: what the optimizer has from now on. What has `storage=None` keeps arrays
-        of the parameters' dtype: for that, `storage.float32()` or `storage.bfloat16()`.
+      state: the state of any optimizer that contains a `MomentumState`, at any depth.
+      storage: the storage of the optimizer that continues. If that has `storage=None`,
+        its buffers are arrays of the parameters' dtype: pass `storage.float32()` or
+        `storage.bfloat16()`.
 
     Returns:
-      The new state: every m as the storage rounds it, everything else as it was.
+      The new state: every m rounded by the storage, everything else unchanged.
 
     Raises:
       TypeError: storage is not a `Storage`.
-      ValueError: there is no `MomentumState`.
+      ValueError: the state contains no `MomentumState`.
 
     >>> from optax_momentum import ema, storage
     >>> gradient = jnp.ones((64, 64))
@@ -45,12 +47,12 @@ def change_storage(state: Any, storage: Storage) -> Any:
         )
 
     def change(momentum: MomentumState) -> MomentumState:
-        def stored(path: Any, held: Any) -> Any:
-            m = jnp.asarray(value(held))
+        def encode(path: Any, stored: Any) -> Any:
+            m = jnp.asarray(value(stored))
             wide = m.astype(common_dtype(m.dtype, jnp.float32))
             return storage.encode(wide, momentum.step, jax.tree_util.keystr(path))
 
-        buffer = jax.tree.map_with_path(stored, momentum.buffer, is_leaf=is_stored)
+        buffer = jax.tree.map_with_path(encode, momentum.buffer, is_leaf=is_stored)
         return momentum._replace(buffer=buffer)
 
     return for_each_momentum("change_storage", change, state)

@@ -1,1 +1,1 @@
-"""Transformations around others: guards, accumulation, averages, restarts, packing."""
+"""Wrappers: guarding, accumulation, averaging, restarts, outer loops and packing."""

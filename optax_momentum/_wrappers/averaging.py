@@ -1,4 +1,4 @@
-"""Averages of the parameters, kept by a chain element that changes no update."""
+"""Running averages of the parameters, as chain elements that change no update."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,50 +15,55 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
-from optax_momentum._base.placement import stored_as, zero_beside
-from optax_momentum._base.scalars import checked, select
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
+from optax_momentum._base.placement import conform_to, zero_beside
+from optax_momentum._base.scalars import checked_schedule, select
 from optax_momentum._wrappers.lawa import LatestState, mean_of_latest
 
 
 class AverageState(NamedTuple):
-    """What `parameter_ema` and `polyak_average` keep; read it by `averaged_params`."""
+    """State of `parameter_ema` and `polyak_average`; `averaged_params` reads it."""
 
-    step: jax.Array  # shape (), int32: calls of update so far
-    average: optax.Params  # θ̄: as the parameters, in float32 or wider
+    step: jax.Array  # shape (), int32: number of updates so far
+    average: optax.Params  # θ̄: the parameters' tree and shapes, in float32 or wider
 
 
 def parameter_ema(
     rho: optax.ScalarOrSchedule = 0.999, *, warm_up: ArrayLike = True
 ) -> optax.GradientTransformation:
-    """Keeps an exponential moving average of the parameters, changing no update.
+    """Tracks an exponential moving average (EMA) of the parameters; changes no update.
 
         θ̄₀ = θ₀,   θ̄ₜ = ρₜ·θ̄ₜ₋₁ + (1 − ρₜ)·θₜ
         ρₜ = ρ,   or with warm_up  min(ρ, (t − 1)/t)
 
-    θₜ is where step t takes the parameters. With the warm-up θ̄ is the plain mean of all
-    of θ₁, θ₂, … until 1/(1 − ρ) steps are made: θ₀ leaves no trace. Put it last: what
-    follows in the chain would change θₜ unseen.
+    θₜ are the parameters after step t. With the warm-up, θ̄ is the plain mean of θ₁,
+    θ₂, … for the first 1/(1 − ρ) steps, so θ₀ leaves no trace. Put this element last:
+    it does not see what later elements of the chain do to the update.
 
-    Units: parameters. ρ is the share of θ̄ that a step keeps: `beta_from_half_life`
-    gives it from a half-life in steps or in samples; at κ times the batch it is ρ^κ.
+    Units: θ̄ has the parameters' units. ρ is the share of θ̄ kept per step;
+    `beta_from_half_life` computes it from a half-life in steps or samples. For κ times
+    the batch size use ρ^κ.
 
     Args:
-      rho: ρ in [0, 1]: a number, a traced scalar, or a schedule of the step (0 at the
-        first update).
-      warm_up: begin with the plain mean. A bool or a traced scalar.
+      rho: ρ in [0, 1]: a number, a traced scalar, or a schedule of the step, which is 0
+        at the first update.
+      warm_up: whether to start with the plain mean: a bool or a traced scalar.
 
     Returns:
-      A transformation with an `AverageState`. It emits the updates that it is given;
-      its update needs the parameters.
+      A transformation with an `AverageState`. It passes updates through unchanged; its
+      `update` needs the parameters.
 
     Raises:
-      ValueError: rho outside [0, 1], NaN, or not a scalar; at update, without params.
+      ValueError: rho is outside [0, 1], NaN or not a scalar; `update` gets no params.
       TypeError: rho is not a real number.
 
     Differs from `optax.ema`, which averages the updates, and from
-    `optax.incremental_update`, a function without state: the average lives in the
-    optimizer's state, in float32 or wider also for bfloat16 parameters.
+    `optax.incremental_update`, a function without state. Here the average is part of
+    the optimizer's state, in float32 or wider even if the parameters are bfloat16.
 
     >>> import jax.numpy as jnp
     >>> optimizer = optax.chain(optax.scale(-1.0), parameter_ema(0.75))
@@ -67,16 +72,16 @@ def parameter_ema(
     >>> for _ in range(3):
     ...     updates, state = optimizer.update(jnp.ones(2), state, params)
     ...     params = optax.apply_updates(params, updates)
-    >>> averaged_params(state)  # of −1, −2 and −3
+    >>> averaged_params(state)  # the mean of −1, −2 and −3
     Array([-2., -2.], dtype=float32)
 
     References:
       Polyak and Juditsky 1992, doi:10.1137/0330046.
-      Morales-Brotons et al. 2024, arXiv:2411.18704, the EMA of weights.
+      Morales-Brotons et al. 2024, arXiv:2411.18704: EMA of weights.
       Busbridge et al. 2023, arXiv:2307.13813: ρ^κ at κ times the batch.
     """
     check_switch("parameter_ema: warm_up", warm_up)
-    rho_at = checked(_check_rho, rho)
+    rho_at = checked_schedule(_check_rho, rho)
 
     def share(step: jax.Array) -> jax.Array:
         share = jnp.asarray(1 - rho_at(step), float)
@@ -87,21 +92,24 @@ def parameter_ema(
 
 
 def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
-    """Keeps the mean of all parameters since a step, changing no update.
+    """Tracks the mean of the parameters since step `start`; changes no update.
 
         θ̄ₜ = (θ_{s+1} + … + θₜ)/(t − s),   and θ̄ₜ = θₜ for t ≤ s          s = start
 
-    Units: parameters. Put it last in the chain, as `parameter_ema`.
+    Put it last in the chain, like `parameter_ema`.
+
+    Units: θ̄ has the parameters' units.
 
     Args:
-      start: s ≥ 0, the steps that are left out. A number or a traced scalar.
+      start: s ≥ 0, the number of initial steps to leave out: a number or a traced
+        scalar.
 
     Returns:
-      A transformation with an `AverageState`. It emits the updates that it is given;
-      its update needs the parameters.
+      A transformation with an `AverageState`. It passes updates through unchanged; its
+      `update` needs the parameters.
 
     Raises:
-      ValueError: start negative, NaN, or not a scalar; at update, without params.
+      ValueError: start is negative, NaN or not a scalar; `update` gets no params.
       TypeError: start is not a real number.
 
     Differs from `torch.optim.ASGD`, which also decays the learning rate.
@@ -113,13 +121,13 @@ def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
     >>> for _ in range(3):
     ...     updates, state = optimizer.update(jnp.ones(2), state, params)
     ...     params = optax.apply_updates(params, updates)
-    >>> averaged_params(state)  # of −2 and −3
+    >>> averaged_params(state)  # the mean of −2 and −3
     Array([-2.5, -2.5], dtype=float32)
 
     References:
       Polyak and Juditsky 1992, doi:10.1137/0330046.
     """
-    remedy = "It is the number of first steps that the mean leaves out."
+    remedy = "It is the number of initial steps that the mean leaves out."
     bound = "be at least 0"
     check_scalar("polyak_average: start", start, lambda s: s >= 0, bound, remedy)
 
@@ -131,34 +139,32 @@ def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
 
 
 def averaged_params(state: optax.OptState, params: optax.Params | None = None) -> Any:
-    """The averaged parameters that a state holds, wherever in a chain it holds them.
+    """Reads the averaged parameters from an optimizer's state, however deeply nested.
 
     Args:
-      state: of `parameter_ema`, `polyak_average` or `lawa`, or of any optimizer that
-        has one of them inside.
-      params: gives the averages the dtypes of these parameters, and takes from them
-        the leaves that are not averaged because they are masked.
+      state: the state of `parameter_ema`, `polyak_average` or `lawa`, or of any
+        optimizer that contains one of them.
+      params: the current parameters. If given, the averages are cast to their dtypes,
+        and leaves that are not averaged because they are masked are taken from here.
 
     Returns:
-      The averages as a tree like the parameters: without params in float32 or wider.
-      Before the first step they are the parameters that init saw.
+      The averages as a tree like the parameters, in float32 or wider if params is None.
+      Before the first step they equal the parameters passed to `init`.
 
     Raises:
       ValueError: the state holds no average, or more than one.
     """
     kinds = AverageState | LatestState
     nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    found = [node for node in nodes if isinstance(node, kinds)]
-    if len(found) != 1:
+    states = [node for node in nodes if isinstance(node, kinds)]
+    if len(states) != 1:
         raise ValueError(
-            f"averaged_params: the state must hold one average, got {len(found)}. Put "
-            "`parameter_ema`, `polyak_average` or `lawa` last in the chain; of several "
-            "averages, pass the state of one."
+            f"averaged_params: the state must hold one average, got {len(states)}. Put "
+            "`parameter_ema`, `polyak_average` or `lawa` last in the chain; if there "
+            "are several averages, pass the state of one of them."
         )
-    kept = found[0]
-    average: Any = (
-        kept.average if isinstance(kept, AverageState) else mean_of_latest(kept)
-    )
+    (one,) = states
+    average: Any = one.average if isinstance(one, AverageState) else mean_of_latest(one)
     if params is None:
         return average
 
@@ -177,7 +183,9 @@ def _running_average(
 
     def init(params: optax.Params) -> AverageState:
         check_params(params)
-        average = jax.tree.map(lambda leaf: copy_of(leaf, jnp.float32), params)
+        average = jax.tree.map(
+            lambda leaf: strongly_typed_copy(leaf, jnp.float32), params
+        )
         return AverageState(zero_beside(params, jnp.int32), average)
 
     def update(
@@ -193,12 +201,15 @@ def _running_average(
         def move(theta: Any, average: Any) -> Any:
             if is_absent(theta):
                 return average
-            # Not (1 − share)·θ̄ + share·θ: the rounding of 1 − share would add up.
+            # Not (1 − share)·θ̄ + share·θ: rounding errors of 1 − share would add up.
             away = jnp.asarray(theta, average.dtype) - average
-            return stored_as(average, average + jnp.asarray(share, away.dtype) * away)
+            return conform_to(average, average + jnp.asarray(share, away.dtype) * away)
 
         average = jax.tree.map(
-            move, after_step(params, updates), state.average, is_leaf=is_absent
+            move,
+            apply_present_updates(params, updates),
+            state.average,
+            is_leaf=is_absent,
         )
         step = jnp.asarray(optax.safe_increment(state.step))
         return updates, AverageState(step, average)
@@ -207,7 +218,7 @@ def _running_average(
 
 
 def _check_rho(rho: Any) -> None:
-    remedy = "It is the share of the average that a step keeps."
+    remedy = "It is the share of the average that each step keeps."
     check_scalar(
         "parameter_ema: rho", rho, lambda r: 0 <= r <= 1, "lie in [0, 1]", remedy
     )

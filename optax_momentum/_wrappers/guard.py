@@ -1,4 +1,4 @@
-"""Poison-proof steps: a gradient that is not finite, or spikes, never enters."""
+"""Guarding: steps with a non-finite or exploding gradient are skipped."""
 
 from collections.abc import Hashable
 from functools import partial
@@ -11,17 +11,17 @@ import optax
 from optax_momentum._base.checks import check_scalar, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import replaced_where, zero_beside
-from optax_momentum._base.scalars import checked
+from optax_momentum._base.scalars import checked_schedule
 
 
 class GuardState(NamedTuple):
-    """What `guard` keeps: the guarded state, and counts of shape () and dtype int32."""
+    """State of `guard`: the inner state, and counts of shape () and dtype int32."""
 
     inner_state: optax.OptState
-    accepted: jax.Array  # steps that went through
-    skipped: jax.Array  # steps that did not
-    consecutive_skips: jax.Array  # since the last accepted step
-    longest_skips: jax.Array  # the most in a row so far
+    accepted: jax.Array  # steps taken
+    skipped: jax.Array  # steps skipped
+    consecutive_skips: jax.Array  # steps skipped since the last accepted step
+    longest_skips: jax.Array  # most consecutive skips so far
 
 
 def guard(
@@ -30,42 +30,47 @@ def guard(
     max_norm: optax.ScalarOrSchedule | None = None,
     axis_name: Hashable | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Skips every step that would poison `inner`, as if its gradient had never come.
+    """Skips every step that would poison `inner`, as if it had never happened.
 
-    A step is skipped where any element of any gradient is NaN or infinite; where the
-    gradients' global norm exceeds `max_norm`; or where the result is not finite though
-    they are: an update or a state that overflows. A skipped step emits zeros and leaves
-    the whole state of `inner` as it was, bit for bit: buffers, counters and schedules
-    stand still together. So wrap the *whole* chain: a schedule outside runs on.
+    A step is skipped if
 
-    One decision holds for all leaves, and it selects: nothing is multiplied by zero,
-    which makes NaN of inf, and no branch holds a second copy of the state. It never
-    gives in: after any number of skips the next bad gradient is skipped too. To stop a
-    run that is lost, read `optax.tree.get(state, "consecutive_skips")` on the host.
+    - any element of any gradient is NaN or infinite,
+    - the global norm of the gradients exceeds `max_norm`, or
+    - the update or the new state overflows although the gradients are finite.
 
-    Units: those of `inner`; max_norm is in gradients.
+    A skipped step emits zeros and leaves the state of `inner` unchanged, bit for bit:
+    buffers, counters and schedules all stand still. Therefore wrap the *whole* chain; a
+    schedule outside would keep counting.
+
+    One decision holds for all leaves. It selects values rather than multiplying by
+    zero, which would turn inf into NaN, and it does not branch, which would hold a
+    second copy of the state. There is no limit to the number of skips. To stop a
+    hopeless run, read `optax.tree.get(state, "consecutive_skips")` on the host.
+
+    Units: those of `inner`; max_norm has the gradients' units.
 
     Args:
-      inner: the transformation to guard; extra arguments of update are handed to it.
-      max_norm: skip where √(Σ|g|²) over all leaves exceeds this: a positive number, a
-        traced scalar, or a schedule of the accepted steps. A sum of squares that
-        overflows float32, from a norm of 1.8e19 on, exceeds every finite bound.
-        Clipping shortens a spike and lets its direction in; this keeps it out.
-      axis_name: the mapped axis, or a tuple of axes, of `jax.pmap` or `jax.shard_map`
-        whose ranks must agree: a step is skipped on all where it is bad on any. The
-        norm is each rank's own. Not needed under `jax.jit`, also on sharded arrays.
+      inner: the transformation to guard; it receives the extra arguments of `update`.
+      max_norm: the largest accepted √(Σ|g|²) over all leaves: a positive number, a
+        traced scalar, or a schedule of the accepted steps. From a norm of 1.8e19 on,
+        the sum of squares overflows float32 and exceeds every finite bound. Clipping
+        would shorten a spike but let its direction in; this keeps it out.
+      axis_name: the mapped axis, or tuple of axes, of `jax.pmap` or `jax.shard_map`
+        over which devices must agree: a step that is bad on one device is skipped on
+        all. Each device computes its own norm. Not needed under `jax.jit`, even with
+        sharded arrays.
 
     Returns:
       A transformation with a `GuardState`.
 
     Raises:
-      ValueError: max_norm not positive, NaN, or not a scalar.
-      TypeError: max_norm is not a real number; at update, a state of another type.
+      ValueError: max_norm is not positive, NaN or not a scalar.
+      TypeError: max_norm is not a real number; `update` gets a state of another type.
 
-    Differs from `optax.apply_if_finite`, which accepts the NaN after a number of errors
-    in a row, looks at the gradients alone and branches. Differs from
-    `optax.MultiSteps`, whose accumulator stays NaN for good after one infinite
-    gradient, for (1 − emit)·inf is NaN, unless it is given `skip_not_finite`.
+    Differs from `optax.apply_if_finite`, which accepts a NaN after a given number of
+    consecutive errors, checks only the gradients, and branches. Differs from
+    `optax.MultiSteps`, whose accumulator stays NaN forever after one infinite gradient,
+    because (1 − emit)·inf is NaN, unless it is given `skip_not_finite`.
 
     >>> import jax.numpy as jnp
     >>> tx = guard(optax.trace(0.5), max_norm=100.0)
@@ -77,7 +82,7 @@ def guard(
     Array([1.5, 1.5], dtype=float32)
     """
     guarded = optax.with_extra_args_support(inner)
-    bound_at = None if max_norm is None else checked(_check_max_norm, max_norm)
+    bound_at = None if max_norm is None else checked_schedule(_check_max_norm, max_norm)
 
     def init(params: optax.Params) -> GuardState:
         counts = (zero_beside(params, jnp.int32) for _ in range(4))
@@ -101,8 +106,8 @@ def guard(
             good = jax.lax.psum((~good).astype(jnp.int32), axis_name) == 0
         if_good = partial(replaced_where, good)
         emitted = jax.tree.map(if_good, emitted, jax.tree.map(jnp.zeros_like, emitted))
-        kept = jax.tree.map(if_good, new, old)
-        return emitted, _counted(state, good)._replace(inner_state=kept)
+        inner_state = jax.tree.map(if_good, new, old)
+        return emitted, _counted(state, good)._replace(inner_state=inner_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -113,12 +118,12 @@ def _check_max_norm(max_norm: Any) -> None:
         max_norm,
         lambda known: known > 0,
         "lie in (0, inf]",
-        "It is the largest gradient norm let in; None lets every finite one in.",
+        "It is the largest accepted gradient norm; None accepts every finite one.",
     )
 
 
 def _counted(state: GuardState, good: jax.Array) -> GuardState:
-    """The state with its counts one step on; they stop at the largest int32."""
+    """Updates the counts, which saturate at the largest int32."""
 
     def next_of(count: jax.Array) -> jax.Array:
         return jnp.asarray(optax.safe_increment(count))
@@ -139,7 +144,7 @@ def _finite(tree: Any) -> jax.Array:
 
 
 def _stays_finite(old: Any, new: Any) -> jax.Array:
-    """True where no element becomes NaN or infinite; one that was may stay."""
+    """True unless a finite element became NaN or infinite."""
     pairs = zip(_inexact_leaves(old), _inexact_leaves(new), strict=True)
     return _all(jnp.isfinite(n) | ~jnp.isfinite(o) for o, n in pairs)
 

@@ -1,4 +1,4 @@
-"""The mean of the latest iterates (LAWA), kept in a ring."""
+"""Latest weight averaging (LAWA): the mean of the latest iterates, in a ring buffer."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,42 +14,49 @@ from optax_momentum._base.checks import (
     is_absent,
     wrong_state,
 )
-from optax_momentum._base.parameters import after_step, check_given, copy_of
-from optax_momentum._base.placement import stored_as, zero_beside
+from optax_momentum._base.parameters import (
+    apply_present_updates,
+    check_given,
+    strongly_typed_copy,
+)
+from optax_momentum._base.placement import conform_to, zero_beside
 from optax_momentum._base.scalars import common_dtype
 
 
 class LatestState(NamedTuple):
-    """What `lawa` keeps; read it by `averaged_params`."""
+    """State of `lawa`; `averaged_params` reads it."""
 
-    step: jax.Array  # shape (), int32: calls of update so far
-    latest: optax.Params  # [k, *shape] for each parameter, in its dtype: a ring
-    kept: jax.Array  # shape (), int32: iterates put into the ring so far
+    step: jax.Array  # shape (), int32: number of updates so far
+    latest: optax.Params  # the ring: [k, *shape] for each parameter, in its dtype
+    kept: jax.Array  # shape (), int32: number of iterates stored so far
 
 
 def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
-    """Keeps the last k iterates for their mean (LAWA), changing no update.
+    """Tracks the mean of the latest k iterates (LAWA); changes no update.
 
         θ̄ₜ = mean of the last k of θₑ, θ₂ₑ, θ₃ₑ, …          e = every
 
-    Units: parameters. Put it last in the chain, as `parameter_ema`. Costs k copies of
-    the parameters; their mean is computed where it is read.
+    Put it last in the chain, like `parameter_ema`. It stores k copies of the
+    parameters; `averaged_params` computes their mean on demand.
+
+    Units: θ̄ has the parameters' units.
 
     Args:
-      k: iterates in the mean, an int of at least 1: it is a shape. The paper's k is 6.
-      every: e ≥ 1, steps from one kept iterate to the next: the paper's are an epoch
-        apart. An int or a traced scalar.
+      k: number of iterates in the mean, an int of at least 1; it is an array shape, so
+        it cannot be traced. The paper uses 6.
+      every: e ≥ 1, steps between stored iterates: an int or a traced scalar. The paper
+        stores one iterate per epoch.
 
     Returns:
-      A transformation with a `LatestState`. It emits the updates that it is given; its
-      update needs the parameters.
+      A transformation with a `LatestState`. It passes updates through unchanged; its
+      `update` needs the parameters.
 
     Raises:
-      ValueError: k or every not a whole number of at least 1; at update, without
+      ValueError: k or every is not a whole number of at least 1; `update` gets no
         params.
       TypeError: every is not a real number.
 
-    Differs from `parameter_ema`: forgets an iterate after k·e steps, wholly.
+    Differs from `parameter_ema`: it forgets an iterate completely after k·e steps.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum import averaged_params
@@ -59,7 +66,7 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
     >>> for _ in range(3):
     ...     updates, state = optimizer.update(jnp.ones(2), state, params)
     ...     params = optax.apply_updates(params, updates)
-    >>> averaged_params(state)  # of −2 and −3
+    >>> averaged_params(state)  # the mean of −2 and −3
     Array([-2.5, -2.5], dtype=float32)
 
     References:
@@ -68,14 +75,14 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
     if not isinstance(k, int) or k < 1:
         raise ValueError(
             f"lawa: k must be an int of at least 1, got {k!r}. It is the number of "
-            "copies that are kept, which a traced value can't be."
+            "copies to store: an array shape, which cannot be traced."
         )
     check_scalar(
         "lawa: every",
         every,
         lambda steps: steps >= 1 and steps % 1 == 0,
         "be a whole number of at least 1",
-        "It is in steps; 1 keeps every iterate.",
+        "It counts steps between stored iterates; 1 stores every iterate.",
     )
 
     def init(params: optax.Params) -> LatestState:
@@ -96,15 +103,14 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
         due = step % jnp.asarray(every, jnp.int32) == 0
         slot = state.kept % k
 
-        def keep(theta: Any, ring: Any) -> Any:
+        def store(theta: Any, ring: Any) -> Any:
             if is_absent(theta):
                 return ring
-            kept = jnp.where(due, jnp.asarray(theta, ring.dtype), ring[slot])
-            return stored_as(ring, ring.at[slot].set(kept))
+            iterate = jnp.where(due, jnp.asarray(theta, ring.dtype), ring[slot])
+            return conform_to(ring, ring.at[slot].set(iterate))
 
-        latest = jax.tree.map(
-            keep, after_step(params, updates), state.latest, is_leaf=is_absent
-        )
+        iterates = apply_present_updates(params, updates)
+        latest = jax.tree.map(store, iterates, state.latest, is_leaf=is_absent)
         kept = jnp.where(due, optax.safe_increment(state.kept), state.kept)
         return updates, LatestState(step, latest, kept)
 
@@ -112,15 +118,15 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
 
 
 def mean_of_latest(state: LatestState) -> optax.Params:
-    """The mean over the slots in use, in float32 or wider; at first θ₀ fills one."""
+    """The mean over the slots in use, in float32 or wider; θ₀ fills the first slot."""
 
     def mean(ring: jax.Array) -> jax.Array:
         dtype = common_dtype(ring.dtype, jnp.float32)
         used = jnp.clip(state.kept, 1, len(ring))
         in_use = jnp.arange(len(ring)) < used
         weights = in_use.astype(dtype) / used.astype(dtype)
-        weighed = weights.reshape(-1, *[1] * (ring.ndim - 1)) * ring.astype(dtype)
-        return jnp.sum(weighed, axis=0)
+        weighted = weights.reshape(-1, *[1] * (ring.ndim - 1)) * ring.astype(dtype)
+        return jnp.sum(weighted, axis=0)
 
     return jax.tree.map(mean, state.latest)
 
@@ -131,7 +137,7 @@ def _ring(k: int, leaf: Any) -> Any:
     def stack(leaf: Any) -> jax.Array:
         return jnp.stack([leaf] * k)
 
-    leaf = copy_of(leaf)
+    leaf = strongly_typed_copy(leaf)
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return jax.eval_shape(stack, leaf)
     return stack(leaf)

@@ -1,8 +1,8 @@
-"""Many small leaves as one vector a dtype: a step then costs one kernel, not thousands.
+"""Packing many small leaves into one vector per dtype, so that a step is one kernel.
 
-A jitted step hands every leaf over to the device and back by itself, about 2 µs each on
-a CPU: for a thousand small leaves that is most of the update. Packed parameters are
-few arrays, and so is every state that an optimizer makes from them.
+A jitted step passes every leaf to the device and back separately, about 2 µs each on a
+CPU. For a thousand small leaves, that is most of the update. Packed parameters are a
+few arrays, and so is every state that an optimizer builds from them.
 """
 
 import math
@@ -14,23 +14,23 @@ import numpy as np
 
 
 @jax.tree_util.register_static
-class Layout(NamedTuple):
-    """Where the leaves of a tree lie in its vectors; static, known while tracing."""
+class PackedLayout(NamedTuple):
+    """Where the leaves of a tree lie in its vectors; static, known during tracing."""
 
-    tree: Any  # the treedef
+    tree: jax.tree_util.PyTreeDef
     shapes: tuple[tuple[int, ...], ...]  # of the leaves, in the tree's order
-    dtypes: tuple[str, ...]  # of the leaves: the vectors that hold them
+    dtypes: tuple[str, ...]  # of the leaves: each names the vector that holds the leaf
 
 
 class Packed(NamedTuple):
-    """A tree as one vector a dtype, itself a tree of these; see `pack`."""
+    """A tree packed into one vector per dtype; itself a pytree. See `pack`."""
 
-    vectors: dict[str, Any]  # by dtype; shape (elements of that dtype,)
-    layout: Layout
+    vectors: dict[str, Any]  # dtype → vector of shape (elements of that dtype,)
+    layout: PackedLayout
 
 
 def pack(tree: Any, like: Any = None) -> Any:
-    """Puts the leaves of a tree end to end, in one vector for each of their dtypes.
+    """Concatenates the leaves of a tree into one vector per dtype.
 
         params = pack(params)
         state = optimizer.init(params)
@@ -41,31 +41,32 @@ def pack(tree: Any, like: Any = None) -> Any:
             updates, state = optimizer.update(gradients, state, params)
             return optax.apply_updates(params, updates), state
 
-    An optimizer that treats every element alike, as all methods of this library do,
-    takes exactly the steps that it takes on the tree, and its state is packed as the
-    parameters are. One that looks at leaves does not: a norm or an average by leaf, a
-    mask by name. Pack after `optax.masked` or `optax.partition` has chosen, not before.
+    An optimizer that treats all elements alike, such as every method of this library,
+    takes exactly the same steps on packed parameters as on the tree, and its state is
+    packed in the same way. An optimizer that looks at individual leaves does not: one
+    with a norm or an average per leaf, or a mask by name. Apply `optax.masked` or
+    `optax.partition` first, then pack.
 
-    The vectors cost copies inside the step, 8 bytes a parameter each for `unpack` and
-    for its gradient, and nothing outside: it pays where leaves are many and small.
+    Packing costs copies inside the step, 8 bytes per parameter for `unpack` and as much
+    for its gradient, and nothing outside. It pays off if leaves are many and small.
 
-    For a checkpoint, save `unpack(state)`: it is the state of the tree. Restored, it is
-    packed again by `pack(state, like=optimizer.init(params))`.
+    For a checkpoint, save `unpack(state)`, which is the state of the tree. After
+    restoring it, pack it again with `pack(state, like=optimizer.init(params))`.
 
     Args:
-      tree: arrays or numbers of any shapes and dtypes; each shares its vector with the
-        leaves of its dtype.
-      like: where given, only those parts of the tree are packed that are packed in it,
-        as they are there: the inverse of `unpack`.
+      tree: a tree of arrays or numbers of any shapes and dtypes.
+      like: a tree with some `Packed` parts. If given, the same parts of `tree` are
+        packed in the same layout, which inverts `unpack`.
 
     Returns:
-      A `Packed`; with `like`, a tree as that one.
+      A `Packed`; with `like`, a tree of the structure of `like`.
 
     Raises:
-      ValueError: with like, for a part of the tree that does not fit in its place.
+      ValueError: a part of the tree does not fit the layout in `like`.
 
-    Differs from `optax.flatten`, which packs and unpacks inside every update, for the
-    state alone, casts all leaves to one dtype, and keeps a state that can't be read.
+    Differs from `optax.flatten`, which packs and unpacks inside every update, packs
+    only the state, casts all leaves to one dtype, and yields a state that cannot be
+    read.
 
     >>> params = {"bias": jnp.zeros(2), "kernel": jnp.ones((2, 2))}
     >>> packed = pack(params)
@@ -79,24 +80,24 @@ def pack(tree: Any, like: Any = None) -> Any:
     leaves, treedef = jax.tree.flatten(tree)
     shapes = tuple(jnp.shape(leaf) for leaf in leaves)
     dtypes = tuple(str(jnp.result_type(leaf)) for leaf in leaves)
-    return Packed(_vectors(leaves, dtypes), Layout(treedef, shapes, dtypes))
+    return Packed(_vectors(leaves, dtypes), PackedLayout(treedef, shapes, dtypes))
 
 
 def unpack(tree: Any) -> Any:
-    """Replaces every `Packed` in a tree by the tree that it was made from.
+    """Replaces every `Packed` in a tree with the tree that it was made from.
 
-    Inside a jitted function its gradient is one concatenation a vector.
+    Inside a jitted function, its gradient is one concatenation per vector.
 
     Args:
-      tree: a `Packed`, or a state or any other tree that holds some. Their vectors may
-        meanwhile be of other dtypes: a state's may.
+      tree: a `Packed`, or any tree that contains some, such as a state. The dtypes of
+        their vectors may have changed since packing, as they do in a state.
 
     Returns:
-      The tree with its leaves in their own shapes, everything else as it is.
+      The tree with its leaves in their original shapes, and everything else unchanged.
 
     Raises:
-      ValueError: a vector is no longer one, as in a state under an `int8` storage:
-        decode it before, by `storage.values`.
+      ValueError: a part of a `Packed` is not a vector, as in a state in `int8` storage;
+        decode that with `storage.values` first.
 
     >>> from optax_momentum import heavy_ball
     >>> state = heavy_ball(0.9).init(pack({"kernel": jnp.ones((2, 2))}))
@@ -110,30 +111,30 @@ def unpack(tree: Any) -> Any:
     return jax.tree.map(unpacked, tree, is_leaf=_is_packed)
 
 
-def _pack_as(held: Any, part: Any) -> Any:
-    """The part packed as `held` is, whose leaves may be of other dtypes."""
-    if not _is_packed(held):
+def _pack_as(like: Any, part: Any) -> Any:
+    """Packs `part` in the layout of `like`, whose vectors may have other dtypes."""
+    if not _is_packed(like):
         return part
     leaves, tree = jax.tree.flatten(part)
     shapes = tuple(jnp.shape(leaf) for leaf in leaves)
-    layout = held.layout
+    layout = like.layout
     if (tree, shapes) != (layout.tree, layout.shapes):
         raise ValueError(
-            f"pack: like holds {layout.tree} with shapes {layout.shapes}, the tree in "
-            f"its place is {tree} with shapes {shapes}. Pass what `unpack` gave, and a "
-            "like of the same parameters."
+            f"pack: like holds {layout.tree} with shapes {layout.shapes}, but the tree "
+            f"has {tree} with shapes {shapes} there. Pass the result of `unpack`, and "
+            "a like made from the same parameters."
         )
     return Packed(_vectors(leaves, layout.dtypes), layout)
 
 
 def _vectors(leaves: list[Any], dtypes: tuple[str, ...]) -> dict[str, jax.Array]:
-    """The leaves of each dtype end to end."""
+    """Concatenates the leaves of each dtype."""
     return {
         dtype: jnp.concatenate(
             [
                 jnp.ravel(jnp.asarray(leaf, jnp.result_type(leaf)))
-                for leaf, own in zip(leaves, dtypes, strict=True)
-                if own == dtype
+                for leaf, leaf_dtype in zip(leaves, dtypes, strict=True)
+                if leaf_dtype == dtype
             ]
         )
         for dtype in sorted(set(dtypes))
@@ -146,18 +147,19 @@ def _unpack(packed: Packed) -> Any:
     for dtype, vector in packed.vectors.items():
         sizes = [
             math.prod(shape)
-            for shape, own in zip(shapes, dtypes, strict=True)
-            if own == dtype
+            for shape, leaf_dtype in zip(shapes, dtypes, strict=True)
+            if leaf_dtype == dtype
         ]
         is_array = isinstance(vector, jax.Array | np.ndarray)
         if not is_array or vector.shape != (sum(sizes),):
             raise ValueError(
                 f"unpack: the {dtype} leaves fill a vector of shape ({sum(sizes)},), "
-                f"got a {type(vector).__name__} of shape {vector.shape}. Decode what "
-                "a storage keeps by `storage.values`; of several runs at once, "
-                "`jax.vmap` unpack."
+                f"got a {type(vector).__name__} of shape {vector.shape}. Decode a "
+                "buffer in a `storage` with `storage.values`; for several runs at "
+                "once, `jax.vmap` unpack."
             )
-        # Not slices: the gradient of a split is one concatenation, not a sum of pads.
+        # A split, because its gradient is one concatenation; that of slices is a sum of
+        # pads.
         parts[dtype] = iter(jax.lax.split(vector, sizes))
     leaves = [
         next(parts[dtype]).reshape(shape)

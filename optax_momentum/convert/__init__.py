@@ -1,22 +1,27 @@
-"""Between conventions and libraries: hyper-parameters, states, arrays. Imports neither.
+"""Conversion between conventions and libraries; imports neither PyTorch nor Keras.
 
-To continue a PyTorch run: its weights come through `from_arrays`, its optimizer through
-`from_torch`, with one `layout` for both. To say Keras's settings in EMA's words:
-`hyperparameters`; to go on with EMA in mid-run: `momentum_state`. TensorFlow 1's slots
-are a `HeavyBall` buffer: `from_arrays` reads them.
+    from_torch, to_torch      the state of `torch.optim.SGD`
+    from_keras, to_keras      the variables of `keras.optimizers.SGD`
+    from_arrays, to_arrays    weights, or any buffer, by name
+    hyperparameters           the settings of one convention as those of another
+    momentum_state            a state in mid-run, for another convention
+
+To continue a PyTorch run, read its weights with `from_arrays` and its optimizer with
+`from_torch`, with the same `layout` for both. The slots of TensorFlow 1 are a
+`HeavyBall` buffer: read them with `from_arrays`.
 """
 
-from optax_momentum.convert.arrays import from_arrays, to_arrays
-from optax_momentum.convert.keras import from_keras, to_keras
-from optax_momentum.convert.layouts import (
+from optax_momentum.convert._arrays import from_arrays, to_arrays
+from optax_momentum.convert._keras import from_keras, to_keras
+from optax_momentum.convert._layouts import (
     CONVOLUTION,
     LINEAR,
     SAME,
     Layout,
     flattened,
 )
-from optax_momentum.convert.pytorch import from_torch, to_torch
-from optax_momentum.convert.settings import (
+from optax_momentum.convert._pytorch import from_torch, to_torch
+from optax_momentum.convert._settings import (
     Conversion,
     Ema,
     HeavyBall,

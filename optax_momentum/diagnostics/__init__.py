@@ -1,17 +1,23 @@
-"""What a momentum does: its memory and noise, its limits, and a live run's readings."""
+"""Diagnostics of momentum: its memory, noise and stability, and live measurements.
 
-from optax_momentum.diagnostics.quadratic import (
+impulse_response, gain, noise_gain, half_life    how past gradients act on updates
+stability_limit, convergence_rate,
+measured_convergence_rate                        behavior on a quadratic loss
+telemetry                                        measurements of a run in progress
+"""
+
+from optax_momentum.diagnostics._quadratic import (
     convergence_rate,
     measured_convergence_rate,
     stability_limit,
 )
-from optax_momentum.diagnostics.response import (
+from optax_momentum.diagnostics._response import (
     gain,
     half_life,
     impulse_response,
     noise_gain,
 )
-from optax_momentum.diagnostics.telemetry import TelemetryState, telemetry
+from optax_momentum.diagnostics._telemetry import TelemetryState, telemetry
 
 __all__ = [
     "TelemetryState",

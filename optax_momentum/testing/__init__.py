@@ -1,17 +1,24 @@
-"""Oracles and the contract: what any gradient transformation can be asked to prove.
+"""Checks for any gradient transformation, ours or yours.
 
     check_contract     what every `optax.GradientTransformation` owes its callers
-    check_refusals     what it must refuse, instead of going wrong in silence
-    check_bad_beta     likewise, of a momentum method's β
-    check_equations    what a linear momentum method computes, given its `Claim`
+    check_refusals     bad inputs that must raise instead of failing silently
+    check_bad_beta     values of β that a momentum method must reject
+    check_equations    the updates of a linear momentum method, given its `Claim`
 
-Each returns a `Result` a promise. The promises themselves are plain functions that
-raise AssertionError with the reason, in lists that `pytest.mark.parametrize` takes:
-`CONTRACT`, `CONTRACT_OF_LINEAR`, `REFUSALS`, `BAD_BETAS` and `EQUATIONS`; one that does
-not apply raises `DoesNotApply`.
+Each check returns one `Result` per promise. A promise is a plain function that raises
+AssertionError with the reason when it is broken, and `DoesNotApply` when the
+transformation never made it. The promises are also listed for
+`pytest.mark.parametrize`: `CONTRACT`, `CONTRACT_OF_LINEAR`, `REFUSALS`, `BAD_BETAS` and
+`EQUATIONS`.
 
-The promises about sharding need two devices: on a CPU,
+To pick single promises, import the module of their group: `dtypes`, `contract`,
+`agreement`, `composition`, `refusals` or `equations`. To write promises of your own,
+use `expect`, `expect_close`, `expect_same_bits` and `judge`, and the inputs in `trees`.
+
+The promises about sharding need two devices. On a CPU, call
 `jax.config.update("jax_num_cpu_devices", 2)` before JAX is first used.
+
+A heavy ball with β = 0.8 that claims β = 0.7 breaks several equations, first these:
 
 >>> import optax
 >>> from optax_momentum import Coefficients
@@ -26,23 +33,33 @@ from typing import Any
 
 import optax
 
-from optax_momentum.testing import agreement, composition, contract, dtypes, trees
-from optax_momentum.testing.claims import Claim
+from optax_momentum.testing import (
+    agreement,
+    composition,
+    contract,
+    dtypes,
+    equations,
+    refusals,
+    trees,
+)
+from optax_momentum.testing._claims import Claim
+from optax_momentum.testing._optimizer import Optimizer, stepping
+from optax_momentum.testing._verdicts import (
+    DoesNotApply,
+    Result,
+    expect,
+    expect_close,
+    expect_same_bits,
+    judge,
+    name_of,
+    summarize_error,
+)
 from optax_momentum.testing.equations import EQUATIONS, check_equations
-from optax_momentum.testing.optimizer import Optimizer, stepping
 from optax_momentum.testing.refusals import (
     BAD_BETAS,
     REFUSALS,
     check_bad_beta,
     check_refusals,
-)
-from optax_momentum.testing.verdicts import (
-    DoesNotApply,
-    Result,
-    expect_close,
-    expect_same_bits,
-    judge,
-    name_of,
 )
 
 __all__ = [
@@ -55,15 +72,24 @@ __all__ = [
     "DoesNotApply",
     "Optimizer",
     "Result",
+    "agreement",
     "check_bad_beta",
     "check_contract",
     "check_equations",
     "check_refusals",
+    "composition",
+    "contract",
+    "dtypes",
+    "equations",
+    "expect",
     "expect_close",
     "expect_same_bits",
     "judge",
     "name_of",
+    "refusals",
     "stepping",
+    "summarize_error",
+    "trees",
 ]
 
 CONTRACT = dtypes.OF_ANY + contract.OF_ANY + agreement.OF_ANY + composition.OF_ANY
@@ -76,16 +102,17 @@ def check_contract(
     *,
     linear: bool = True,
 ) -> tuple[Result, ...]:
-    """Puts a transformation to the whole contract.
+    """Checks a transformation against the whole contract.
 
     Args:
-      transformation: any.
-      params: float32 arrays to try it on; by default three small ones.
-      linear: each update is a linear function of the same element's gradients, as in
-        linear momentum: then `CONTRACT_OF_LINEAR` holds too.
+      transformation: the transformation to check.
+      params: a tree of float32 arrays to run it on; by default three small arrays.
+      linear: whether each element's updates are linear in that element's gradients, as
+        in linear momentum; if so, `CONTRACT_OF_LINEAR` is checked too.
 
     Returns:
-      One `Result` a promise; whatever the transformation raises is a broken one.
+      One `Result` per promise. Any exception from the transformation breaks the
+      promise.
     """
     params = trees.default_params() if params is None else params
     promises = CONTRACT + (CONTRACT_OF_LINEAR if linear else ())

@@ -1,8 +1,9 @@
-"""One computation, whatever it runs under: jit, scan, vmap, sharding, another tree.
+"""Promises that results agree: under jit, scan, vmap, sharding, and in other trees.
 
-Each function takes a transformation and the parameters to try it on, and raises where
-the results differ. Those of `OF_LINEAR` hold for what treats every element alike and
-by itself, as linear momentum does, and not for clipping by a global norm, say.
+Each function takes a transformation and parameters to run it on, and raises
+AssertionError if results differ. Those in `OF_LINEAR` hold only for transformations
+that treat all elements alike and independently, as linear momentum does; clipping by a
+global norm, for instance, does not.
 """
 
 from collections.abc import Callable
@@ -15,13 +16,13 @@ import optax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import DoesNotApply, expect, expect_same_bits
+from optax_momentum.testing._verdicts import DoesNotApply, expect, expect_same_bits
 
 
 def scan_is_the_jitted_loop(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Bit for bit."""
+    """`jax.lax.scan` gives the bits of a loop over the jitted update."""
     gradients = trees.gradients_like(params)
     want = _jitted(transformation, gradients, params)
 
@@ -37,7 +38,7 @@ def scan_is_the_jitted_loop(
 def vmap_is_the_jitted_loop(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Bit for bit, in every lane; also beside a lane that holds NaN."""
+    """Every lane of `jax.vmap` gives the bits of that loop, even beside NaN."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
     poisoned = jax.tree.map(lambda g: g.at[1].set(jnp.nan), gradients)
@@ -46,16 +47,16 @@ def vmap_is_the_jitted_loop(
     update = jax.jit(jax.vmap(transformation.update, in_axes=(0, 0, None)))
     updates, _ = trees.run(update, states, three, params)
     for lane in (0, 2):
-        own = jax.tree.map(lambda u, lane=lane: u[:, lane], updates)
-        expect_same_bits(f"under vmap, in lane {lane} of 3", own, want)
+        got = jax.tree.map(lambda u, lane=lane: u[:, lane], updates)
+        expect_same_bits(f"under vmap, in lane {lane} of 3", got, want)
 
 
 def eager_is_jitted_but_for_the_last_digit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """One step from one state, to the rounding of the terms that it adds.
+    """One step agrees up to the rounding of the terms that it adds.
 
-    Compiled code may fuse a multiplication with an addition, which rounds once less.
+    Compiled code may fuse a multiplication with an addition, which rounds only once.
     """
     gradients = trees.gradients_like(params)
     _, state = _jitted(transformation, gradients, params)
@@ -67,8 +68,8 @@ def eager_is_jitted_but_for_the_last_digit(
         *map(jax.tree.leaves, (jitted, now)),
         strict=True,
     ):
-        kept = (np.abs(leaf) for leaf in trees.beside(state, path, g.shape))
-        terms = sum(kept, np.abs(np.asarray(g)))
+        buffers = (np.abs(leaf) for leaf in trees.beside(state, path, g.shape))
+        terms = sum(buffers, np.abs(np.asarray(g)))
         error = np.abs(np.asarray(a) - np.asarray(b)) / np.spacing(2 * terms)
         where = f"updates{jax.tree_util.keystr(path)}"
         worst = np.max(error, initial=0.0)
@@ -78,16 +79,17 @@ def eager_is_jitted_but_for_the_last_digit(
 def sharding_changes_no_bit_and_stays_as_it_was(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """On two devices and both types of mesh, gradients sharded or replicated.
+    """Two devices give the same bits.
 
-    What the state holds beside a parameter is placed as that, from init on; and each
-    placement is compiled once. Tried on the largest leaf.
+    That holds on both types of mesh, with sharded and with replicated gradients. The
+    state of a parameter is placed like the parameter, from `init` on, and each
+    placement is compiled once. Checked on the largest leaf.
     """
-    _, params = trees.first_leaf(params)
+    _, params = trees.largest_leaf(params)
     gradients = trees.gradients_like(params, steps=3)
     want, _ = _jitted(transformation, gradients, params)
     for kind in (AxisType.Auto, AxisType.Explicit):
-        held = _sharded(params, kind)
+        sharded_params = _sharded(params, kind)
         for split, name in ((True, "sharded"), (False, "replicated")):
             case, traces = f"{name} gradients, {kind}", []
 
@@ -96,23 +98,24 @@ def sharding_changes_no_bit_and_stays_as_it_was(
                 traces.append(None)
                 return transformation.update(gradients, state, params)
 
-            state = transformation.init(held)
-            _check_placed(state, held, f"the first state, {kind}")
+            state = transformation.init(sharded_params)
+            _check_placed(state, sharded_params, f"the first state, {kind}")
             for step in range(3):
-                given = _sharded(trees.at(gradients, step), kind, split=split)
-                updates, state = update(given, state, held)
+                gradient = _sharded(trees.at(gradients, step), kind, split=split)
+                updates, state = update(gradient, state, sharded_params)
                 expect_same_bits(case, updates, trees.at(want, step))
-                _check_placed(state, held, case)
+                _check_placed(state, sharded_params, case)
             expect(len(traces) == 1, f"{case}: {len(traces)} compilations in 3 steps")
         whole = _sharded(trees.at(gradients, 0), kind, split=False)
-        _, state = transformation.update(whole, transformation.init(held), held)
-        _check_placed(state, held, f"eagerly, replicated gradients, {kind}")
+        state = transformation.init(sharded_params)
+        _, state = transformation.update(whole, state, sharded_params)
+        _check_placed(state, sharded_params, f"eagerly, replicated gradients, {kind}")
 
 
 def the_shape_of_the_tree_changes_no_bit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Flat or shaped, in one leaf or in many, in whatever order."""
+    """The leaves may be flattened and concatenated in any order."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
 
@@ -128,7 +131,7 @@ def the_shape_of_the_tree_changes_no_bit(
 def complex_numbers_are_pairs_of_real_ones(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A complex gradient gives what its real and imaginary parts give, bit for bit."""
+    """A complex gradient gives the bits that its real and imaginary parts give."""
     del params
     pairs = jnp.asarray(np.random.default_rng(13).normal(size=(8, 2, 5)), jnp.float32)
     want, _ = _jitted(transformation, pairs, jnp.zeros((2, 5)))
@@ -140,31 +143,32 @@ def complex_numbers_are_pairs_of_real_ones(
 def zero_gradients_move_only_what_is_in_motion(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A fresh state emits exact zeros for zeros, a filled one coasts."""
+    """A fresh state emits exact zeros for zero gradients; a filled one keeps moving."""
     zeros = jax.tree.map(jnp.zeros_like, params)
     gradients = trees.gradients_like(params, steps=3)
     update, fresh = jax.jit(transformation.update), transformation.init(params)
-    still, _ = update(zeros, fresh, params)
-    moved = any((u != 0).any() for u in jax.tree.leaves(still))
+    updates, _ = update(zeros, fresh, params)
+    moved = any((u != 0).any() for u in jax.tree.leaves(updates))
     expect(not moved, "zero gradients moved a fresh state")
     _, state = trees.run(update, fresh, gradients, params)
-    coasting, _ = update(zeros, state, params)
-    stopped = any((u == 0).any() for u in jax.tree.leaves(coasting))
+    updates, _ = update(zeros, state, params)
+    stopped = any((u == 0).any() for u in jax.tree.leaves(updates))
     expect(not stopped, "a zero gradient stopped what was in motion")
 
 
 def a_poisoned_element_poisons_no_other(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """NaN and infinity stay in the elements that they came in."""
+    """NaN and infinity stay in the elements where they occur."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
     for poison in (jnp.nan, jnp.inf):
-        sick = jax.tree.map(lambda g, p=poison: _rows(g).at[:, :1].set(p), gradients)
-        sick = jax.tree.map(lambda s, g: s.reshape(g.shape), sick, gradients)
-        got, _ = _jitted(transformation, sick, params)
-        healthy = (jax.tree.map(lambda u: _rows(u)[:, 1:], u) for u in (got, want))
-        expect_same_bits(f"beside {poison}", *healthy)
+        poisoned = jax.tree.map(
+            lambda g, p=poison: _rows(g).at[:, :1].set(p).reshape(g.shape), gradients
+        )
+        got, _ = _jitted(transformation, poisoned, params)
+        others = (jax.tree.map(lambda u: _rows(u)[:, 1:], u) for u in (got, want))
+        expect_same_bits(f"beside {poison}", *others)
 
 
 OF_ANY = (
@@ -184,18 +188,18 @@ OF_LINEAR = (
 def _jitted(
     transformation: optax.GradientTransformation, gradients: Any, params: Any
 ) -> tuple[Any, Any]:
-    """Updates and last state of the loop that the others are compared with."""
+    """Updates and last state of a loop over the jitted update: the reference."""
     update: Callable[..., tuple[Any, Any]] = jax.jit(transformation.update)
     return trees.run(update, transformation.init(params), gradients, params)
 
 
 def _rows(leaf: jax.Array) -> jax.Array:
-    """[step, element]."""
+    """The leaf as [step, element]."""
     return leaf.reshape(len(leaf), -1)
 
 
 def _sharded(tree: Any, kind: AxisType, *, split: bool = True) -> Any:
-    """The tree on two devices: leaves with an even first axis are split along it."""
+    """Places the tree on two devices, split along first axes of even length."""
     if len(jax.devices()) < 2:
         raise DoesNotApply("it needs two devices: set `jax_num_cpu_devices` to 2")
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
@@ -209,10 +213,10 @@ def _sharded(tree: Any, kind: AxisType, *, split: bool = True) -> Any:
 
 
 def _check_placed(state: Any, params: Any, case: str) -> None:
-    """Raises unless what the state holds beside a parameter is placed as that is."""
+    """Raises unless the state of every parameter is placed like the parameter."""
     for path, leaf in jax.tree.leaves_with_path(params):
-        for kept in trees.beside(state, path, leaf.shape):
-            same = kept.sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
+        for buffer in trees.beside(state, path, leaf.shape):
+            same = buffer.sharding.is_equivalent_to(leaf.sharding, leaf.ndim)
             where = jax.tree_util.keystr(path)
             message = f"{case}: the state beside params{where} is placed otherwise"
             expect(same, message)

@@ -1,8 +1,8 @@
-"""Inside Optax's wrappers a transformation computes what it computes outside.
+"""Promises about composition: inside Optax's wrappers, results are those outside.
 
-Each function takes a transformation and the parameters to try it on, and raises where
-the results differ. Optax promotes dtypes in some of the wrappers, so all run under
-JAX's standard promotion. Those of `OF_LINEAR` hold for linear momentum alone.
+Each function takes a transformation and parameters to run it on, and raises
+AssertionError if results differ. All run under JAX's standard dtype promotion, because
+some of Optax's wrappers need it. Those in `OF_LINEAR` hold only for linear momentum.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ import numpy as np
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import expect, expect_close, expect_same_bits
+from optax_momentum.testing._verdicts import expect, expect_close, expect_same_bits
 
 
 def chain_composes(transformation: optax.GradientTransformation, params: Any) -> None:
-    """What follows in a chain takes the updates as they are."""
+    """The next element of a chain receives the updates unchanged."""
     halved = optax.chain(transformation, optax.scale(-0.5))
     gradients = trees.gradients_like(params)
     want = jax.tree.map(lambda u: -0.5 * u, _updates(transformation, gradients, params))
@@ -28,23 +28,23 @@ def chain_composes(transformation: optax.GradientTransformation, params: Any) ->
 def masked_leaves_the_others_alone(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """What is masked out comes back as it was."""
-    path, _ = trees.first_leaf(params)
+    """Masked leaves come back unchanged."""
+    path, _ = trees.largest_leaf(params)
     mask = trees.replaced(jax.tree.map(lambda _: True, params), path, False)
     gradients = trees.gradients_like(params)
     got = _updates(optax.masked(transformation, mask), gradients, params)
-    kept = (
+    masked_leaves = (
         trees.beside(tree, path, jnp.shape(_at(tree, path)))
         for tree in (got, gradients)
     )
-    expect_same_bits("masked out", *kept)
+    expect_same_bits("masked out", *masked_leaves)
     _updates(optax.masked(transformation, True), gradients, params)
 
 
 def inject_hyperparams_changes_nothing(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A number that changes at run time beside it, and no second compilation."""
+    """It works next to a hyper-parameter that changes, with a single compilation."""
 
     def build(factor):
         return optax.chain(transformation, optax.scale(factor))
@@ -65,7 +65,7 @@ def inject_hyperparams_changes_nothing(
 def apply_if_finite_skips_a_poisoned_step(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """The step with NaN emits zeros, the others what they emit without it."""
+    """The step with NaN emits zeros; the others emit what they emit without it."""
     gradients = trees.gradients_like(params, steps=4)
     poisoned = jax.tree.map(lambda g: g.at[2].set(jnp.nan), gradients)
     guarded = optax.apply_if_finite(transformation, max_consecutive_errors=3)
@@ -97,7 +97,7 @@ def multi_steps_is_one_step_on_the_mean(
 def lookahead_takes_it_as_the_fast_optimizer(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Before the first synchronization the fast parameters get the same updates."""
+    """Before the first synchronization, the fast parameters get the same updates."""
     optimizer = optax.lookahead(transformation, sync_period=9, slow_step_size=0.5)
     gradients = trees.gradients_like(params)
     with jax.numpy_dtype_promotion("standard"):
@@ -113,8 +113,8 @@ def lookahead_takes_it_as_the_fast_optimizer(
 def partition_gives_each_leaf_its_own(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """One of two leaves' groups gets it, or both get one each: the same updates."""
-    path, _ = trees.first_leaf(params)
+    """Leaves in two groups, with a transformation each, get the same updates."""
+    path, _ = trees.largest_leaf(params)
     labels = trees.replaced(jax.tree.map(lambda _: "others", params), path, "first")
     both: dict[Any, Any] = {"first": transformation, "others": transformation}
     gradients = trees.gradients_like(params)

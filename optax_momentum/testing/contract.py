@@ -1,7 +1,7 @@
-"""States and calls: what any gradient transformation owes its callers.
+"""Promises about states and calls: what a transformation owes its callers.
 
-Each function takes a transformation and the parameters to try it on, and raises where
-it breaks the promise.
+Each function takes a transformation and parameters to run it on, and raises
+AssertionError if the transformation breaks the promise.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ import numpy as np
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import expect, expect_same_bits
+from optax_momentum.testing._verdicts import expect, expect_same_bits
 
 
 def calls_are_pure(transformation: optax.GradientTransformation, params: Any) -> None:
-    """The same arguments give the same bits, at every call and after others."""
+    """Equal arguments give equal bits, whatever was called in between."""
     gradients = trees.at(trees.gradients_like(params), 0)
     state = transformation.init(params)
     first = transformation.update(gradients, state, params)
@@ -30,7 +30,7 @@ def calls_are_pure(transformation: optax.GradientTransformation, params: Any) ->
 def one_compilation_serves_every_step(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """What the first step compiled, all later ones use."""
+    """All later steps use what the first one compiled."""
     traces = []
 
     @jax.jit
@@ -46,7 +46,7 @@ def one_compilation_serves_every_step(
 def init_takes_shapes_in_place_of_arrays(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A state can be made, and its shapes be known, before the parameters exist."""
+    """A state can be made from shapes, before the parameters exist."""
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
     want = transformation.init(params)
     for state in (
@@ -55,15 +55,16 @@ def init_takes_shapes_in_place_of_arrays(
     ):
         broken = trees.difference(trees.described(state), trees.described(want))
         expect(not broken, f"of shapes {broken}")
-        for made, known in zip(*map(jax.tree.leaves, (state, want)), strict=True):
-            if not isinstance(made, jax.ShapeDtypeStruct):  # a copy of values has none
-                expect_same_bits("of shapes, the state", made, known)
+        for got, leaf in zip(*map(jax.tree.leaves, (state, want)), strict=True):
+            # Copies of parameters have no values yet: they stay shapes.
+            if not isinstance(got, jax.ShapeDtypeStruct):
+                expect_same_bits("of shapes, the state", got, leaf)
 
 
 def nothing_shares_memory(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Any of the updates, the new state and the old may be donated or deleted."""
+    """The updates, the new state and the old may each be donated or deleted."""
     state = transformation.init(params)
     gradients = trees.at(trees.gradients_like(params), 0)
     updates, after = transformation.update(gradients, state, params)
@@ -79,7 +80,7 @@ def nothing_shares_memory(
 def parameters_and_state_can_be_donated(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A jitted step may overwrite them; it computes the same."""
+    """A jitted step may overwrite them, and computes the same."""
 
     def step(params, state, gradients):
         updates, state = transformation.update(gradients, state, params)
@@ -87,10 +88,10 @@ def parameters_and_state_can_be_donated(
 
     gradients = trees.gradients_like(params, steps=3)
     donating = jax.jit(step, donate_argnums=(0, 1))
-    held, state = jax.tree.map(jnp.copy, (params, transformation.init(params)))
+    donated, state = jax.tree.map(jnp.copy, (params, transformation.init(params)))
     emitted = []
     for k in range(3):
-        held, state, updates = donating(held, state, trees.at(gradients, k))
+        donated, state, updates = donating(donated, state, trees.at(gradients, k))
         emitted.append(updates)
     got = jax.tree.map(lambda *u: jnp.stack(u), *emitted)
     update = jax.jit(transformation.update)
@@ -101,10 +102,10 @@ def parameters_and_state_can_be_donated(
 def a_leaf_without_gradient_is_passed_on(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """`None` and `optax.MaskedNode()` come back; the next whole step is welcome."""
+    """`None` and `optax.MaskedNode()` come back unchanged, and later steps work."""
     gradients = trees.gradients_like(params, steps=3)
     for absent, state, updates, after in _without_a_gradient(transformation, params):
-        path, _ = trees.first_leaf(params)
+        path, _ = trees.largest_leaf(params)
         given = trees.replaced(trees.at(gradients, 1), path, absent)
         same = jax.tree.structure(updates) == jax.tree.structure(given)
         expect(same, f"{absent} came back as something else")
@@ -116,8 +117,8 @@ def a_leaf_without_gradient_is_passed_on(
 def a_leaf_without_gradient_keeps_its_state(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Bit for bit, whatever the other leaves do."""
-    path, leaf = trees.first_leaf(params)
+    """Bit for bit, whatever happens to the other leaves."""
+    path, leaf = trees.largest_leaf(params)
     for absent, *steps in _without_a_gradient(transformation, params):
         kept = (trees.beside(steps[i], path, leaf.shape) for i in (2, 0))
         expect_same_bits(f"state beside a gradient of {absent}", *kept)
@@ -126,7 +127,7 @@ def a_leaf_without_gradient_keeps_its_state(
 def empty_trees_are_trees(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Nothing to update is no error: `optax.masked` and `partition` make such trees."""
+    """Trees without leaves, which `optax.masked` and `partition` make, are no error."""
     del params
     trees_without_leaves: Any = ((), {}, [], {"a": None}, [()])
     for tree in trees_without_leaves:
@@ -137,7 +138,7 @@ def empty_trees_are_trees(
 def scalars_and_empty_arrays_are_leaves(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Any shape will do."""
+    """Leaves of any shape work."""
     del params
     for shape in ((), (0,), (1,), (3, 0, 2)):
         leaf: Any = jnp.ones(shape)
@@ -152,7 +153,7 @@ def scalars_and_empty_arrays_are_leaves(
 def a_restored_state_continues_bit_for_bit(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """The state is in its leaves: saved as NumPy arrays it comes back whole."""
+    """Its leaves hold the whole state: saved as NumPy arrays, the run continues."""
     gradients = trees.gradients_like(params)
     update = jax.jit(transformation.update)
     _, state = trees.run(update, transformation.init(params), gradients, params)
@@ -178,9 +179,9 @@ OF_LINEAR = (a_leaf_without_gradient_keeps_its_state,)
 
 
 def _without_a_gradient(transformation: Any, params: Any) -> Iterator[tuple[Any, ...]]:
-    """(absent leaf, state before, updates, state after) of a jitted second step."""
+    """Yields (absent leaf, old state, updates, new state) of a jitted second step."""
     gradients = trees.gradients_like(params, steps=3)
-    path, _ = trees.first_leaf(params)
+    path, _ = trees.largest_leaf(params)
     update = jax.jit(transformation.update)
     _, state = update(trees.at(gradients, 0), transformation.init(params), params)
     for absent in (None, optax.MaskedNode()):

@@ -1,7 +1,7 @@
-"""Types that stay: what any gradient transformation owes to mixed precision.
+"""Promises about dtypes: what a transformation owes to mixed-precision training.
 
-Each function takes a transformation and the parameters to try it on, and raises where
-it breaks the promise.
+Each function takes a transformation and parameters to run it on, and raises
+AssertionError if the transformation breaks the promise.
 """
 
 from typing import Any
@@ -11,18 +11,19 @@ import jax.numpy as jnp
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import expect
+from optax_momentum.testing._verdicts import expect
 
 FLOATS = ("bfloat16", "float32", "float16")
-PAIRS = tuple((held, given) for held in FLOATS for given in FLOATS)
+PAIRS = tuple((parameter, gradient) for parameter in FLOATS for gradient in FLOATS)
 
 
 def the_state_never_changes_its_types(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Tree, shape, dtype and weak type are init's, whatever dtype gradients have.
+    """Structure, shapes, dtypes and weak types stay those of `init`.
 
-    So one jitted step and one scan serve all training.
+    This holds for gradients of any dtype, so that one jitted step, or one scan, serves
+    the whole run.
     """
     for parameter, gradient in PAIRS:
         _check_types(transformation, params, parameter, gradient)
@@ -34,7 +35,7 @@ def the_state_never_changes_its_types(
 def a_python_number_makes_no_weak_state(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Of a parameter such as 1.0, whose type is weak, the state is not."""
+    """A weakly typed parameter such as 1.0 gets a state that is not weakly typed."""
     del params
     state = transformation.init(1.0)
     leaves = jax.tree.leaves(trees.described(state))
@@ -49,32 +50,34 @@ def a_python_number_makes_no_weak_state(
 def updates_have_the_dtype_of_the_gradients(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Also at the second step, and where the parameter has another."""
+    """Also at the second step, and if the parameters have another dtype."""
     for parameter, gradient in PAIRS:
-        held, given = (_cast(params, dtype) for dtype in (parameter, gradient))
-        state, case = transformation.init(held), f"{gradient} gradients of {parameter}"
+        cast, gradients = (_cast(params, dtype) for dtype in (parameter, gradient))
+        state, case = transformation.init(cast), f"{gradient} gradients of {parameter}"
         for step in (1, 2):
-            updates, state = jax.eval_shape(transformation.update, given, state, held)
-            found = {str(leaf.dtype) for leaf in jax.tree.leaves(updates)}
-            message = (
-                f"{case} parameters gave {', '.join(sorted(found))} at step {step}"
+            updates, state = jax.eval_shape(
+                transformation.update, gradients, state, cast
             )
-            expect(found == {gradient}, message)
+            dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(updates)}
+            message = (
+                f"{case} parameters gave {', '.join(sorted(dtypes))} at step {step}"
+            )
+            expect(dtypes == {gradient}, message)
 
 
 def strict_promotion_is_enough(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """JAX's strict dtype promotion and forbidden rank promotion hold inside."""
+    """It works under JAX's strict dtype promotion and without rank promotion."""
     with (
         jax.numpy_dtype_promotion("strict"),
         jax.numpy_rank_promotion("raise"),
     ):
         for parameter, gradient in (("float32", "bfloat16"), ("bfloat16", "float32")):
-            held, given = (_cast(params, dtype) for dtype in (parameter, gradient))
-            state = transformation.init(held)
+            cast, gradients = (_cast(params, dtype) for dtype in (parameter, gradient))
+            state = transformation.init(cast)
             for _ in range(2):
-                _, state = transformation.update(given, state, held)
+                _, state = transformation.update(gradients, state, cast)
 
 
 OF_ANY = (
@@ -86,17 +89,21 @@ OF_ANY = (
 
 
 def _check_types(
-    transformation: optax.GradientTransformation, params: Any, held: str, given: str
+    transformation: optax.GradientTransformation,
+    params: Any,
+    parameter: str,
+    gradient: str,
 ) -> None:
-    """Raises where two steps change the state's types; runs one, and traces both."""
-    params, gradients = _cast(params, held), _cast(params, given)
+    """Raises if two traced steps, or one eager step, change the types of the state."""
+    params, gradients = _cast(params, parameter), _cast(params, gradient)
     state = transformation.init(params)
-    before, case = trees.described(state), f"{given} gradients of {held} parameters"
+    before = trees.described(state)
+    case = f"{gradient} gradients of {parameter} parameters"
     for step in (1, 2):
         _, state = jax.eval_shape(transformation.update, gradients, state, params)
         broken = trees.difference(state, before)
         expect(not broken, f"{case}: after step {step} {broken}")
-    if "float32" in (held, given) and "bfloat16" in (held, given):
+    if {parameter, gradient} == {"float32", "bfloat16"}:
         _, after = transformation.update(gradients, transformation.init(params), params)
         broken = trees.difference(trees.described(after), before)
         expect(not broken, f"{case}: after an eager step {broken}")

@@ -1,18 +1,18 @@
-"""The laws of linear momentum, for any optimizer that can take one step at a time.
+"""The equations of linear momentum, for any optimizer that takes one step at a time.
 
-Each function raises AssertionError where the optimizer breaks the law, and
-`DoesNotApply` where its claim has no such law. They need nothing of JAX: PyTorch and
-Keras answer to them too.
+Each function raises AssertionError if the optimizer breaks the equation, and
+`DoesNotApply` if its claim implies no such equation. None depends on JAX, so optimizers
+of PyTorch and Keras can be checked too.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from optax_momentum.testing import claims
-from optax_momentum.testing.claims import Claim
-from optax_momentum.testing.optimizer import Optimizer
-from optax_momentum.testing.verdicts import (
+from optax_momentum.testing import _claims as claims
+from optax_momentum.testing._claims import Claim
+from optax_momentum.testing._optimizer import Optimizer
+from optax_momentum.testing._verdicts import (
     DoesNotApply,
     Result,
     expect,
@@ -25,11 +25,14 @@ RATE = 0.37
 
 
 def check_equations(optimizer: Optimizer, claim: Claim) -> tuple[Result, ...]:
-    """Puts an optimizer to all the laws that its claim implies.
+    """Checks an optimizer against all equations that its claim implies.
 
     Args:
-      optimizer: any; see `stepping` for an Optax one.
-      claim: what it says it computes.
+      optimizer: the optimizer; `stepping` adapts one of Optax.
+      claim: what the optimizer says it computes.
+
+    Returns:
+      One `Result` per equation.
 
     >>> import optax
     >>> from optax_momentum import Coefficients
@@ -43,7 +46,7 @@ def check_equations(optimizer: Optimizer, claim: Claim) -> tuple[Result, ...]:
 
 
 def an_impulse_fades_by_beta_a_step(optimizer: Optimizer, claim: Claim) -> None:
-    """One gradient shows as a·b + c, then as a·b·βᵏ, whenever it comes."""
+    """One gradient contributes a·b + c, then a·b·βᵏ, at whatever step it occurs."""
     for when in (0, 3):
         gradients = np.zeros((STEPS, 1))
         gradients[when] = 1.7
@@ -51,7 +54,7 @@ def an_impulse_fades_by_beta_a_step(optimizer: Optimizer, claim: Claim) -> None:
 
 
 def a_constant_gradient_settles_at_the_gain(optimizer: Optimizer, claim: Claim) -> None:
-    """u ends at g·(Σ a·b/(1 − β) + c), and g alone decides where."""
+    """u converges to g·(Σ a·b/(1 − β) + c)."""
     _needs_no_decay(claim)
     slowest = max(float(np.asarray(kernel.beta)) for kernel in claim.kernels)
     steps = int(np.ceil(np.log(1e-10) / np.log(max(slowest, 0.1))))
@@ -62,14 +65,15 @@ def a_constant_gradient_settles_at_the_gain(optimizer: Optimizer, claim: Claim) 
 
 
 def every_update_is_its_sum_of_gradients(optimizer: Optimizer, claim: Claim) -> None:
-    """Random gradients, each with its own share in each of the updates."""
+    """Every update is the claimed weighted sum of random past gradients."""
     _follow("θ", optimizer, claim, _noise(1, 3))
 
 
 def a_changing_rate_acts_as_claimed(optimizer: Optimizer, claim: Claim) -> None:
-    """Inside the buffer old gradients keep their rate, outside they take the new.
+    """The rate acts where claimed.
 
-    Over a warm-up from zero, a drop, and one step at rate 0 in between.
+    Inside the buffer, old gradients keep their old rate; outside, they take the new
+    one. The rate warms up from zero, is 0 for one step, and drops.
     """
     step = np.arange(STEPS)
     rates = 0.5 * np.minimum(step / 7, 1) * np.where(step < 25, 1, 0.1) * (step != 18)
@@ -85,7 +89,7 @@ def a_changing_rate_acts_as_claimed(optimizer: Optimizer, claim: Claim) -> None:
 
 
 def a_quadratic_follows_its_closed_form(optimizer: Optimizer, claim: Claim) -> None:
-    """z ← M·z, in the oscillating and in the creeping regime."""
+    """Iterates follow z ← M·z, in the oscillating and in the overdamped regime."""
     _needs_constant_coefficients(claim)
     for share in (0.003, 0.11, 0.61):
         rate = share * claims.stability_limit(claim, 2.3)
@@ -97,19 +101,17 @@ def a_quadratic_follows_its_closed_form(optimizer: Optimizer, claim: Claim) -> N
 
 
 def the_quadratic_invariant_shrinks_by_q(optimizer: Optimizer, claim: Claim) -> None:
-    """I = x² − p·x·x₋₁ + q·x₋₁² becomes q·I in every step, in any regime."""
+    """Every step turns I = x² − p·x·x₋₁ + q·x₋₁² into q·I, in any regime."""
     _needs_constant_coefficients(claim)
     if len(claim.kernels) != 1:
         raise DoesNotApply("it has several buffers, the invariant is of one")
     beta, gain, from_buffer, from_gradient = np.asarray(claim.kernels[0], np.float64)
     for share, start, curvature in ((0.02, 3e-4, 1.7), (0.4, 1.0, 0.6), (0.9, 7e3, 5)):
         rate = share * claims.stability_limit(claim, curvature)
-        h, kept = (
-            rate * (curvature + claim.coupled_decay),
-            1 - rate * (claim.decoupled_decay),
-        )
-        p = kept + beta - h * (gain * from_buffer + from_gradient)
-        q = beta * (kept - h * from_gradient)
+        h = rate * (curvature + claim.coupled_decay)
+        decay = 1 - rate * claim.decoupled_decay
+        p = decay + beta - h * (gain * from_buffer + from_gradient)
+        q = beta * (decay - h * from_gradient)
         x = _descend(optimizer, start, curvature, rate, STEPS)[1:]
         invariant = x[1:] ** 2 - p * x[1:] * x[:-1] + q * x[:-1] ** 2
         error = invariant[1:] - q * invariant[:-1]
@@ -121,7 +123,7 @@ def the_quadratic_invariant_shrinks_by_q(optimizer: Optimizer, claim: Claim) -> 
 def it_is_stable_up_to_its_limit_and_not_beyond(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """On curvature 1.9, 5% below the limit x shrinks, 5% above it grows."""
+    """x shrinks at a rate 5% below the limit and grows 5% above, on curvature 1.9."""
     _needs_constant_coefficients(claim)
     limit = claims.stability_limit(claim, 1.9)
     below = np.abs(_descend(optimizer, 0.7, 1.9, 0.95 * limit, 80))
@@ -133,7 +135,7 @@ def it_is_stable_up_to_its_limit_and_not_beyond(
 def gradients_times_two_to_the_k_scale_updates_exactly(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """A power of two changes no digit, thus it must scale every θ bit by bit."""
+    """Scaling by a power of two is exact in floating point, so θ must scale exactly."""
     del claim
     gradients, start = _noise(3, 4), np.zeros(4)
     once = _run(optimizer, start, gradients, [RATE] * STEPS)
@@ -153,14 +155,14 @@ def gradients_superpose(optimizer: Optimizer, claim: Claim) -> None:
 def zero_gradients_move_nothing_but_what_is_in_motion(
     optimizer: Optimizer, claim: Claim
 ) -> None:
-    """At first θ stays, bit by bit; after a gradient it coasts on the buffer."""
+    """A fresh θ stays, bit for bit; after a gradient, the buffer keeps moving it."""
     _needs_no_decay(claim)
     start, zero = np.asarray([0.3, -1e-9]), np.zeros(2)
     step = optimizer(start)
     expect(np.array_equal(step(zero, RATE), start), "zero gradients moved a fresh θ")
     pushed = step(np.ones(2), RATE)
-    coasted = step(zero, RATE)
-    expect((pushed != coasted).all(), "a zero gradient stopped what was in motion")
+    moved_on = step(zero, RATE)
+    expect((pushed != moved_on).all(), "a zero gradient stopped what was in motion")
 
 
 EQUATIONS = (
@@ -178,7 +180,7 @@ EQUATIONS = (
 
 
 def _run(optimizer: Optimizer, start, gradients, rates) -> np.ndarray:
-    """θ after every step, [step, …]."""
+    """θ after every step, of shape [steps, …]."""
     step = optimizer(start)
     return np.stack([step(g, float(r)) for g, r in zip(gradients, rates, strict=True)])
 
@@ -186,7 +188,7 @@ def _run(optimizer: Optimizer, start, gradients, rates) -> np.ndarray:
 def _descend(
     optimizer: Optimizer, start: float, curvature: float, rate: float, steps: int
 ) -> np.ndarray:
-    """x before and after every step on curvature·x²/2, [1 + steps]."""
+    """x before and after every step on curvature·x²/2, of shape [1 + steps]."""
     visited = [np.asarray([start])]
     step = optimizer(visited[0])
     for _ in range(steps):
@@ -204,7 +206,7 @@ def _first_step(claim: Claim, rate: float, curvature: float) -> np.ndarray:
 
 
 def _follow(what: str, optimizer: Optimizer, claim: Claim, gradients) -> None:
-    """Raises unless θ takes the claimed path under these gradients."""
+    """Raises unless θ follows the claimed path under these gradients."""
     start, rates = np.full(gradients.shape[1:], 0.4), np.full(len(gradients), RATE)
     want = claims.path(claim, _given(gradients), start, rates)
     got = _run(optimizer, start, gradients, rates)
@@ -220,7 +222,7 @@ def _noise(seed: int, size: int) -> np.ndarray:
 
 
 def _tolerance(claim: Claim) -> float:
-    """A debiased average may count its weights in float32."""
+    """Looser for a debiased average, whose weight may be in float32."""
     return 2e-6 if claim.debiased else 1e-10
 
 

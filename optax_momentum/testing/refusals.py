@@ -1,6 +1,7 @@
-"""What must be refused: silence here is a run that goes wrong, seen days later.
+"""Refusals: bad inputs that must raise an error, because silence would ruin a run.
 
-A refusal is any exception that tells where: it names the leaf's path, or the argument.
+Any exception counts as a refusal if its message names the path of the leaf or the
+argument.
 """
 
 from collections.abc import Callable
@@ -11,35 +12,45 @@ import jax.numpy as jnp
 import optax
 
 from optax_momentum.testing import trees
-from optax_momentum.testing.verdicts import (
+from optax_momentum.testing._verdicts import (
     DoesNotApply,
     Result,
     expect,
     judge,
-    summary,
+    summarize_error,
 )
 
-ARGUMENT = ("beta", "momentum", "decay")  # what libraries call it
+ARGUMENT = ("beta", "momentum", "decay")  # the names that libraries give to β
 
 
 def check_refusals(
     transformation: optax.GradientTransformation, params: Any = None
 ) -> tuple[Result, ...]:
-    """Hands a transformation what it can't compute with.
+    """Checks that a transformation rejects inputs that it cannot compute with.
 
     Args:
-      transformation: any.
-      params: floating-point arrays to try it on; by default three small ones.
+      transformation: the transformation to check.
+      params: a tree of floating-point arrays; by default three small arrays.
+
+    Returns:
+      One `Result` per bad input.
     """
     params = trees.default_params() if params is None else params
     return judge(REFUSALS, transformation, params)
 
 
 def check_bad_beta(build: Callable[[Any], Any]) -> tuple[Result, ...]:
-    """Builds a method with betas that are none.
+    """Checks that a method rejects invalid values of β.
 
     Args:
-      build: maps β to the method; a refusal is an error that names the argument.
+      build: maps β to the method. A refusal is an error that names the argument.
+
+    Returns:
+      One `Result` per invalid value.
+
+    >>> from optax_momentum import ema
+    >>> all(result.passed for result in check_bad_beta(ema))
+    True
     """
     return judge(BAD_BETAS, build)
 
@@ -47,48 +58,48 @@ def check_bad_beta(build: Callable[[Any], Any]) -> tuple[Result, ...]:
 def integer_parameters(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Their updates round to zero: they would never move."""
-    path, leaf = trees.first_leaf(params)
+    """Updates of integers round to zero, so the parameters would never move."""
+    path, leaf = trees.largest_leaf(params)
     refused_init(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
 
 
 def boolean_parameters(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A flag among the parameters has no momentum."""
-    path, leaf = trees.first_leaf(params)
+    """A flag has no momentum."""
+    path, leaf = trees.largest_leaf(params)
     refused_init(transformation, params, path, jnp.ones(leaf.shape, bool))
 
 
 def random_keys_among_the_parameters(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A key is of a type of its own, which can't be added to."""
-    path, _ = trees.first_leaf(params)
+    """Nothing can be added to a random key."""
+    path, _ = trees.largest_leaf(params)
     refused_init(transformation, params, path, jax.random.key(0))
 
 
 def text_among_the_parameters(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """A name that was left in the tree."""
-    path, _ = trees.first_leaf(params)
+    """A name may have been left in the tree."""
+    path, _ = trees.largest_leaf(params)
     refused_init(transformation, params, path, "relu")
 
 
 def a_gradient_that_would_broadcast(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Shapes (1, 1) and (n, m) add up, to what nobody meant."""
-    path, leaf = trees.first_leaf(params)
+    """Shapes (1, 1) and (n, m) broadcast when added, which is never intended."""
+    path, leaf = trees.largest_leaf(params)
     refused_update(transformation, params, path, jnp.ones((1,) * leaf.ndim))
 
 
 def an_integer_gradient(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """Counts that were taken for gradients."""
-    path, leaf = trees.first_leaf(params)
+    """Integers are not gradients; they may be counts."""
+    path, leaf = trees.largest_leaf(params)
     refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.int32))
 
 
@@ -96,14 +107,14 @@ def a_complex_gradient_of_a_real_parameter(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
     """Its imaginary part would be lost."""
-    path, leaf = trees.first_leaf(params)
+    path, leaf = trees.largest_leaf(params)
     refused_update(transformation, params, path, jnp.ones(leaf.shape, jnp.complex64))
 
 
 def gradients_of_another_tree(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """One leaf more than init saw."""
+    """The gradients have one leaf more than the parameters given to `init`."""
     extended = {"first": params, "added": jnp.ones(2)}
     state = transformation.init({"first": params})
     refused("a leaf more", ("added",), transformation.update, extended, state, extended)
@@ -112,7 +123,7 @@ def gradients_of_another_tree(
 def a_state_that_was_restored_as_a_dictionary(
     transformation: optax.GradientTransformation, params: Any
 ) -> None:
-    """As checkpoint libraries return it unless they are told the structure."""
+    """Checkpoint libraries return a dictionary unless given the structure."""
     state = transformation.init(params)
     leaves = jax.tree.leaves_with_path(state)
     restored = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
@@ -133,22 +144,22 @@ REFUSALS = (
 
 
 def a_negative_beta(build: Callable[[Any], Any]) -> None:
-    """It turns the momentum round."""
+    """It would reverse the momentum at every step."""
     refused("-0.5", ARGUMENT, build, -0.5)
 
 
 def a_beta_of_one(build: Callable[[Any], Any]) -> None:
-    """It never forgets: an integrator."""
+    """The buffer would never forget a gradient."""
     refused("1.0", ARGUMENT, build, 1.0)
 
 
 def a_beta_above_one(build: Callable[[Any], Any]) -> None:
-    """It diverges."""
+    """The buffer would diverge."""
     refused("1.5", ARGUMENT, build, 1.5)
 
 
 def a_beta_of_nan(build: Callable[[Any], Any]) -> None:
-    """All parameters become NaN."""
+    """All parameters would become NaN."""
     refused("nan", ARGUMENT, build, float("nan"))
 
 
@@ -167,17 +178,17 @@ BAD_BETAS = (
 
 
 def refused_init(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
-    """Raises unless such a leaf among the parameters, or its first step, is refused."""
+    """Raises unless `init` or the first `update` refuses this leaf as a parameter."""
     bad = trees.replaced(params, path, leaf)
 
-    def begin():
+    def init_and_update():
         transformation.update(params, transformation.init(bad), bad)
 
-    refused("it", (jax.tree_util.keystr(path),), begin)
+    refused("it", (jax.tree_util.keystr(path),), init_and_update)
 
 
 def refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
-    """Raises unless such a gradient is refused."""
+    """Raises unless `update` refuses this leaf as a gradient."""
     bad, state = trees.replaced(params, path, leaf), transformation.init(params)
     where = (jax.tree_util.keystr(path),)
     case = f"{leaf.dtype}{list(leaf.shape)}"
@@ -187,20 +198,21 @@ def refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> No
 def refused(
     case: str, names: tuple[str, ...], call: Callable[..., Any], *arguments: Any
 ) -> None:
-    """Raises AssertionError unless the call raises an error that has one of the names.
+    """Raises AssertionError unless the call raises an error with one of the names.
 
     Args:
-      case: what is given, as the message names it.
-      names: what tells where: the leaf's path, or the argument.
-      call: what must refuse it.
-      *arguments: of the call.
+      case: the bad input, as the message names it.
+      names: alternative names that the error must mention: the leaf's path, or the
+        argument.
+      call: the function that must raise the error.
+      *arguments: the arguments of the call.
     """
     try:
         call(*arguments)
     except DoesNotApply:
         raise
     except Exception as error:
-        message = f"{case} is refused without saying where: {summary(error)}"
+        message = f"{case} is refused without saying where: {summarize_error(error)}"
         expect(any(name in str(error) for name in names), message)
         return
     raise AssertionError(f"{case} is accepted")

@@ -1,4 +1,4 @@
-"""Parameters, gradients and states for the promises: seeded, of any tree."""
+"""Inputs for promises: seeded parameters and gradients, and tools to compare states."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ STEPS = 8
 
 
 def default_params() -> Any:
-    """A matrix, a vector and a number, of three different shapes, in float32."""
+    """A float32 matrix, vector and scalar in a nested tree."""
     random = np.random.default_rng(11)
     return {
         "kernel": jnp.asarray(random.normal(size=(4, 6)), jnp.float32),
@@ -24,7 +24,7 @@ def default_params() -> Any:
 
 
 def gradients_like(params: Any, steps: int = STEPS) -> Any:
-    """Standard normal gradients of every step: the leaves are [step, *shape]."""
+    """Standard normal gradients for all steps; each leaf has shape [steps, *shape]."""
     random = np.random.default_rng(12)
     return jax.tree.map(
         lambda p: jnp.asarray(random.normal(size=(steps, *p.shape)), p.dtype), params
@@ -39,7 +39,7 @@ def at(gradients: Any, step: int) -> Any:
 def run(
     update: Callable[..., tuple[Any, Any]], state: Any, gradients: Any, params: Any
 ) -> tuple[Any, Any]:
-    """The updates of every step, stacked as the gradients are, and the last state."""
+    """The updates of all steps, stacked like the gradients, and the last state."""
     emitted = []
     for step in range(len(jax.tree.leaves(gradients)[0])):
         updates, state = update(at(gradients, step), state, params)
@@ -48,12 +48,12 @@ def run(
 
 
 def described(tree: Any) -> Any:
-    """Shape, dtype and weak type of every leaf."""
+    """A `ShapeDtypeStruct` for every leaf: its shape, dtype and weak type."""
     return jax.eval_shape(lambda tree: tree, tree)
 
 
 def difference(after: Any, before: Any) -> str:
-    """How the second of two described trees became the first; "" if it did not."""
+    """Says how two `described` trees differ; "" if they do not."""
     if jax.tree.structure(after) != jax.tree.structure(before):
         return "the state's tree changed"
     for (path, new), old in zip(
@@ -72,7 +72,7 @@ def _type(leaf: jax.ShapeDtypeStruct) -> str:
 
 
 def beside(state: Any, path: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
-    """The leaves of a state that belong to the parameter at `path`, of this shape."""
+    """The leaves of a state that belong to the parameter at `path` with this shape."""
     return [
         leaf
         for where, leaf in jax.tree.leaves_with_path(state)
@@ -80,14 +80,14 @@ def beside(state: Any, path: tuple[Any, ...], shape: tuple[int, ...]) -> list[An
     ]
 
 
-def first_leaf(params: Any) -> tuple[tuple[Any, ...], Any]:
+def largest_leaf(params: Any) -> tuple[tuple[Any, ...], Any]:
     """The path and the value of the leaf with the most elements."""
     leaves = jax.tree.leaves_with_path(params)
     return max(leaves, key=lambda pair: math.prod(pair[1].shape))
 
 
 def replaced(tree: Any, path: tuple[Any, ...], leaf: Any) -> Any:
-    """The tree with another leaf at `path`."""
+    """The tree with the leaf at `path` replaced."""
     return jax.tree.map_with_path(
         lambda where, old: leaf if where == path else old, tree
     )

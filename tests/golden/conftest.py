@@ -1,3 +1,3 @@
-"""Keeps pytest's doctest collection away from the recorders and their libraries."""
+"""Exclude the recorders from doctest collection: their libraries aren't installed."""
 
 collect_ignore_glob = ["*.py"]

@@ -1,6 +1,7 @@
-"""The problem that the golden trajectories were recorded on, and their file format.
+"""The problem of the golden trajectories, and their file format.
 
-Imports NumPy alone: the recorders run where the library under test is not installed.
+This module imports NumPy only, because the recorders run in environments without the
+library under test.
 """
 
 import json
@@ -12,14 +13,14 @@ import numpy as np
 
 STEPS = 200
 SHAPES = {"vector": (3,), "matrix": (2, 3), "scalar": ()}
-KINDS = ("parameters", "buffers")  # what is recorded after every step
+KINDS = ("parameters", "buffers")  # Recorded after every step.
 FOLDER = Path(__file__).parent
 
 
 class Setting(NamedTuple):
     """One recorded run."""
 
-    options: dict[str, Any]  # the library's own arguments, the learning rate excepted
+    options: dict[str, Any]  # the arguments of the library, except the learning rate
     feedback: bool = False  # the gradient depends on the parameters
     missing: bool = False  # "vector" has no gradient on some of the steps
     constant: bool = False  # the learning rate stays at its largest value
@@ -27,17 +28,17 @@ class Setting(NamedTuple):
 
 
 def make_problem() -> dict[str, Any]:
-    """The arrays that every run shares: a nested dict, float64, from one fixed seed.
+    """Returns the float64 arrays that all runs share, as a nested dict.
 
     `start`, `curvature`, `cubic`: leaf -> array; `noise`: leaf -> [step, *shape];
-    `learning_rates`: [step], from zero up, then a drop in the middle of a cosine;
+    `learning_rates`: [step], a warm-up from zero, then a cosine with a drop;
     `betas`: [step], between 0.45 and 0.95;
-    `missing`: bool [step], False at first, where the libraries make their buffers.
+    `missing`: bool [step], False at step 0, where the libraries create their buffers.
     """
     random = np.random.default_rng(20)
 
     def draw(*leading: int) -> dict[str, np.ndarray]:
-        # A draw of shape () comes as a number, not as an array.
+        # NumPy draws a number, not an array, for shape ().
         return {
             leaf: np.asarray(random.standard_normal((*leading, *shape)))
             for leaf, shape in SHAPES.items()
@@ -51,7 +52,7 @@ def make_problem() -> dict[str, Any]:
     return {
         "start": draw(),
         "noise": draw(STEPS),
-        # Between 0.01 and 10: ill-conditioned.
+        # Curvatures from 0.01 to 10 make the problem ill-conditioned.
         "curvature": {leaf: 10.0 ** np.clip(x, -2, 1) for leaf, x in draw().items()},
         "cubic": {leaf: np.abs(x) for leaf, x in draw().items()},
         "learning_rates": 0.1 * warm_up * drop * cosine,
@@ -61,7 +62,7 @@ def make_problem() -> dict[str, Any]:
 
 
 def learning_rates(problem: dict[str, Any], setting: Setting) -> np.ndarray:
-    """The learning rate of every step of a run: float64 [step]."""
+    """Returns the learning rate of every step of a run: float64 [step]."""
     rates = problem["learning_rates"]
     return np.full_like(rates, rates.max()) if setting.constant else rates
 
@@ -69,9 +70,9 @@ def learning_rates(problem: dict[str, Any], setting: Setting) -> np.ndarray:
 def gradient(
     problem: dict[str, Any], setting: Setting, step: int, parameters: dict[str, Any]
 ) -> dict[str, Any]:
-    """The gradient of one step: noise, plus curvature·θ + cubic·θ³ with feedback.
+    """Returns a step's gradients: noise, plus curvature·θ + cubic·θ³ with feedback.
 
-    Arrays of NumPy or of JAX; a leaf whose gradient is missing is None.
+    The arrays may be NumPy's or JAX's. A missing gradient is None.
     """
     result = {}
     for leaf, noise in problem["noise"].items():
@@ -93,12 +94,12 @@ def save(
     """Writes LIBRARY.npz: nested dicts become keys such as `runs/NAME/buffers/LEAF`.
 
     Args:
-      library: Names the file.
-      problem: What `make_problem` returned.
-      settings: By the name of the run.
-      runs: By the same names: `parameters` and `buffers` after every step, each
+      library: the name of the file.
+      problem: the arrays returned by `make_problem`.
+      settings: the settings, by the name of the run.
+      runs: by the same names, `parameters` and `buffers` after every step, each
         leaf -> [step, *shape].
-      versions: Of the libraries that ran.
+      versions: the versions of the recorded libraries.
     """
     record = {
         "settings": {name: setting._asdict() for name, setting in settings.items()},
@@ -114,7 +115,7 @@ def save(
 
 
 class Golden(NamedTuple):
-    """A golden file."""
+    """The content of a golden file."""
 
     record: dict[str, Any]  # versions, command
     settings: dict[str, Setting]
@@ -123,7 +124,7 @@ class Golden(NamedTuple):
 
 
 def load(library: str) -> Golden:
-    """Reads what `save` wrote."""
+    """Reads a file written by `save`."""
     tree: dict[str, Any] = {}
     with np.load(FOLDER / f"{library}.npz", allow_pickle=False) as file:
         for key in file:
@@ -138,7 +139,7 @@ def load(library: str) -> Golden:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": x}} becomes {"a/b": x}."""
+    """Turns {"a": {"b": x}} into {"a/b": x}."""
     flat = {}
     for key, value in tree.items():
         if isinstance(value, dict):

@@ -3,7 +3,7 @@
 import os
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # read when keras is imported
+os.environ["KERAS_BACKEND"] = "tensorflow"  # Keras reads it when imported.
 
 import keras
 import numpy as np
@@ -32,8 +32,8 @@ def record(problem: dict[str, Any], setting: Setting) -> dict[str, Any]:
         for leaf, value in problem["start"].items()
     }
     rates = learning_rates(problem, setting)
-    # TensorFlow reads a Python float as float32 before Keras casts it to float64: 0.9
-    # becomes 0.899999976. A NumPy float64, which Keras takes for a float, stays whole.
+    # TensorFlow converts a Python float to float32 before Keras casts it to float64, so
+    # 0.9 would become 0.899999976. A NumPy float64 keeps its precision.
     options = {
         name: value if isinstance(value, bool) else np.float64(value)
         for name, value in setting.options.items()
@@ -59,7 +59,7 @@ def record(problem: dict[str, Any], setting: Setting) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    keras.config.set_floatx("float64")  # the learning rate is a variable of this dtype
+    keras.config.set_floatx("float64")  # The dtype of the learning rate.
     problem = make_problem()
     runs = {name: record(problem, setting) for name, setting in SETTINGS.items()}
     versions = {"keras": keras.__version__, "tensorflow": tf.__version__}

@@ -1,7 +1,7 @@
-"""Records what the papers' equations do: python tests/golden/record_papers.py
+"""Records the papers' equations into papers.npz: python tests/golden/record_papers.py
 
-Each method is written as its paper prints it, in the paper's variables; no optimizer
-library runs here. `buffers` holds what the paper keeps beside the parameters.
+Each method is written as its paper prints it, with the paper's variables and without an
+optimizer library. `buffers` holds the paper's variables other than the parameters.
 """
 
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ SETTINGS = {
     "srsgd": Setting({"restart_every": 40}, feedback=True),
     "srsgd_17": Setting({"restart_every": 17}),
 }
-Trajectory = Iterator[tuple[np.ndarray, np.ndarray]]  # parameters, what is kept beside
+Trajectory = Iterator[tuple[np.ndarray, np.ndarray]]  # Parameters and buffers.
 
 
 def qhm(start, gradient_at, rates, *, nu: float, beta: float) -> Trajectory:
-    """Ma and Yarats 2018, arXiv:1810.06801: the gradient and its average, mixed."""
+    """Ma and Yarats 2018, arXiv:1810.06801: a mean of the gradient and its average."""
     theta, g = start, np.zeros_like(start)
     for step, alpha in enumerate(rates):
         slope = gradient_at(step, theta)
@@ -33,7 +33,7 @@ def qhm(start, gradient_at, rates, *, nu: float, beta: float) -> Trajectory:
 
 
 def aggmo(start, gradient_at, rates, *, betas: list[float]) -> Trajectory:
-    """Lucas et al. 2018, arXiv:1804.00325: K velocities, sign included."""
+    """Lucas et al. 2018, arXiv:1804.00325: K velocities, in the paper's sign."""
     theta, v = start, [np.zeros_like(start) for _ in betas]
     for step, gamma in enumerate(rates):
         slope = gradient_at(step, theta)
@@ -43,7 +43,7 @@ def aggmo(start, gradient_at, rates, *, betas: list[float]) -> Trajectory:
 
 
 def srsgd(start, gradient_at, rates, *, restart_every: int) -> Trajectory:
-    """Wang et al. 2020, arXiv:2002.10583: Nesterov, its count restarted every F steps.
+    """Wang et al. 2020, arXiv:2002.10583: Nesterov, restarted every F steps.
 
     vᵏ⁺¹ = wᵏ − s·∇f(wᵏ), wᵏ⁺¹ = vᵏ⁺¹ + (k mod F)/((k mod F) + 3)·(vᵏ⁺¹ − vᵏ)
     """
@@ -59,7 +59,7 @@ METHODS = {"qhm": qhm, "aggmo": aggmo, "srsgd": srsgd}
 
 
 def record(problem: dict[str, Any], name: str) -> dict[str, Any]:
-    """Runs one setting, each leaf by itself: no leaf's gradient depends on another."""
+    """Runs one setting, leaf by leaf: no leaf's gradient depends on another leaf."""
     setting = SETTINGS[name]
     method = partial(METHODS[name.split("_")[0]], **setting.options)
     parameters, buffers = {}, {}

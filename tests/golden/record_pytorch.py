@@ -31,7 +31,7 @@ SETTINGS = {
 
 
 def record(problem: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    """Runs one setting; the single-tensor implementation, PyTorch's reference."""
+    """Runs one setting with PyTorch's single-tensor implementation, its reference."""
     parameters = {
         leaf: torch.nn.Parameter(torch.tensor(value, dtype=torch.float64))
         for leaf, value in problem["start"].items()

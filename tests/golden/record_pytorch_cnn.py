@@ -1,4 +1,4 @@
-"""Records a CNN's run before and after a hand-over: pytorch_cnn.npz.
+"""Records a CNN's training run into pytorch_cnn.npz, in two parts.
 
 python tests/golden/record_pytorch_cnn.py
 """
@@ -15,9 +15,9 @@ OPTIONS = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.02}
 
 
 def make_model() -> torch.nn.Module:
-    """Made so that the shapes alone do not tell the right layout from a wrong one.
+    """Returns a CNN whose shapes don't reveal a wrong layout, so that values must.
 
-    The last layer is square; the one before it sees 4 channels of 3 by 5, flattened.
+    The last layer is square; the one before it gets 4 channels of 3 by 5, flattened.
     """
     return torch.nn.Sequential(
         torch.nn.Conv2d(CHANNELS, 3, 3, padding=1),
@@ -33,7 +33,7 @@ def make_model() -> torch.nn.Module:
 
 
 def snapshot(model: torch.nn.Module, optimizer: torch.optim.SGD) -> dict[str, Any]:
-    """Copies of the weights, by PyTorch's names, and of the buffers, by its indices."""
+    """Copies the weights, by PyTorch's names, and the buffers, by its indices."""
     state = optimizer.state_dict()["state"]
     return {
         "weights": {k: v.numpy().copy() for k, v in model.state_dict().items()},
@@ -45,7 +45,7 @@ def snapshot(model: torch.nn.Module, optimizer: torch.optim.SGD) -> dict[str, An
 
 
 def record(batches: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Trains; returns the snapshots and the optimizer's one parameter group."""
+    """Trains, and returns the snapshots and the optimizer's only parameter group."""
     model = make_model()
     optimizer = torch.optim.SGD(model.parameters(), foreach=False, **OPTIONS)
     snapshots = []

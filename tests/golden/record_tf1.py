@@ -23,8 +23,8 @@ SETTINGS = {
 def record(problem: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """Runs one setting, in float64 throughout.
 
-    TensorFlow 1 reads callables anew at every step. They return NumPy's float64, which
-    becomes a tensor as it is: a Python float would become float32 first.
+    TensorFlow 1 calls callable hyperparameters at every step. They return NumPy's
+    float64, which keeps its precision; a Python float would become float32 first.
     """
     variables = {
         leaf: tf.Variable(value, dtype=tf.float64)

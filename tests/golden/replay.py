@@ -1,4 +1,4 @@
-"""Runs an Optax transformation on the problem of a golden file, and compares."""
+"""Run an optimizer on the problem of a golden file, and compare the trajectories."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,8 +11,8 @@ import optax
 from golden.problem import STEPS, Golden, gradient
 
 
-def the_buffer(state: optax.OptState) -> Any:
-    """The one buffer that a state has."""
+def only_buffer(state: optax.OptState) -> Any:
+    """Returns the buffer of a state that has only one."""
     return optax.tree.get(state, "buffer")
 
 
@@ -20,22 +20,22 @@ def replay(
     optimizer: optax.GradientTransformation,
     golden: Golden,
     name: str,
-    buffers: Callable[[optax.OptState], Any] = the_buffer,
+    buffers: Callable[[optax.OptState], Any] = only_buffer,
 ) -> dict[str, Any]:
-    """The run called `name` as `optimizer` computes it, in one jitted scan.
+    """Repeats the run called `name` with the optimizer, in one jitted scan.
 
-    Returns `parameters` and `buffers` after every step, each leaf -> [step, *shape],
-    as in `golden.runs[name]`.
+    Returns:
+      `parameters` and `buffers` after every step, each leaf -> [step, *shape], as in
+      `golden.runs[name]`.
     """
     problem = jax.tree.map(jnp.asarray, golden.problem)
-    slope = partial(gradient, problem, golden.settings[name])
+    gradient_at = partial(gradient, problem, golden.settings[name])
 
     def body(carry, step):
         params, state = carry
-        updates, state = optimizer.update(slope(step, params), state, params)
+        updates, state = optimizer.update(gradient_at(step, params), state, params)
         params = optax.apply_updates(params, updates)
-        kept = {"parameters": params, "buffers": buffers(state)}
-        return (params, state), kept
+        return (params, state), {"parameters": params, "buffers": buffers(state)}
 
     def run(start):
         carry = (start, optimizer.init(start))
@@ -44,12 +44,32 @@ def replay(
     return jax.device_get(jax.jit(run)(problem["start"]))
 
 
+def replay_missing(
+    optimizer: optax.GradientTransformation, golden: Golden, name: str
+) -> dict[str, Any]:
+    """Repeats a run in which some gradients are None; otherwise as `replay`."""
+    assert 20 < golden.problem["missing"].sum() < STEPS - 20
+    update = jax.jit(optimizer.update)
+    params = golden.problem["start"]
+    state = optimizer.init(params)
+    steps = []
+    for step in range(STEPS):
+        gradients = gradient(golden.problem, golden.settings[name], step, params)
+        updates, state = update(gradients, state)
+        params = {  # optax.apply_updates does not accept None.
+            leaf: p if updates[leaf] is None else p + updates[leaf]
+            for leaf, p in params.items()
+        }
+        steps.append({"parameters": params, "buffers": only_buffer(state)})
+    return jax.tree.map(lambda *values: np.stack(values), *steps)
+
+
 def assert_follows(got: dict[str, Any], golden: Golden, name: str) -> None:
     """Asserts that every step of every leaf equals the recorded one, to rounding."""
     for kind, leaves in golden.runs[name].items():
         for leaf, recorded in leaves.items():
             assert got[kind][leaf].dtype == recorded.dtype == np.float64
-            # float32 anywhere on the way would show at 1e-8.
+            # An intermediate value in float32 would cause errors of 1e-8.
             np.testing.assert_allclose(
                 got[kind][leaf], recorded, 1e-11, 1e-12, err_msg=f"{kind}/{leaf}"
             )

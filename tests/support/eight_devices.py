@@ -1,6 +1,7 @@
-"""A run that goes from 1 device to 2, 4, 8 and back, and one on two axes, as JSON.
+"""A program on eight devices, for tests of sharding; prints its results as JSON.
 
-A program of its own, for the tests' process has two devices.
+One run moves from 1 device to 2, 4, 8 and back to 2. Another divides its batch over two
+mesh axes. It is a separate program because the process of the tests has two devices.
 """
 
 import json
@@ -42,9 +43,9 @@ def bytes_of(device, state):
     return sum(shard.data.nbytes for shard in shards if shard.device == device)
 
 
-def passed_on(kept):
-    """A step on each number of devices, beside one on a state that is never moved."""
-    inner = aggmo([0, 0.5, 0.9], storage=kept)
+def moved_run(storage):
+    """Compares a step on each number of devices with one on an undivided state."""
+    inner = aggmo([0, 0.5, 0.9], storage=storage)
     undivided, update = inner.init(PARAMS), jax.jit(inner.update)
     state = undivided
     for step, count in enumerate(DEVICES):
@@ -54,8 +55,8 @@ def passed_on(kept):
         )
         plan = sharding_plan(inner, PARAMS, mesh, "data", min_size=50)
         state = jax.device_put(state, plan.shardings)
-        given = jax.device_put(gradient(step), NamedSharding(mesh, P()))
-        updates, state = jax.jit(sharded(inner, plan).update)(given, state)
+        replicated = jax.device_put(gradient(step), NamedSharding(mesh, P()))
+        updates, state = jax.jit(sharded(inner, plan).update)(replicated, state)
         want, undivided = update(gradient(step), undivided)
         yield {
             "devices": count,
@@ -68,7 +69,7 @@ def passed_on(kept):
 
 
 def on_two_axes():
-    """Steps whose batch is divided over both axes of a mesh, and the state over one."""
+    """Trains with the batch divided over both axes of a mesh and the state over one."""
     mesh = jax.make_mesh((2, 4), ("hosts", "data"), axis_types=(AxisType.Auto,) * 2)
     both, inner = P(("hosts", "data")), sgd(0.05, 0.8)
     images = np.float32(RANDOM.normal(size=(32, 16)))
@@ -100,8 +101,8 @@ def on_two_axes():
     rows = jax.device_put(images, NamedSharding(mesh, both))
     got, buffer = after_three(sharded(inner, plan), gradients, placed, rows)
     return {
-        "moved": float(np.max(np.abs(want - params["kernel"]))),
-        "apart": float(np.max(np.abs(got - want))),
+        "change": float(np.max(np.abs(want - params["kernel"]))),
+        "error": float(np.max(np.abs(got - want))),
         "bytes": [shard.data.nbytes for shard in buffer.addressable_shards],
     }
 
@@ -110,5 +111,5 @@ if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
     int8 = storage.int8(min_size=1)
-    passed = [list(passed_on(kept)) for kept in (None, int8)]
-    print(json.dumps({"passed_on": passed, "two_axes": on_two_axes()}))
+    runs = [list(moved_run(encoding)) for encoding in (None, int8)]
+    print(json.dumps({"moved_runs": runs, "two_axes": on_two_axes()}))

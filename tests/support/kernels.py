@@ -1,4 +1,4 @@
-"""Kernels m ← β·m + a·g, u = b·m + c·g, whose response and rate are known."""
+"""Kernels m ← β·m + a·g, u = b·m + c·g, whose response and convergence are known."""
 
 from typing import Any
 
@@ -23,7 +23,8 @@ KERNELS = {
 every_kernel = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
 
 
-def of(kernel: Coefficients) -> Any:
+def method_of(kernel: Coefficients) -> Any:
+    """Returns the method with these coefficients at every step."""
     return linear_momentum(lambda step: kernel)
 
 

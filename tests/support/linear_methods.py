@@ -1,4 +1,4 @@
-"""Linear methods and what each claims to compute, for the tests of the public kit."""
+"""Linear methods and the claim of each, for tests of `optax_momentum.testing`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,14 +20,14 @@ from optax_momentum.testing import Claim
 
 
 class Linear(NamedTuple):
-    """A whole optimizer, learning rate included, and its claim."""
+    """A complete optimizer, including the learning rate, and its claim."""
 
-    build: Callable[[Any, Any], optax.GradientTransformation]  # of rate and β
-    claim: Callable[[Any], Claim]  # of β
+    build: Callable[[Any, Any], optax.GradientTransformation]  # rate, β → optimizer
+    claim: Callable[[Any], Claim]  # β → claim
 
 
-def _outside(build: Callable[..., Any], **options: Any) -> Callable[[Any, Any], Any]:
-    """The learning rate follows the method."""
+def _then_rate(build: Callable[..., Any], **options: Any) -> Callable[[Any, Any], Any]:
+    """Returns a builder of the method followed by a learning rate."""
 
     def optimizer(rate: Any, beta: Any) -> optax.GradientTransformation:
         method = build(beta, **options)
@@ -48,44 +48,47 @@ def nesterov_claim(beta: Any) -> Claim:
     return Claim((Coefficients(beta, 1.0, beta, 1.0),))
 
 
-def _but(claim: Callable[[Any], Claim], **fields: Any) -> Callable[[Any], Claim]:
+def _with(claim: Callable[[Any], Claim], **fields: Any) -> Callable[[Any], Claim]:
+    """Returns the claim with other values of these fields."""
     return lambda beta: claim(beta)._replace(**fields)
 
 
 LINEAR = {
-    "ema": Linear(_outside(ema), average_claim),
+    "ema": Linear(_then_rate(ema), average_claim),
     "ema, debiased": Linear(
-        _outside(ema, debias=True), _but(average_claim, debiased=True)
+        _then_rate(ema, debias=True), _with(average_claim, debiased=True)
     ),
-    "heavy_ball": Linear(_outside(heavy_ball), heavy_ball_claim),
+    "heavy_ball": Linear(_then_rate(heavy_ball), heavy_ball_claim),
     "heavy_ball, dampened": Linear(
-        _outside(heavy_ball, dampening=0.3),
+        _then_rate(heavy_ball, dampening=0.3),
         lambda beta: Claim((Coefficients(beta, 0.7),), first_gain=1.0),
     ),
-    "heavy_ball, nesterov": Linear(_outside(heavy_ball, nesterov=True), nesterov_claim),
+    "heavy_ball, nesterov": Linear(
+        _then_rate(heavy_ball, nesterov=True), nesterov_claim
+    ),
     "qhm": Linear(
-        _outside(qhm, nu=0.35),
+        _then_rate(qhm, nu=0.35),
         lambda beta: Claim((Coefficients(beta, 1 - beta, 0.35, 0.65),)),
     ),
     "aggmo": Linear(
-        _outside(lambda beta: aggmo((0.6, beta, 0.6))),
+        _then_rate(lambda beta: aggmo((0.6, beta, 0.6))),
         lambda beta: Claim(
-            tuple(Coefficients(each, 1.0, 1 / 3) for each in (0.6, beta, 0.6))
+            tuple(Coefficients(b, 1.0, 1 / 3) for b in (0.6, beta, 0.6))
         ),
     ),
-    "aggmo of one": Linear(_outside(lambda beta: aggmo([beta])), heavy_ball_claim),
-    "keras": Linear(keras, _but(heavy_ball_claim, rate_inside=True)),
+    "aggmo, one beta": Linear(_then_rate(lambda beta: aggmo([beta])), heavy_ball_claim),
+    "keras": Linear(keras, _with(heavy_ball_claim, rate_inside=True)),
     "keras, nesterov": Linear(
-        partial(keras, nesterov=True), _but(nesterov_claim, rate_inside=True)
+        partial(keras, nesterov=True), _with(nesterov_claim, rate_inside=True)
     ),
-    "nesterov": Linear(nesterov, _but(nesterov_claim, rate_inside=True)),
+    "nesterov": Linear(nesterov, _with(nesterov_claim, rate_inside=True)),
     "sgd": Linear(sgd, heavy_ball_claim),
     "sgd, nesterov": Linear(partial(sgd, nesterov=True), nesterov_claim),
     "sgd, coupled": Linear(
-        partial(sgd, weight_decay=0.07), _but(heavy_ball_claim, coupled_decay=0.07)
+        partial(sgd, weight_decay=0.07), _with(heavy_ball_claim, coupled_decay=0.07)
     ),
     "sgd, decoupled": Linear(
         partial(sgd, weight_decay=0.07, decay="decoupled"),
-        _but(heavy_ball_claim, decoupled_decay=0.07),
+        _with(heavy_ball_claim, decoupled_decay=0.07),
     ),
 }

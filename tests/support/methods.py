@@ -1,4 +1,4 @@
-"""The table of methods: add a row, get every test."""
+"""The table of methods that the tests run over: a new row gets every test."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,26 +14,29 @@ from optax_momentum._methods import momentum
 
 
 class Method(NamedTuple):
-    """A method at settings where it differs from all the others."""
+    """A method, at settings at which it differs from all other methods."""
 
-    build: Callable[..., optax.GradientTransformation]  # beta: number, tracer, schedule
-    reference: Callable[..., tuple[np.ndarray, np.ndarray]]  # (gradients, beta)
+    # beta: a number, a tracer or a schedule
+    build: Callable[..., optax.GradientTransformation]
+    # gradients, beta → updates and buffers of every step
+    reference: Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
-def momenta(state) -> list[Any]:
-    """What a state holds of `MomentumState`, however deep: one, or several."""
-    return list(momentum.momenta(state))
+def momentum_states(state) -> list[Any]:
+    """Returns every `MomentumState` in a state, typed as `Any` to read its buffer."""
+    return list(momentum.momentum_states(state))
 
 
 def buffers(state) -> list[Any]:
-    """The buffers in it, each a tree like the parameters."""
-    return [found.buffer for found in momenta(state)]
+    """Returns the buffers in a state, each a tree like the parameters."""
+    return [momentum_state.buffer for momentum_state in momentum_states(state)]
 
 
-RATES = 0.3 / (1 + 0.25 * np.arange(100))  # of the rows that hold one: always falling
+RATES = 0.3 / (1 + 0.25 * np.arange(100))
 
 
 def falling_rate(step):
+    """Returns RATES[step]: the learning rate of the methods that include one."""
     return 0.3 / (1 + 0.25 * jnp.asarray(step, float))
 
 

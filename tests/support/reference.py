@@ -1,17 +1,19 @@
-"""Momentum in NumPy, float64, one plain loop a method: what the library is judged by.
+"""Reference implementations: one plain NumPy loop in float64 for each method.
 
-Imports NumPy alone and shares no code with what it judges. `gradients` has the shape
-[step, ...], and every result the same; `beta` is a number or one number a step.
+This module imports NumPy only and shares no code with the library. `gradients` and all
+results have the shape [step, ...]; `beta` is one number, or one for each step.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Trajectories = tuple[np.ndarray, np.ndarray]  # updates, buffers: after every step
+Trajectories = tuple[np.ndarray, np.ndarray]  # Updates and buffers of every step.
 
 
-def sgd(start: ArrayLike, gradients: ArrayLike, learning_rates: ArrayLike):
-    """θₜ = θₜ₋₁ − αₜ·gₜ, after every step.
+def sgd(
+    start: ArrayLike, gradients: ArrayLike, learning_rates: ArrayLike
+) -> np.ndarray:
+    """Returns θₜ = θₜ₋₁ − αₜ·gₜ after every step.
 
     With the updates of `ema` or `heavy_ball` as gradients this is SGD with momentum.
     """
@@ -25,7 +27,7 @@ def sgd(start: ArrayLike, gradients: ArrayLike, learning_rates: ArrayLike):
 
 
 def ema(gradients: ArrayLike, beta: ArrayLike, *, debias: bool = False) -> Trajectories:
-    """vₜ = β·vₜ₋₁ + (1 − β)·gₜ, and with debias divided by the same sum of ones."""
+    """vₜ = β·vₜ₋₁ + (1 − β)·gₜ; debiased, divided by the v of gradients of 1."""
     gradients = np.asarray(gradients)
     v, weight = np.zeros(gradients.shape[1:]), 0.0
     updates, buffers = [], []
@@ -63,9 +65,9 @@ def keras(
     nesterov: bool = False,
     momentum_correction: bool = False,
 ) -> Trajectories:
-    """vₜ = β·vₜ₋₁ − αₜ·gₜ; emits what is added to θ: vₜ, with Nesterov β·vₜ − αₜ·gₜ.
+    """vₜ = β·vₜ₋₁ − αₜ·gₜ; emits vₜ, to be added to θ, with Nesterov β·vₜ − αₜ·gₜ.
 
-    Corrected, vₜ₋₁ is first brought to the present rate: αₜ/αₜ₋₁ times as large.
+    Momentum correction first multiplies vₜ₋₁ by αₜ/αₜ₋₁.
     """
     gradients = np.asarray(gradients)
     v = np.zeros(gradients.shape[1:])
@@ -99,8 +101,8 @@ def aggmo(gradients: ArrayLike, betas: list[ArrayLike]) -> Trajectories:
     gradients = np.asarray(gradients)
     sums = np.zeros((len(betas), *gradients.shape[1:]))
     updates, buffers = [], []
-    each = np.stack([_per_step(beta, gradients) for beta in betas], axis=1)
-    for g, b in zip(gradients, each, strict=True):
+    per_step = np.stack([_per_step(beta, gradients) for beta in betas], axis=1)
+    for g, b in zip(gradients, per_step, strict=True):
         sums = np.stack([b[i] * sums[i] + g for i in range(len(betas))])
         updates.append(np.mean(sums, axis=0))
         buffers.append(sums)
@@ -110,15 +112,15 @@ def aggmo(gradients: ArrayLike, betas: list[ArrayLike]) -> Trajectories:
 def nesterov(
     gradients: ArrayLike, learning_rates: ArrayLike, beta: ArrayLike
 ) -> Trajectories:
-    """vₜ = βₜ·vₜ₋₁ − αₜ·gₜ; emits βₜ₊₁·vₜ − αₜ·gₜ. The last β is also the next one."""
+    """vₜ = βₜ·vₜ₋₁ − αₜ·gₜ; emits βₜ₊₁·vₜ − αₜ·gₜ. The last β is also its successor."""
     gradients = np.asarray(gradients)
     v = np.zeros(gradients.shape[1:])
     updates, buffers = [], []
     betas, rates = _per_step(beta, gradients), _per_step(learning_rates, gradients)
-    ahead = np.append(betas[1:], betas[-1])
-    for g, alpha, b, after in zip(gradients, rates, betas, ahead, strict=True):
+    next_betas = np.append(betas[1:], betas[-1])
+    for g, alpha, b, next_b in zip(gradients, rates, betas, next_betas, strict=True):
         v = b * v - alpha * g
-        updates.append(after * v - alpha * g)
+        updates.append(next_b * v - alpha * g)
         buffers.append(v)
     return np.stack(updates), np.stack(buffers)
 
@@ -135,7 +137,7 @@ def sgd_with_decay(
     dampening: float = 0.0,
     maximize: bool = False,
 ) -> np.ndarray:
-    """The parameters after every step of SGD, its weight decay at one of three places.
+    """Returns the parameters after every step of SGD with one of three weight decays.
 
     "coupled": g ← g + λ·θ; "decoupled": θ ← θ − α·λ·θ; "independent": θ ← θ − λ·θ.
     """
@@ -168,9 +170,10 @@ def outer_loop(
     *,
     nesterov: bool = False,
 ) -> Trajectories:
-    """Parameters and slow weights after every step of an inner method's `updates`.
+    """Returns parameters and slow weights after every step of an inner method.
 
-    Every k steps s = w − θ, b = β·b + s, and both go to w − α·b, or with Nesterov to
+    θ follows the inner method's `updates`. Every k steps, s = w − θ and b = β·b + s,
+    and then both θ and the slow weights w become w − α·b, or with Nesterov
     w − α·(β·b + s).
     """
     theta = slow = np.asarray(start)
@@ -188,5 +191,5 @@ def outer_loop(
 
 
 def _per_step(value: ArrayLike, gradients: np.ndarray) -> np.ndarray:
-    """A number, or one a step, as float64 [step]."""
+    """Returns a number, or one for each step, as float64 [step]."""
     return np.broadcast_to(np.asarray(value, np.float64), len(gradients))

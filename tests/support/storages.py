@@ -1,4 +1,4 @@
-"""Storages at settings that small trees show, and runs of methods in them."""
+"""Storages whose effect shows on small trees, and short runs of methods with them."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.trajectory import updates_and_states
 
 from optax_momentum import storage
 
@@ -20,7 +21,7 @@ GRADIENTS: Any = {
 PARAMS: Any = jax.tree.map(lambda g: jnp.zeros(g.shape[1:]), GRADIENTS)
 
 every_storage = pytest.mark.parametrize(
-    "kept", [INT8, BFLOAT16], ids=["int8", "bfloat16"]
+    "encoding", [INT8, BFLOAT16], ids=["int8", "bfloat16"]
 )
 
 
@@ -29,24 +30,18 @@ def gradient(step) -> Any:
 
 
 def run(transformation, steps=12, state=None) -> tuple[Any, Any]:
-    """Stacked updates, last state."""
-
-    def body(state, gradients):
-        updates, state = transformation.update(gradients, state, PARAMS)
-        return state, updates
-
-    state = transformation.init(PARAMS) if state is None else state
-    given = jax.tree.map(lambda g: g[:steps], GRADIENTS)
-    state, updates = jax.jit(lambda s: jax.lax.scan(body, s, given))(state)
-    return updates, state
+    """Returns the updates of every step, stacked, and the last state."""
+    gradients = jax.tree.map(lambda g: g[:steps], GRADIENTS)
+    updates, states = updates_and_states(transformation, gradients, PARAMS, state)
+    return updates, jax.tree.map(lambda x: x[-1], states)
 
 
 def decoded(momentum) -> Any:
-    """Its buffer as float32 arrays."""
+    """Returns the state's buffer as float32 arrays."""
     return jax.tree.map(jnp.float32, storage.values(momentum.buffer))
 
 
-def close(got, want, share):
-    """Within a share of the largest of the leaf."""
+def assert_close(got, want, share):
+    """Asserts that the error is at most this share of each leaf's largest element."""
     for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
         np.testing.assert_allclose(a, b, atol=share * np.abs(b).max(), rtol=0)

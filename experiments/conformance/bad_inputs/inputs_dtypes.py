@@ -21,8 +21,13 @@ from experiments.conformance.bad_inputs.modes import (
     init_of_constant,
 )
 from experiments.conformance.bad_inputs.systems import Build, System
-from optax_momentum.testing import dtypes, refusals, trees
-from optax_momentum.testing.verdicts import expect, summary
+from optax_momentum.testing import (
+    dtypes,
+    expect,
+    refusals,
+    summarize_error,
+    trees,
+)
 
 
 def gradients_of_another_dtype(system: System, mode: Mode) -> None:
@@ -53,7 +58,7 @@ def a_buffer_of_int8_or_of_a_misspelt_dtype(system: System, mode: Mode) -> None:
             try:
                 return described(of_ones(mode(built_inside(build))))
             except Exception as error:  # what comes of it later is the outcome
-                return f"built; the first step raises {summary(error)}"
+                return f"built; the first step raises {summarize_error(error)}"
 
         expect_refused(("storage", "accumulator_dtype"), attempt)
 
@@ -88,7 +93,7 @@ def x64_switched_on_after_init(system: System, mode: Mode) -> None:
 def float8(system: System, mode: Mode) -> None:
     """Refused by its path, as parameter and as gradient: too narrow to sum in."""
     transformation, params = mode(system.heavy_ball(BETA)), trees.default_params()
-    path, leaf = trees.first_leaf(params)
+    path, leaf = trees.largest_leaf(params)
     for dtype in (jnp.float8_e4m3fn, jnp.float8_e5m2):
         narrow = jnp.ones(leaf.shape, dtype)
         refusals.refused_init(transformation, params, path, narrow)

@@ -13,11 +13,11 @@ from experiments.conformance.bad_inputs.systems import System
 from optax_momentum.testing import (
     agreement,
     contract,
+    expect,
     expect_same_bits,
     refusals,
     trees,
 )
-from optax_momentum.testing.verdicts import expect
 
 
 def a_tree_that_is_empty(system: System, mode: Mode) -> None:
@@ -43,7 +43,7 @@ def a_gradient_of_none_once(system: System, mode: Mode) -> None:
 def a_masked_leaf(system: System, mode: Mode) -> None:
     """`optax.MaskedNode` passes, and the other leaves are stepped as without it."""
     transformation, params = mode(system.heavy_ball(BETA)), trees.default_params()
-    path, _ = trees.first_leaf(params)
+    path, _ = trees.largest_leaf(params)
 
     def masked(tree: Any) -> Any:
         return trees.replaced(tree, path, optax.MaskedNode())

@@ -17,12 +17,12 @@ from experiments.conformance.bad_inputs.modes import Mode, built_inside
 from experiments.conformance.bad_inputs.systems import Build, System
 from optax_momentum.testing import (
     DoesNotApply,
+    expect,
     expect_close,
     expect_same_bits,
     trees,
 )
 from optax_momentum.testing.refusals import ARGUMENT
-from optax_momentum.testing.verdicts import expect
 
 
 def a_negative_beta(system: System, mode: Mode) -> None:

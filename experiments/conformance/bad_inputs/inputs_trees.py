@@ -17,10 +17,10 @@ from experiments.conformance.bad_inputs.systems import System
 from optax_momentum.testing import (
     DoesNotApply,
     contract,
+    expect,
     expect_same_bits,
     trees,
 )
-from optax_momentum.testing.verdicts import expect
 
 
 def a_gradient_whose_shape_would_broadcast(system: System, mode: Mode) -> None:

@@ -11,8 +11,7 @@ import optax
 from experiments.conformance.bad_inputs.expectations import BETA, expect_refused
 from experiments.conformance.bad_inputs.modes import Mode
 from experiments.conformance.bad_inputs.systems import System
-from optax_momentum.testing import expect_same_bits, refusals, trees
-from optax_momentum.testing.verdicts import expect
+from optax_momentum.testing import expect, expect_same_bits, refusals, trees
 
 
 def nan_in_one_element(system: System, mode: Mode) -> None:

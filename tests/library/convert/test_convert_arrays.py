@@ -1,4 +1,4 @@
-"""Arrays of another library as a tree of ours: bit for bit, or refused by path."""
+"""Arrays of another library are converted to a tree bit for bit, or refused by path."""
 
 import re
 from typing import Any
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.named_arrays import ARRAYS, LAYOUT, LIKE, NAMES
 
 from optax_momentum.convert import (
     CONVOLUTION,
@@ -16,14 +17,6 @@ from optax_momentum.convert import (
     from_arrays,
     to_arrays,
 )
-
-LIKE = {"dense": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}
-NAMES = {0: "dense/kernel", 1: ("dense", "bias")}
-LAYOUT = {("dense", "kernel"): LINEAR}
-ARRAYS = {
-    0: np.arange(6, dtype=np.float32).reshape(3, 2),
-    1: np.arange(7, 10, dtype=np.float32),
-}
 
 
 class Tensor:
@@ -61,7 +54,7 @@ def test_each_layout_puts_every_weight_where_it_belongs():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
-def test_arrays_come_back_bit_for_bit_in_memory_of_their_own(dtype):
+def test_arrays_come_back_bit_for_bit_as_copies(dtype):
     like = jax.tree.map(lambda leaf: leaf.astype(dtype), LIKE)
     theirs = "float32" if dtype == "bfloat16" else dtype
     arrays = {
@@ -78,7 +71,7 @@ def test_arrays_come_back_bit_for_bit_in_memory_of_their_own(dtype):
     assert np.signbit(back[1][1].real)
 
 
-def test_a_none_keeps_the_leaf_and_a_name_of_none_leaves_the_array_out():
+def test_none_keeps_a_leaf_and_a_name_of_none_skips_an_array():
     arrays: Any = {**ARRAYS, 1: None, 2: np.ones((5, 5))}
     like: Any = {"dense": {**LIKE["dense"], "bias": jnp.full(3, 4.0), "absent": None}}
     tree = from_arrays(arrays, like, {**NAMES, 2: None}, LAYOUT)
@@ -91,7 +84,7 @@ def test_a_none_keeps_the_leaf_and_a_name_of_none_leaves_the_array_out():
 REFUSED = {
     "missing leaf": (
         {"arrays": {0: ARRAYS[0]}, "names": {0: "dense/kernel"}},
-        "names has nothing for the leaf 'dense/bias'. Name what fills it, or pass a ",
+        "names has no entry for the leaf 'dense/bias'. Map an array to it, or pass a ",
     ),
     "ambiguous leaf": (
         {"names": {0: "dense/kernel", 1: ("dense", "kernel")}},
@@ -103,20 +96,20 @@ REFUSED = {
     ),
     "unnamed index": (
         {"arrays": {**ARRAYS, 2: np.ones(3)}},
-        "names says nothing of 2. Give the path of its leaf, or None to leave it out.",
+        "names has no entry for 2. Give the path of its leaf, or None to leave it out.",
     ),
     "unknown path": (
         {"names": {0: "dense/weight", 1: "dense/bias"}},
-        "names[0] is 'dense/weight', which is none of the leaves 'dense/bias', "
-        "'dense/kernel'.",
+        "names[0] is 'dense/weight', but there is no such leaf among "
+        "'dense/bias', 'dense/kernel'.",
     ),
     "two leaves of one path": (
         {"like": {**LIKE, "dense/bias": jnp.zeros(3)}},
-        "the tree has two leaves of the path 'dense/bias'.",
+        "the tree has two leaves with the path 'dense/bias'.",
     ),
     "no layout": (
         {"layout": {}},
-        "layout says nothing of the leaf 'dense/kernel' of shape (2, 3). Give LINEAR, ",
+        "layout has no entry for the leaf 'dense/kernel' of shape (2, 3). Give LINEAR",
     ),
     "layout of no leaf": (
         {"layout": {"dense/weight": LINEAR}},
@@ -128,21 +121,21 @@ REFUSED = {
     ),
     "shape": (
         {"layout": {"dense/kernel": SAME}},
-        "0 (the leaf 'dense/kernel') has shape (3, 2), its layout makes that (3, 2), "
-        "and the leaf has (2, 3). Correct its layout, or its name.",
+        "0 (the leaf 'dense/kernel') has shape (3, 2), which its layout turns into "
+        "(3, 2), but the leaf has shape (2, 3). Correct its layout or its name.",
     ),
     "rounding": (
         {"arrays": {**ARRAYS, 1: np.asarray([0.1, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64 and its leaf float32, which cannot hold "
-        "its values. To accept the rounding, cast the array yourself.",
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot "
+        "hold its values. To accept the rounding, cast the array yourself.",
     ),
     "overflow": (
         {"arrays": {**ARRAYS, 1: np.asarray([1e300, 1, 2])}},
-        "1 (the leaf 'dense/bias') is float64 and its leaf float32, which cannot hold ",
+        "1 (the leaf 'dense/bias') is float64, but its leaf is float32, which cannot ",
     ),
     "complex": (
         {"arrays": {**ARRAYS, 1: np.full(3, 1 + 2j, np.complex64)}},
-        "1 (the leaf 'dense/bias') is complex64 and its leaf float32, which cannot ",
+        "1 (the leaf 'dense/bias') is complex64, but its leaf is float32, which can",
     ),
     "bfloat16": (
         {"arrays": {**ARRAYS, 1: Tensor("torch.bfloat16", "unsupported BFloat16")}},
@@ -162,7 +155,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_refused_by_path(case):
+def test_arrays_that_do_not_fit_are_refused_by_path(case):
     changed, message = REFUSED[case]
     arguments: Any = {"arrays": ARRAYS, "like": LIKE, "names": NAMES, "layout": LAYOUT}
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):

@@ -1,4 +1,4 @@
-"""Settings and states of one convention in the words of another: the same steps."""
+"""Settings and states converted between conventions make the same steps."""
 
 import itertools
 import re
@@ -23,7 +23,7 @@ from optax_momentum.convert import (
 
 RATE, BETA = 0.3, 0.85
 GAIN = 1 / (1 - BETA)
-# Two families of settings that make the same steps.
+# All settings in PLAIN make the same steps, and so do all in NESTEROV.
 PLAIN = [
     HeavyBall(RATE, BETA),
     Keras(RATE, BETA),
@@ -36,7 +36,7 @@ NESTEROV = [
     Qhm(RATE * GAIN, BETA, BETA),
 ]
 PAIRS = [pair for kind in (PLAIN, NESTEROV) for pair in itertools.product(kind, kind)]
-INSIDE = "Keras has the learning rate inside: equal only where that has been constant"
+INSIDE = "Keras has the learning rate inside the buffer: equal only if the rate was"
 
 
 @pytest.fixture(autouse=True)
@@ -46,14 +46,14 @@ def float64():
 
 
 def optimizer(settings) -> optax.GradientTransformation:
-    """The momentum of a setting; its learning rate, where outside, is `outside`'s."""
+    """The momentum of a setting, without its learning rate unless that is inside."""
     options = settings._asdict()
-    inside = partial(keras, options.pop("learning_rate"))
-    build: Any = {HeavyBall: heavy_ball, Ema: ema, Qhm: qhm, Keras: inside}
+    keras_at_rate = partial(keras, options.pop("learning_rate"))
+    build: Any = {HeavyBall: heavy_ball, Ema: ema, Qhm: qhm, Keras: keras_at_rate}
     return build[type(settings)](**options)
 
 
-def outside(settings) -> float:
+def factor_outside(settings) -> float:
     return 1.0 if isinstance(settings, Keras) else -settings.learning_rate
 
 
@@ -61,16 +61,16 @@ def gradients(steps: int, seed: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((steps, 4))
 
 
-@jax.jit  # with traced settings: one compilation a convention and a number of steps
-def run(settings, state, slopes):
-    """Steps of the parameters [step, 4], and the state after them."""
+@jax.jit  # settings are traced: one compilation per convention and number of steps
+def run(settings, state, gradients):
+    """The steps of the parameters, of shape [steps, 4], and the last state."""
 
-    def body(state, slope):
+    def body(state, gradient):
         updates: Any
-        updates, state = optimizer(settings).update(slope, state)
-        return state, outside(settings) * updates
+        updates, state = optimizer(settings).update(gradient, state)
+        return state, factor_outside(settings) * updates
 
-    state, steps = jax.lax.scan(body, state, slopes)
+    state, steps = jax.lax.scan(body, state, gradients)
     return steps, state
 
 
@@ -89,15 +89,14 @@ def after_three_steps(settings) -> MomentumState:
 
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
-def test_hyperparameters_are_those_of_the_same_steps(source, target):
+def test_converted_hyperparameters_make_the_same_steps(source, target):
     conversion = hyperparameters(source, type(target))
     assert type(conversion.value) is type(target)
     np.testing.assert_allclose(conversion.value, target, rtol=1e-13)
     assert conversion.exact is not one_is_inside(source, target)
     assert conversion.reason.startswith(INSIDE) is not conversion.exact
-    slopes = gradients(40)
-    expected, _ = run(source, fresh(source), slopes)
-    got, _ = run(conversion.value, fresh(target), slopes)
+    expected, _ = run(source, fresh(source), gradients(40))
+    got, _ = run(conversion.value, fresh(target), gradients(40))
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -112,25 +111,25 @@ def test_momentum_state_continues_in_another_convention(source, target):
     conversion = momentum_state(state, source, target)
     got, converted_end = run(target, conversion.value, after)
     np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-12)
-    # The weight is the same recurrence, so that it comes back in the same units.
+    # The weight follows the same recurrence, so it comes back in the same units.
     back: Any = momentum_state(converted_end, target, source).value
     np.testing.assert_allclose(back.weight, end.weight, rtol=1e-5)
     np.testing.assert_allclose(back.buffer, end.buffer, rtol=1e-11, atol=1e-12)
     assert conversion.exact is not one_is_inside(source, target)
 
 
-def test_momentum_state_does_not_replay_the_undampened_first_step():
+def test_momentum_state_does_not_repeat_the_undampened_first_step():
     source, target = Ema(RATE, BETA), HeavyBall(RATE, BETA, dampening=BETA)
     conversion = momentum_state(fresh(source), source, target)
     assert conversion.exact and conversion.value.step == 1
     expected, _ = run(source, fresh(source), gradients(5))
     got, _ = run(target, conversion.value, gradients(5))
     np.testing.assert_allclose(got, expected, rtol=1e-12)
-    replayed, _ = run(target, fresh(target), gradients(5))
-    assert abs(replayed - expected).max() > 0.1
+    undampened, _ = run(target, fresh(target), gradients(5))
+    assert abs(undampened - expected).max() > 0.1
 
 
-def test_the_weight_debiases_what_was_not_debiased_before():
+def test_a_converted_state_can_be_debiased():
     source, target = HeavyBall(RATE, BETA), Ema(RATE * GAIN, BETA, debias=True)
     conversion = momentum_state(
         run(source, fresh(source), gradients(3))[1], *PLAIN[::2]
@@ -143,20 +142,20 @@ def test_the_weight_debiases_what_was_not_debiased_before():
     assert (conversion.exact, conversion.reason) == (False, reason)
 
 
-def test_after_a_change_of_the_rate_keras_is_only_approximated():
-    """Its velocity has kept the old steps at their old size; the reason says so."""
+def test_after_a_change_of_rate_a_keras_state_is_only_approximated():
+    """The velocity contains old gradients at their old rate, as the reason says."""
     old, new = Keras(10 * RATE, BETA), Keras(RATE, BETA)
     first, then, later = np.split(gradients(8), [3, 5])
     state = run(new, run(old, fresh(old), first)[1], then)[1]
     conversion = momentum_state(state, new, HeavyBall(RATE, BETA))
     assert not conversion.exact
-    assert conversion.reason == f"{INSIDE} over about the last 7 steps."
+    assert conversion.reason == f"{INSIDE} constant over about the last 7 steps."
     expected, _ = run(new, state, later)
     got, _ = run(HeavyBall(RATE, BETA), conversion.value, later)
-    # At a constant rate they agree from here on: it is the past that differs.
+    # At a constant rate, later steps agree; only the past differs.
     np.testing.assert_allclose(got, expected, rtol=1e-11)
-    own = run(PLAIN[0], fresh(PLAIN[0]), np.vstack([first, then]))[1]
-    assert abs(own.buffer - conversion.value.buffer).max() > 1
+    heavy = run(PLAIN[0], fresh(PLAIN[0]), np.vstack([first, then]))[1]
+    assert abs(heavy.buffer - conversion.value.buffer).max() > 1
 
 
 def test_momentum_state_converts_under_jit():
@@ -181,20 +180,20 @@ def test_momentum_state_finds_the_momentum_inside_a_chain():
     np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=1e-12)
 
 
-def test_a_state_keeps_its_dtypes_and_its_absent_leaves():
+def test_conversion_keeps_dtypes_and_absent_leaves():
     params = {"a": jnp.zeros(2, jnp.bfloat16), "b": None, "c": jnp.zeros(1, complex)}
     state: Any = heavy_ball(BETA).init(params)
-    slopes = {"a": jnp.ones(2, jnp.bfloat16), "b": None, "c": jnp.full(1, 2j)}
-    _, state = heavy_ball(BETA).update(slopes, state)
+    updates = {"a": jnp.ones(2, jnp.bfloat16), "b": None, "c": jnp.full(1, 2j)}
+    _, state = heavy_ball(BETA).update(updates, state)
     value: Any = momentum_state(state, PLAIN[0], PLAIN[2]).value
     assert jax.tree.map(jnp.result_type, value) == jax.tree.map(jnp.result_type, state)
     assert value.buffer["b"] is None
     np.testing.assert_allclose(value.buffer["c"], [2j * (1 - BETA)])
 
 
-def test_other_steps_are_called_inexact():
+def test_unequal_steps_are_reported_as_inexact():
     conversion = momentum_state(fresh(PLAIN[0]), PLAIN[0], Ema(RATE, BETA))
-    message = "Equal steps need equal A and C: they are (0.3, 0.0) in the "
+    message = "Equal steps need equal A and C, which are (0.3, 0.0) in the "
     assert not conversion.exact and conversion.reason.startswith(message)
 
 
@@ -217,17 +216,17 @@ REFUSED = {
     "unequal beta": (
         lambda: momentum_state(fresh(PLAIN[0]), HeavyBall(0.1, 0.9), Ema(0.1, 0.95)),
         "momentum_state: beta is 0.9 in the source and 0.95 in the target. No buffer "
-        "serves both; convert at the beta of the run, then change it.",
+        "serves both: convert at the beta of the run, then change beta.",
     ),
     "no gain": (
         lambda: momentum_state(fresh(PLAIN[1]), Keras(0.0, BETA), PLAIN[0]),
-        "momentum_state: Keras(learning_rate=0.0, beta=0.85, nesterov=False) lets no "
-        "gradient into its buffer, so that there is nothing to convert.",
+        "momentum_state: the buffer of Keras(learning_rate=0.0, beta=0.85, "
+        "nesterov=False) contains no gradients, so there is nothing to convert.",
     ),
     "EMA with Nesterov": (
         lambda: hyperparameters(NESTEROV[0], Ema),
         "hyperparameters: no Ema makes the steps of HeavyBall(learning_rate=0.3, "
-        "beta=0.85, dampening=0.0, nesterov=True). Only `Qhm` mixes the gradient",
+        "beta=0.85, dampening=0.0, nesterov=True). Only `Qhm` can mix the gradient",
     ),
     "nu": (
         lambda: hyperparameters(Qhm(0.1, 0.9, 0.7), HeavyBall),
@@ -245,6 +244,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("convert", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_converted_is_refused(convert, message):
+def test_impossible_conversions_are_refused(convert, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         convert()

@@ -1,4 +1,4 @@
-"""Stability and convergence on a quadratic: the run does what the equations say."""
+"""Stability and convergence on a quadratic agree between runs and equations."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.kernels import KERNELS, descent, every_kernel, of
+from support.kernels import KERNELS, descent, every_kernel, method_of
 
 from optax_momentum import (
     aggmo,
@@ -42,7 +42,7 @@ def test_descent_converges_below_the_stability_limit_and_not_above(kernel):
     limit = stability_limit(kernel)
     rates = convergence_rate(kernel, limit * jnp.asarray([0.99, 1.01]))
     assert rates[0] < 1 < rates[1]
-    both = distances(descent(of(kernel), 1.0), [0.99 * limit, 1.01 * limit], 600)
+    both = distances(descent(method_of(kernel), 1.0), [0.99 * limit, 1.01 * limit], 600)
     growth = np.asarray(both[-50:].max(axis=0) / both[:50].max(axis=0))
     assert growth[0] < 0.5 and growth[1] > 2
 
@@ -61,7 +61,7 @@ def test_stability_limits_are_those_of_the_textbook():
         assert stability_limit(coefficients(jnp.asarray(1))) == pytest.approx(limit)
 
 
-def test_heavy_ball_converges_at_the_root_of_beta_wherever_it_oscillates():
+def test_heavy_ball_converges_at_the_root_of_beta_while_it_oscillates():
     beta = 0.83
     edges = (1 - np.sqrt(beta)) ** 2, (1 + np.sqrt(beta)) ** 2
     inside = jnp.linspace(edges[0] + 1e-3, edges[1] - 1e-3, 7)
@@ -97,14 +97,14 @@ def test_optimal_tunings_converge_at_their_rates_within_two_percent(ratio):
 
 @every_kernel
 def test_the_measured_rate_is_the_closed_form(kernel):
-    optimizer = descent(of(kernel), 0.4)
+    optimizer = descent(method_of(kernel), 0.4)
     for curvature in (0.01, 2.1):
         want = convergence_rate(kernel, 0.4 * curvature)
         got = measured_convergence_rate(optimizer, curvature)
         assert got == pytest.approx(float(want), rel=1e-4)
 
 
-def test_the_measured_rate_leaves_out_what_x_takes_no_part_in():
+def test_the_measured_rate_ignores_modes_without_x():
     # The weight of the state decays by 0.83, slower than x.
     nesterov = descent(heavy_ball(0.83, nesterov=True), 1.0)
     want = convergence_rate(KERNELS["nesterov"], 0.9)

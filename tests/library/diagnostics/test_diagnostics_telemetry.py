@@ -1,4 +1,4 @@
-"""Live readings of a run, and the noise that it settles in."""
+"""`telemetry`, and the stationary noise of a run."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from optax_momentum.diagnostics import telemetry
 
 
 def noisy_run(optimizer: Any, curvature, steps, lanes=200, drop=0):
-    """The iterates of noisy gradients curvature·x + noise, and the last state."""
+    """Descends with gradients curvature·x + noise; returns iterates and last state."""
     keys = jax.random.split(jax.random.key(0), steps)
 
     def body(carry, key):
@@ -37,7 +37,7 @@ def test_the_stationary_variance_of_heavy_ball_is_the_closed_form(beta, h):
     path, _ = noisy_run(optimizer, h / learning_rate, 700, lanes, drop=200)
     top = learning_rate**2 * (1 + beta)
     variance = top / ((1 - beta) * h * (2 * (1 + beta) - h))
-    # The lanes are independent: their mean squares tell the error of their mean.
+    # The lanes are independent, so their spread estimates the error of their mean.
     squares = np.square(path).mean(axis=0)
     error = squares.std(ddof=1) / math.sqrt(lanes)
     assert error < 0.02 * variance
@@ -53,24 +53,24 @@ def test_the_stationary_variance_of_heavy_ball_is_the_closed_form(beta, h):
     ids=["heavy_ball", "keras"],
 )
 def test_overshoot_on_a_plateau_is_the_settled_rate_times_the_curvature(build, settled):
-    wanted = jnp.asarray([0.2, 3.5])  # SGD at the settled rate converges below 2
+    products = jnp.asarray([0.2, 3.5])  # SGD at the settled rate diverges above 2
     curvature = 2.5
 
-    def overshoot(wanted):
-        tx = telemetry(build(wanted / (settled * curvature)), beta=0.998)
+    def overshoot(product):
+        tx = telemetry(build(product / (settled * curvature)), beta=0.998)
         return optax.tree.get(noisy_run(tx, curvature, 2000)[1], "overshoot")
 
-    np.testing.assert_allclose(jax.vmap(overshoot)(wanted), wanted, 0.1)
+    np.testing.assert_allclose(jax.vmap(overshoot)(products), products, 0.1)
 
 
-def test_readings_are_the_ratios_of_one_step_where_beta_is_zero():
+def test_measurements_with_beta_zero_are_those_of_one_step():
     optimizer: Any = telemetry(descent(heavy_ball(0.83), 0.1), beta=0.0)
     params = {"a": jnp.asarray([1.0, 2.0]), "b": jnp.asarray(2.0)}
     first = {"a": jnp.asarray([1.0, -2.0]), "b": jnp.asarray(0.5)}
     second = {"a": jnp.asarray([3.0, 1.0]), "b": jnp.asarray(1.0)}
     state = optimizer.init(params)
     _, state = optimizer.update(first, state, params)
-    assert optax.tree.get(state, "cosine") == 0.0  # there is no past
+    assert optax.tree.get(state, "cosine") == 0.0  # no past gradients yet
     update, state = optimizer.update(second, state, params)
     overlap, average, gradient = 3 - 2 + 0.5, 1 + 4 + 0.25, 9 + 1 + 1
     step = np.sqrt(sum(float(jnp.sum(u**2)) for u in jax.tree.leaves(update)))
@@ -83,7 +83,7 @@ def test_readings_are_the_ratios_of_one_step_where_beta_is_zero():
         assert optax.tree.get(state, name) == pytest.approx(want, rel=1e-5)
 
 
-def test_readings_average_the_sums_of_the_last_steps():
+def test_measurements_average_numerators_and_denominators():
     optimizer: Any = telemetry(descent(heavy_ball(0.5), 0.1), beta=0.75)
     one = jnp.ones(())
     state = optimizer.init(one)
@@ -118,7 +118,7 @@ def test_telemetry_changes_no_update_and_keeps_one_structure():
     assert optax.tree.get(state, "cosine") == pytest.approx(1.0, rel=1e-3)
 
 
-def test_telemetry_reads_partitions_and_skips_absent_leaves():
+def test_telemetry_measures_partitions_and_skips_absent_leaves():
     params = {"a": jnp.ones(2), "b": jnp.ones(3), "c": jnp.ones(4)}
     parts: Any = {"m": heavy_ball(0.5), "none": optax.scale(1.0)}
     labels = {"a": "m", "b": "m", "c": "none"}
@@ -130,7 +130,7 @@ def test_telemetry_reads_partitions_and_skips_absent_leaves():
     assert optax.tree.get(state, "overshoot") == pytest.approx(2.0)
 
 
-def test_guard_keeps_what_is_not_finite_out_of_the_readings():
+def test_guard_keeps_non_finite_steps_out_of_the_measurements():
     optimizer: Any = guard(telemetry(descent(heavy_ball(0.83), 0.1)))
     params = jnp.ones(3)
     state = optimizer.init(params)
@@ -140,7 +140,7 @@ def test_guard_keeps_what_is_not_finite_out_of_the_readings():
     assert optax.tree.get(state, "cosine") == pytest.approx(1.0, rel=1e-5)
 
 
-def test_telemetry_of_no_momentum_is_refused():
+def test_telemetry_refuses_wrong_arguments_and_states():
     with pytest.raises(ValueError, match="telemetry: there is no MomentumState in the"):
         telemetry(optax.sgd(0.1, momentum=0.9)).init(jnp.ones(2))
     optimizer: Any = telemetry(ema(0.83))

@@ -1,4 +1,4 @@
-"""AggMo: the identities it obeys, its buffers, its refusals."""
+"""AggMo: its special cases, its buffers, and what it refuses."""
 
 import re
 from typing import Any
@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_equations import trajectory
+from support.trajectory import updates_and_states
 
 from optax_momentum import aggmo, aggmo_betas, ema, heavy_ball
-from optax_momentum._methods.momentum import momenta
+from optax_momentum._methods.momentum import momentum_states
 
 GRADIENTS = np.random.default_rng(23).normal(size=(40, 3, 2)).astype(np.float32)
 
 
 def updates_of(transformation, gradients=GRADIENTS):
-    return trajectory(transformation, jnp.asarray(gradients))[0]
+    return updates_and_states(transformation, jnp.asarray(gradients))[0]
 
 
 def test_one_beta_is_heavy_ball_bit_for_bit():
@@ -25,7 +25,7 @@ def test_one_beta_is_heavy_ball_bit_for_bit():
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_equal_betas_are_heavy_ball_for_they_share_no_buffer(count):
+def test_equal_betas_are_heavy_ball_with_separate_buffers(count):
     got = updates_of(aggmo([0.87] * count))
     np.testing.assert_allclose(got, updates_of(heavy_ball(0.87)), 1e-6, 1e-6)
 
@@ -39,12 +39,10 @@ def test_betas_of_zero_are_sgd_without_a_state():
     assert state == ()
 
 
-def test_nesterov_is_the_gradient_and_beta_times_one_velocity():
-    # 2·mean(g, b) + (2β − 1)·… has no room in a mean; so from b itself: g + β·b.
+def test_nesterov_is_the_gradient_plus_beta_times_a_velocity():
     beta = 0.87
-    both = 2 * updates_of(aggmo([0.0, beta]))  # g + b
     want = updates_of(heavy_ball(beta, nesterov=True))
-    velocity = both - GRADIENTS
+    velocity = 2 * updates_of(aggmo([0.0, beta])) - GRADIENTS  # The mean is (g + b)/2.
     np.testing.assert_allclose(GRADIENTS + beta * velocity, want, 1e-5, 1e-5)
 
 
@@ -53,14 +51,14 @@ def test_a_constant_gradient_settles_at_the_mean_gain():
     assert updates[-1] == pytest.approx(2.0 * 37, rel=1e-4)
 
 
-def test_the_number_zero_has_no_buffer_and_a_zero_in_an_array_has_one():
+def test_the_number_zero_gets_no_buffer_but_a_zero_in_an_array_does():
     params = jnp.zeros(4)
-    assert len(momenta(aggmo([0.0, 0.9, 0.99]).init(params))) == 2
-    assert len(momenta(aggmo(jnp.asarray([0.0, 0.9, 0.99])).init(params))) == 3
-    assert len(momenta(aggmo(np.asarray([0.0, 0.9, 0.99])).init(params))) == 3
+    assert len(momentum_states(aggmo([0.0, 0.9, 0.99]).init(params))) == 2
+    assert len(momentum_states(aggmo(jnp.asarray([0.0, 0.9, 0.99])).init(params))) == 3
+    assert len(momentum_states(aggmo(np.asarray([0.0, 0.9, 0.99])).init(params))) == 3
 
 
-def test_betas_may_be_a_traced_array_that_compiles_once():
+def test_a_traced_array_of_betas_compiles_once():
     traces = []
 
     @jax.jit
@@ -77,7 +75,7 @@ def test_betas_may_be_a_traced_array_that_compiles_once():
     assert len(traces) == 1
 
 
-def test_betas_are_vmapped():
+def test_betas_can_be_vmapped():
     def first_two(betas):
         transformation: Any = aggmo(betas)
         state = transformation.init(jnp.zeros(()))
@@ -88,7 +86,7 @@ def test_betas_are_vmapped():
     np.testing.assert_allclose(got, [1.25, 1.55], 1e-6)
 
 
-def test_a_schedule_among_the_betas_is_read_at_every_step():
+def test_a_scheduled_beta_is_read_at_every_step():
     transformation = aggmo([lambda step: jnp.asarray([0.1, 0.7])[step], 0.5])
     state = transformation.init(jnp.zeros(()))
     for want in (1.0, (1.7 + 1.5) / 2):
@@ -112,20 +110,20 @@ def test_aggmo_betas_are_the_papers_exponential_form():
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
-def test_a_beta_out_of_range_is_refused_by_its_place(value):
+def test_a_beta_out_of_range_is_refused_by_its_index(value):
     message = f"aggmo: betas[1]: beta must lie in [0, 1), got {value}."
     with pytest.raises(ValueError, match=re.escape(message)):
         aggmo([0.5, value])
 
 
 @pytest.mark.parametrize("betas", [0.9, jnp.asarray(0.9), None, lambda step: 0.9])
-def test_betas_that_are_no_sequence_are_refused(betas):
+def test_betas_that_are_not_a_sequence_are_refused(betas):
     with pytest.raises(TypeError, match="aggmo: betas must be a sequence, got") as e:
         aggmo(betas)
     assert "For one beta, use `heavy_ball`." in str(e.value)
 
 
-def test_no_betas_are_refused():
+def test_an_empty_sequence_of_betas_is_refused():
     message = "aggmo: betas must hold at least one beta, got (). (0.0,) is SGD."
     with pytest.raises(ValueError, match=re.escape(message)):
         aggmo(())
@@ -145,7 +143,7 @@ def test_a_base_out_of_range_is_refused(base):
         aggmo_betas(3, base)
 
 
-def test_a_state_of_another_method_or_number_of_betas_is_refused():
+def test_a_state_of_another_method_or_another_number_of_betas_is_refused():
     params = jnp.zeros(2)
     others: Any = (ema(0.9).init(params), aggmo([0.9]).init(params), [], None)
     for state in others:

@@ -1,12 +1,13 @@
-"""The methods that QHM is, each against a simulation of its own recurrence."""
+"""Settings of QHM that equal other methods, against simulations of those methods."""
 
 import re
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.trajectory import descend
 
 from optax_momentum import as_qhm, qhm
 
@@ -19,29 +20,18 @@ NOISE = RANDOM.normal(size=(STEPS, 5))
 
 
 def gradient(step, theta):
-    """Of a noisy quadratic: it depends on where it is taken."""
+    """Returns the gradient of a noisy quadratic, which depends on θ."""
     return CURVATURE * (theta - SHIFT) + NOISE[step]
 
 
-def train(optimizer, start=START):
-    """The parameters before every step, in float64."""
-    with jax.enable_x64(True):
-        curvature, shift = jnp.asarray(CURVATURE), jnp.asarray(SHIFT)
-
-        def body(carry, noise):
-            theta, state = carry
-            g = curvature * (theta - shift) + noise
-            updates, state = optimizer.update(g, state)
-            return (theta + updates, state), theta
-
-        theta = jnp.asarray(start)
-        start = (theta, optimizer.init(theta))
-        return np.asarray(jax.lax.scan(body, start, jnp.asarray(NOISE))[1])
+GRADIENTS = [partial(gradient, step) for step in range(STEPS)]
 
 
 def train_qhm(tuning):
-    rate, beta, nu = tuning
-    return train(optax.chain(qhm(beta, nu), optax.scale(-rate)))
+    optimizer = optax.chain(
+        qhm(tuning.beta, tuning.nu), optax.scale(-tuning.learning_rate)
+    )
+    return descend(optimizer, START, GRADIENTS).points
 
 
 def synthesized_nesterov(alpha, beta_1, beta_2):
@@ -55,7 +45,7 @@ def synthesized_nesterov(alpha, beta_1, beta_2):
 
 
 def triple_momentum(largest_curvature, condition_number):
-    """The points of the gradients, from the paper's α, β, γ at ρ = 1 − 1/√κ."""
+    """Returns the points of the gradients, with the paper's α, β, γ at ρ = 1 − 1/√κ."""
     rho = 1 - 1 / np.sqrt(condition_number)
     alpha = (1 + rho) / largest_curvature
     beta = rho**2 / (2 - rho)
@@ -98,7 +88,7 @@ def pid(k_p, k_i, k_d):
 
 
 def accsgd(delta, kappa, xi, epsilon):
-    """The official code's order: the average first, then the mixture."""
+    """Follows the order of the authors' code: first the average, then the mixture."""
     a = 1 - epsilon**2 * xi / kappa
     zeta = epsilon / (epsilon + 1 - a)
     theta = average = START
@@ -112,7 +102,7 @@ def accsgd(delta, kappa, xi, epsilon):
 
 
 def nesterov(alpha, beta):
-    """With the gradient at the look-ahead point; these are the points."""
+    """Takes each gradient at the look-ahead point, and returns these points."""
     theta, v = START, 0.0
     points = []
     for step in range(STEPS):
@@ -134,15 +124,15 @@ def nesterov(alpha, beta):
         (as_qhm.accsgd, accsgd, (0.03, 1000.0, 10.0, 0.7)),
     ],
 )
-def test_tuning_makes_qhm_the_method(tuning, simulation, arguments):
+def test_converted_settings_make_qhm_equal_to_the_method(tuning, simulation, arguments):
     want = np.stack(simulation(*arguments))
     np.testing.assert_allclose(train_qhm(tuning(*arguments)), want, 1e-10, 1e-12)
-    # Not the points of plain SGD, nor of the method at a neighbouring setting.
+    # A slightly different setting visits clearly different points.
     nearby = (*arguments[:-1], arguments[-1] * 1.01)
     assert np.abs(train_qhm(tuning(*nearby)) - want).max() > 1e-5
 
 
-def test_tunings_take_traced_arguments():
+def test_conversions_take_traced_arguments():
     for tuning, arguments in [
         (as_qhm.nesterov, (0.07, 0.83)),
         (as_qhm.pid, (-0.03, 0.11, 0.27)),
@@ -155,13 +145,13 @@ def test_tunings_take_traced_arguments():
         np.testing.assert_allclose(np.stack(traced), np.stack(known), 1e-5)
 
 
-def test_robust_momentum_has_triple_momentum_at_its_fast_end():
+def test_robust_momentum_is_triple_momentum_at_its_fast_end():
     fast = as_qhm.triple_momentum(2.0, 7.0)
     near = as_qhm.robust_momentum(2.0, 7.0, 1 - 7**-0.5 + 1e-12)
     np.testing.assert_allclose(np.stack(near), np.stack(fast), 1e-10)
 
 
-def test_robust_momentum_is_gradient_descent_at_its_safe_end():
+def test_robust_momentum_is_gradient_descent_at_its_robust_end():
     near = as_qhm.robust_momentum(2.0, 7.0, 1 - 1 / 7 - 1e-12)
     assert near.nu == pytest.approx(0, abs=1e-10)
     assert near.learning_rate == pytest.approx(1 / 2)
@@ -226,7 +216,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("tuning", "arguments", "message"), BAD)
-def test_what_would_divide_by_zero_or_leave_qhm_is_refused(tuning, arguments, message):
+def test_argument_outside_the_range_of_qhm_is_refused(tuning, arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         tuning(*arguments)
     assert any(f", got {argument!s}." in str(raised.value) for argument in arguments)

@@ -1,6 +1,6 @@
-"""What every method promises, whatever it computes: the public contract, and our own.
+"""What every method promises, whatever it computes.
 
-The public part is `optax_momentum.testing`, which takes any transformation.
+First the public contract, `optax_momentum.testing`, then promises of this library.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from support.methods import METHODS, buffers, momenta
+from support.methods import METHODS, buffers, momentum_states
 
 from optax_momentum import ema, heavy_ball, keras, testing
 from optax_momentum.testing import agreement, composition, contract, dtypes, trees
@@ -34,7 +34,7 @@ def every_promise(*promises):
 
 
 def initial(transformation: optax.GradientTransformation, params: Any) -> Any:
-    """The first state; Optax's type for it hides what it is."""
+    """Returns the first state as `Any`, since Optax's type for it has no attributes."""
     return transformation.init(params)
 
 
@@ -43,7 +43,7 @@ def gradients_at(step) -> Any:
 
 
 def run(update, state: Any, steps=12):
-    """The updates of every step, stacked, and the last state."""
+    """Returns the updates of every step, stacked, and the last state."""
     given = jax.tree.map(lambda g: g[:steps], GRADIENTS)
     return trees.run(lambda g, s, _: update(g, s), state, given, None)
 
@@ -61,7 +61,7 @@ def test_method_keeps_the_contract(transformation, promise):
     promise(transformation, PARAMS)
 
 
-# Optax's wrappers see the state's leaves only, so one method of each shape will do.
+# Optax's wrappers only see the state's leaves: one method of each structure suffices.
 @pytest.mark.parametrize("name", ["aggmo", "ema, debiased", "heavy_ball, dampened"])
 @every_promise(*composition.OF_ANY, *composition.OF_LINEAR)
 def test_method_composes(name, promise):
@@ -70,16 +70,18 @@ def test_method_composes(name, promise):
 
 @every_method
 @pytest.mark.parametrize("parameter", ["float16", "bfloat16", "float32", "complex64"])
-def test_buffers_are_of_the_parameters_dtype_and_weights_float32(
+def test_buffers_have_the_parameters_dtype_and_weights_are_float32(
     transformation, parameter
 ):
     params = {"w": jnp.ones(3, parameter), "number": 1.0}
-    for momentum in momenta(initial(transformation, params)):
+    for momentum in momentum_states(initial(transformation, params)):
         assert momentum.buffer["w"].dtype == parameter
         assert momentum.buffer["number"].dtype == jnp.float32
         assert momentum.weight.dtype == jnp.float32
     with jax.enable_x64(True):
-        for momentum in momenta(initial(transformation, jnp.ones(3, jnp.float64))):
+        for momentum in momentum_states(
+            initial(transformation, jnp.ones(3, jnp.float64))
+        ):
             assert momentum.buffer.dtype == jnp.float64
             assert momentum.weight.dtype == jnp.float32
 
@@ -98,7 +100,7 @@ def test_sums_of_bfloat16_gradients_run_in_float32(transformation):
 
 @every_method
 @pytest.mark.parametrize("absent", [None, optax.MaskedNode()])
-def test_an_absent_subtree_keeps_its_buffers_and_the_rest_goes_on(
+def test_an_absent_subtree_keeps_its_buffers_and_the_rest_is_stepped(
     transformation, absent
 ):
     _, state = run(transformation.update, initial(transformation, PARAMS), steps=2)
@@ -113,7 +115,7 @@ def test_an_absent_subtree_keeps_its_buffers_and_the_rest_goes_on(
 
 
 @every_method
-def test_a_gradient_of_float0_is_none(transformation):
+def test_a_float0_gradient_is_treated_as_none(transformation):
     def loss(params):
         return jnp.sum(params["weight"][params["count"]])
 
@@ -129,28 +131,28 @@ def test_a_gradient_of_float0_is_none(transformation):
 
 
 @every_method
-def test_step_counts_calls_and_saturates(transformation):
+def test_step_counts_update_calls_and_saturates(transformation):
     _, state = run(transformation.update, initial(transformation, PARAMS), steps=5)
-    assert all(momentum.step == 5 for momentum in momenta(state))
+    assert all(momentum.step == 5 for momentum in momentum_states(state))
     last = jnp.iinfo(jnp.int32).max
     _, state = transformation.update(
         gradients_at(0), optax.tree.set(state, step=jnp.asarray(last, jnp.int32))
     )
-    assert all(momentum.step == last for momentum in momenta(state))
+    assert all(momentum.step == last for momentum in momentum_states(state))
 
 
 @every_method
 @pytest.mark.parametrize("tree", [(), {}, [], None, {"a": None}, [()]])
-def test_a_step_without_leaves_is_a_step(transformation, tree):
+def test_a_step_without_leaves_counts_as_a_step(transformation, tree):
     updates, state = transformation.update(tree, initial(transformation, tree))
     assert updates == tree
-    for momentum in momenta(state):
+    for momentum in momentum_states(state):
         assert momentum.buffer == tree
         assert momentum.step == 1
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_one_compilation_serves_every_traced_beta(name):
+def test_all_traced_betas_share_one_compilation(name):
     traces = []
 
     @jax.jit
@@ -177,13 +179,13 @@ def test_replicated_state_stays_replicated_under_sharded_gradients():
         assert after.buffer.sharding.is_equivalent_to(everywhere, 2)
 
 
-def test_scalars_of_the_state_live_where_the_parameters_do():
+def test_scalars_of_the_state_are_on_the_parameters_device():
     second = jax.devices()[1]
     state = initial(ema(BETA), {"w": jax.device_put(jnp.ones(3), second)})
     assert state.step.devices() == state.weight.devices() == {second}
     spread = [jax.device_put(jnp.ones(3), device) for device in jax.devices()[:2]]
     state = initial(heavy_ball(BETA, dampening=0.3), spread)
-    heavy_ball(BETA, dampening=0.3).update(spread, state)  # no device is preferred
+    heavy_ball(BETA, dampening=0.3).update(spread, state)  # No device is preferred.
 
 
 def test_beta_is_differentiable():
@@ -196,7 +198,7 @@ def test_beta_is_differentiable():
     assert slope == pytest.approx(float(secant), rel=1e-2)
 
 
-def test_beta_and_learning_rate_are_vmapped():
+def test_beta_and_learning_rate_can_be_vmapped():
     rates, betas = jnp.asarray([0.1, 0.4]), jnp.asarray([0.3, 0.7])
 
     def second(rate, beta):

@@ -1,4 +1,4 @@
-"""Every method computes its equation, at every step, against a NumPy float64 loop."""
+"""Every method computes its equation at every step, as a NumPy loop in float64 does."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.methods import METHODS, buffers, momenta
+from support.methods import METHODS, buffers, momentum_states
+from support.trajectory import updates_and_states
 
 from optax_momentum import (
     Coefficients,
@@ -22,19 +23,15 @@ from optax_momentum import (
 
 STEPS = 40
 GRADIENTS = np.random.default_rng(7).normal(size=(STEPS, 3, 2))
-BETAS = 0.95 - 0.6 * np.arange(STEPS) / STEPS  # a schedule that never stands still
+BETAS = 0.95 - 0.6 * np.arange(STEPS) / STEPS  # A schedule without a constant part.
 
 
 def trajectory(transformation, gradients):
-    """The updates and buffers after every step, as NumPy arrays."""
-
-    def body(state, g):
-        updates, state = transformation.update(g, state)
-        kept = buffers(state)
-        return state, (updates, kept[0] if len(kept) == 1 else jnp.stack(kept))
-
-    start = transformation.init(jnp.zeros_like(gradients[0]))
-    return jax.device_get(jax.lax.scan(body, start, gradients)[1])
+    """Returns the updates and buffers after every step, as NumPy arrays."""
+    updates, states = updates_and_states(transformation, gradients)
+    per_buffer = buffers(states)
+    stacked = per_buffer[0] if len(per_buffer) == 1 else jnp.stack(per_buffer, axis=1)
+    return jax.device_get((updates, stacked))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -42,7 +39,7 @@ def trajectory(transformation, gradients):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_method_computes_its_equation_at_every_step(name, scheduled, dtype):
     method = METHODS[name]
-    # The weight that debiases is a float32 scalar also for float64 leaves.
+    # The weight that debiases is in float32 even for float64 leaves.
     tolerance = 1e-12 if dtype == np.float64 and "debiased" not in name else 2e-6
     with jax.enable_x64(dtype == np.float64):
         beta = (lambda step: jnp.asarray(BETAS)[step]) if scheduled else 0.83
@@ -55,13 +52,13 @@ def test_method_computes_its_equation_at_every_step(name, scheduled, dtype):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("scheduled", [False, True])
-def test_buffer_over_weight_is_the_constant_gradient(name, scheduled):
+def test_buffer_divided_by_weight_is_the_constant_gradient(name, scheduled):
     beta = (lambda step: jnp.asarray(BETAS)[step]) if scheduled else 0.83
     transformation = METHODS[name].build(beta)
     state: Any = transformation.init(jnp.zeros(()))
     for _ in range(9):
         _, state = transformation.update(jnp.asarray(-3.5), state)
-        for momentum in momenta(state):
+        for momentum in momentum_states(state):
             average = momentum.buffer / momentum.weight
             assert average == pytest.approx(-3.5, rel=1e-6)
 
@@ -78,7 +75,7 @@ def test_buffer_over_weight_is_the_constant_gradient(name, scheduled):
         (keras(0.03, 0.8, nesterov=True), -0.15),
     ],
 )
-def test_constant_gradient_settles_where_the_docstring_says(transformation, settled):
+def test_constant_gradient_settles_at_the_documented_value(transformation, settled):
     updates, _ = trajectory(transformation, jnp.full(100, 2.0))
     assert updates[-1] == pytest.approx(2.0 * settled, rel=1e-5)
     assert abs(updates[0]) == pytest.approx(abs(updates[-1]), rel=0.9)
@@ -97,7 +94,7 @@ def test_ema_is_heavy_ball_scaled_bit_for_bit_where_one_minus_beta_is_exact(beta
     np.testing.assert_array_equal(averages, (1 - beta) * sums)
 
 
-def test_an_impulse_fades_by_beta_a_step():
+def test_an_impulse_decays_by_beta_per_step():
     impulse = jnp.zeros(20).at[0].set(1.0)
     updates, _ = trajectory(heavy_ball(0.7), impulse)
     np.testing.assert_allclose(updates, 0.7 ** np.arange(20), 1e-5)
@@ -124,7 +121,7 @@ def test_beta_zero_is_sgd_bit_for_bit():
         (keras_coefficients(0.1, 0.7, nesterov=True), keras(0.1, 0.7, nesterov=True)),
     ],
 )
-def test_coefficients_make_the_method_through_linear_momentum(
+def test_linear_momentum_with_the_coefficients_is_the_method(
     coefficients, transformation
 ):
     gradients = jnp.asarray(GRADIENTS, jnp.float32)
@@ -133,7 +130,7 @@ def test_coefficients_make_the_method_through_linear_momentum(
     np.testing.assert_array_equal(got, want)
 
 
-def test_linear_momentum_takes_any_beta():
+def test_linear_momentum_accepts_any_beta():
     ones = jnp.ones(4)
     integrated, _ = trajectory(linear_momentum(lambda _: Coefficients(1, 1)), ones)
     np.testing.assert_array_equal(integrated, [1, 2, 3, 4])
@@ -151,7 +148,7 @@ def test_an_infinite_gradient_stays_infinite(transformation):
 
 
 def test_beta_keeps_its_digits_when_it_arrives_in_bfloat16():
-    # 0.9 in bfloat16 is 0.8984375; its gain is 0.1015625, not a bfloat16 difference.
+    # 0.9 in bfloat16 is 0.8984375, and 1 − β is 0.1015625 only if computed wider.
     beta = jnp.asarray(0.9, jnp.bfloat16)
     updates, _ = trajectory(ema(beta), jnp.ones(1))
     assert updates[0] == 0.1015625

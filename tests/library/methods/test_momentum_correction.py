@@ -1,4 +1,4 @@
-"""Momentum correction: the rate inside, as if it were outside."""
+"""Momentum correction: a rate inside the buffer acts as one outside."""
 
 from typing import Any
 
@@ -7,41 +7,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_nesterov import NOISE, RATES, STEPS, beta_at, train
+from support.varying_schedules import NOISE, RATES, STEPS, beta_at, train
 
 from optax_momentum import heavy_ball, keras
 
 
-def corrected(rates, **options):
-    with jax.enable_x64(True):
-        return _corrected(rates, **options)
-
-
-def _corrected(rates, correction: Any = True, nesterov=False):
-    def schedule(step):
-        return jnp.asarray(np.array(rates))[step]
-
-    return train(
-        keras(schedule, beta_at, nesterov=nesterov, momentum_correction=correction)
-    )[0]
-
-
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum_correction_makes_the_rate_inside_the_rate_outside(nesterov):
-    # Any change of the rate, a hundredfold drop and a warm-up among them.
+def test_momentum_correction_makes_a_rate_inside_act_as_one_outside(nesterov):
+    # The rate changes at every step, with a warm-up and a hundredfold drop.
     rates = RATES * np.where(np.arange(STEPS) < 20, 1.0, 0.01)
     rates[:5] *= np.arange(1, 6) / 5
+
+    def rate_at(step):
+        return jnp.asarray(np.array(rates))[step]
+
+    def inside(momentum_correction):
+        return keras(
+            rate_at, beta_at, nesterov=nesterov, momentum_correction=momentum_correction
+        )
+
     outside = optax.chain(
         heavy_ball(beta_at, nesterov=nesterov),
-        optax.scale_by_schedule(lambda step: -jnp.asarray(np.array(rates))[step]),
+        optax.scale_by_schedule(lambda step: -rate_at(step)),
     )
-    want, _ = train(outside)
-    np.testing.assert_allclose(corrected(rates, nesterov=nesterov), want, 1e-12, 1e-12)
-    uncorrected = corrected(rates, correction=False, nesterov=nesterov)
-    assert np.abs(uncorrected - want).max() > 1e-2
+    want = train(outside).params
+    np.testing.assert_allclose(train(inside(True)).params, want, 1e-12, 1e-12)
+    assert np.abs(train(inside(False)).params - want).max() > 1e-2
 
 
-def test_momentum_correction_after_a_rate_of_zero_starts_anew():
+def test_momentum_correction_restarts_the_velocity_after_a_rate_of_zero():
     rates = np.array([0.0, 0.1, 0.2, 0.0, 0.3, 0.1])
     tx: Any = keras(
         lambda step: jnp.asarray(rates, jnp.float32)[step],
@@ -80,9 +74,9 @@ def test_momentum_correction_may_be_traced():
         assert last(bool(switch)) == pytest.approx(want)
 
 
-def test_momentum_correction_of_a_constant_rate_is_the_identity():
-    plain = train(keras(0.1, 0.8))[0]
-    same = train(keras(0.1, 0.8, momentum_correction=True))[0]
+def test_momentum_correction_of_a_constant_rate_changes_nothing():
+    plain = train(keras(0.1, 0.8)).params
+    same = train(keras(0.1, 0.8, momentum_correction=True)).params
     np.testing.assert_array_equal(plain, same)
 
 
@@ -92,6 +86,6 @@ def test_momentum_correction_of_a_rate_set_at_run_time_is_refused():
     for rate in rates:
         with pytest.raises(ValueError, match=message) as raised:
             keras(rate, 0.9, momentum_correction=True)
-        assert "Pass a schedule, or keep the rate outside" in str(raised.value)
+        assert "Pass a schedule, or apply the rate outside" in str(raised.value)
     with pytest.raises(ValueError, match="momentum_correction must be True or False"):
         keras(0.1, 0.9, momentum_correction=0.5)

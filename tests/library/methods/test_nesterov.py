@@ -1,4 +1,4 @@
-"""Nesterov's momentum in its forms, which are one method at different points."""
+"""Nesterov's momentum in its two forms, which are one method at different points."""
 
 import re
 from typing import Any
@@ -8,6 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.varying_schedules import (
+    BETAS,
+    CURVATURE,
+    GRADIENTS,
+    RATES,
+    START,
+    STEPS,
+    beta_at,
+    rate_at,
+    train,
+)
 
 from optax_momentum import (
     ema,
@@ -18,84 +29,49 @@ from optax_momentum import (
     two_point_nesterov,
 )
 
-RANDOM = np.random.default_rng(27)
-STEPS = 50
-CURVATURE = RANDOM.uniform(0.2, 2.0, 6)
-NOISE = RANDOM.normal(size=(STEPS, 6))
-START = RANDOM.normal(size=6)
-BETAS = RANDOM.uniform(0.1, 0.98, STEPS + 1)  # no two alike
-RATES = RANDOM.uniform(0.01, 0.3, STEPS)
 
-
-def beta_at(step):
-    return jnp.asarray(np.array(BETAS))[step]
-
-
-def rate_at(step):
-    return jnp.asarray(np.array(RATES))[step]
-
-
-def gradient(step, theta):
-    return CURVATURE * np.sin(theta) + NOISE[step]
-
-
-def nag(start=START):
-    """Sutskever's two points: θ after every step, and where each gradient was taken."""
-    theta, v, thetas, points = start, np.zeros_like(start), [], []
+def sutskever_nesterov():
+    """Returns the paper's θ after every step, and the point of every gradient."""
+    theta, v, thetas, points = START, np.zeros_like(START), [], []
     for step in range(STEPS):
         point = theta + BETAS[step] * v
-        v = BETAS[step] * v - RATES[step] * gradient(step, point)
+        v = BETAS[step] * v - RATES[step] * GRADIENTS[step](point)
         theta = theta + v
         thetas.append(theta)
         points.append(point)
     return np.stack(thetas), np.stack(points)
 
 
-def train(optimizer: Any, gradients_at=lambda theta, state: theta):
-    """θ after every step, and where each gradient was taken, in float64."""
-    thetas, points = [], []
-    with jax.enable_x64(True):
-        update = jax.jit(optimizer.update)
-        theta = jnp.asarray(START)
-        state = optimizer.init(theta)
-        for step in range(STEPS):
-            point = gradients_at(theta, state)
-            g = jnp.asarray(gradient(step, np.asarray(point)))
-            updates, state = update(g, state, theta)
-            theta = theta + updates
-            thetas.append(np.asarray(theta))
-            points.append(np.asarray(point))
-    return np.stack(thetas), np.stack(points)
-
-
-def test_two_point_form_is_sutskevers_for_any_schedules():
+def test_two_point_form_is_sutskevers_under_any_schedules():
     got = train(
         two_point_nesterov(rate_at, beta_at),
-        lambda theta, state: lookahead_params(theta, state, beta_at),
+        point_at=lambda theta, state: lookahead_params(theta, state, beta_at),
     )
-    np.testing.assert_allclose(got, nag(), 1e-12, 1e-13)
+    thetas, points = sutskever_nesterov()
+    np.testing.assert_allclose(got.params, thetas, 1e-12, 1e-13)
+    np.testing.assert_allclose(got.points, points, 1e-12, 1e-13)
 
 
-def test_next_beta_form_walks_the_look_ahead_points_for_any_schedules():
-    _, points = train(nesterov(rate_at, beta_at))
-    np.testing.assert_allclose(points, nag()[1], 1e-12, 1e-13)
+def test_next_beta_form_visits_the_look_ahead_points_under_any_schedules():
+    got = train(nesterov(rate_at, beta_at)).points
+    np.testing.assert_allclose(got, sutskever_nesterov()[1], 1e-12, 1e-13)
 
 
-def test_present_beta_forms_leave_them_once_beta_changes():
-    _, points = train(keras(rate_at, beta_at, nesterov=True))
-    np.testing.assert_array_equal(points[0], nag()[1][0])
-    assert np.abs(points - nag()[1]).max() > 1e-2
+def test_current_beta_form_leaves_the_look_ahead_points_once_beta_changes():
+    got, want = train(keras(rate_at, beta_at, nesterov=True)), sutskever_nesterov()[1]
+    np.testing.assert_array_equal(got.points[0], want[0])
+    assert np.abs(got.points - want).max() > 1e-2
 
 
 def test_all_forms_are_pytorchs_while_rate_and_beta_are_constant():
-    want, _ = train(
-        optax.chain(heavy_ball(0.83, nesterov=True), optax.scale_by_learning_rate(0.07))
-    )
-    np.testing.assert_allclose(train(nesterov(0.07, 0.83))[0], want, 1e-12, 1e-13)
-    _, points = train(
+    pytorch = heavy_ball(0.83, nesterov=True)
+    want = train(optax.chain(pytorch, optax.scale_by_learning_rate(0.07))).params
+    got = train(nesterov(0.07, 0.83)).params
+    np.testing.assert_allclose(got, want, 1e-12, 1e-13)
+    points = train(
         two_point_nesterov(0.07, 0.83),
-        lambda theta, state: lookahead_params(theta, state, 0.83),
-    )
+        point_at=lambda theta, state: lookahead_params(theta, state, 0.83),
+    ).points
     np.testing.assert_allclose(points[1:], want[:-1], 1e-12, 1e-13)
 
 
@@ -117,7 +93,7 @@ def test_grad_fn_is_called_at_the_look_ahead_point():
         np.testing.assert_array_equal(one, other)
 
 
-def test_grad_fn_and_gradients_exclude_each_other_and_params_are_needed():
+def test_grad_fn_needs_params_and_excludes_gradients():
     optimizer: Any = two_point_nesterov(0.1, 0.9)
     theta = jnp.zeros(2)
     state = optimizer.init(theta)
@@ -128,7 +104,7 @@ def test_grad_fn_and_gradients_exclude_each_other_and_params_are_needed():
         optimizer.update(None, state, grad_fn=jnp.sin)
 
 
-def test_two_point_form_works_in_a_chain_beside_other_extra_arguments():
+def test_two_point_form_works_in_a_chain_with_other_extra_arguments():
     optimizer: Any = optax.chain(optax.clip(0.5), two_point_nesterov(0.1, 0.9))
     theta = {"a": jnp.ones(2), "b": jnp.ones(3)}
     state = optimizer.init(theta)
@@ -138,17 +114,17 @@ def test_two_point_form_works_in_a_chain_beside_other_extra_arguments():
     np.testing.assert_allclose(ahead["b"], 1 - 0.9 * 0.05, 1e-6)
 
 
-def test_lookahead_leaves_masked_parameters_and_keeps_dtypes():
+def test_lookahead_skips_masked_parameters_and_keeps_dtypes():
     optimizer: Any = optax.masked(
-        two_point_nesterov(0.5, 0.5), {"moves": True, "still": False}
+        two_point_nesterov(0.5, 0.5), {"trained": True, "frozen": False}
     )
-    params = {"moves": jnp.ones(2, jnp.bfloat16), "still": jnp.arange(3)}
+    params = {"trained": jnp.ones(2, jnp.bfloat16), "frozen": jnp.arange(3)}
     state = optimizer.init(params)
     _, state = optimizer.update(params, state, params)
     ahead: Any = lookahead_params(params, state, 0.5)
-    np.testing.assert_array_equal(ahead["moves"], jnp.full(2, 0.75, jnp.bfloat16))
-    assert ahead["moves"].dtype == jnp.bfloat16
-    assert ahead["still"] is params["still"]
+    np.testing.assert_array_equal(ahead["trained"], jnp.full(2, 0.75, jnp.bfloat16))
+    assert ahead["trained"].dtype == jnp.bfloat16
+    assert ahead["frozen"] is params["frozen"]
 
 
 def test_lookahead_of_complex_parameters():
@@ -166,7 +142,7 @@ def test_lookahead_of_complex_parameters():
         (ema(0.9).init(jnp.zeros(2)), ema(0.9).init(jnp.zeros(2))),
     ],
 )
-def test_lookahead_needs_one_velocity(state):
+def test_lookahead_needs_exactly_one_velocity(state):
     message = f"state must hold one MomentumState, got {len(state)}. Pass the state of"
     with pytest.raises(ValueError, match=message):
         lookahead_params(jnp.zeros(2), state, 0.9)

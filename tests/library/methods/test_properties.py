@@ -1,6 +1,6 @@
-"""Properties of every method, at drawn betas, shapes, dtypes and trees.
+"""Properties of every method, for randomly drawn betas, shapes, dtypes and trees.
 
-The draws are the same in every run.
+Every run draws the same examples.
 """
 
 from functools import cache
@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.linear_methods import LINEAR
 from support.methods import METHODS
+from support.trajectory import updates_and_states
 
 from optax_momentum import Coefficients, testing
-from optax_momentum.testing import Claim, claims, trees
+from optax_momentum.testing import Claim, trees
+from optax_momentum.testing import _claims as claims
 
 STEPS = 30
 few = settings(derandomize=True, deadline=None, max_examples=12, database=None)
@@ -38,14 +40,14 @@ parameters = st.recursive(
 
 
 def has_one_kernel(claim: Claim) -> bool:
-    """And nothing else than that adds to an update."""
+    """True if the updates are those of one kernel, without debiasing or decay."""
     decays = claim.coupled_decay or claim.decoupled_decay
     return len(claim.kernels) == 1 and not (claim.debiased or decays)
 
 
 @cache
 def quadratic(name: str) -> Any:
-    """x of every step on curvature·x²/2, as a jitted function of scalars."""
+    """Returns a jitted function of scalars: x after every step on curvature·x²/2."""
 
     @jax.jit
     def descend(beta, rate, curvature, start):
@@ -90,7 +92,9 @@ def test_the_quadratic_invariant_holds_in_every_regime(
 @every_method
 @few
 @given(params=parameters, gradient=dtypes)
-def test_any_tree_keeps_its_types_and_its_leaves_apart(name, params, gradient):
+def test_any_tree_keeps_its_types_and_its_leaves_are_independent(
+    name, params, gradient
+):
     transformation: Any = METHODS[name].build(0.83)
     gradients = jax.tree.map(lambda p: jnp.full(p.shape, 0.5, gradient), params)
     state = transformation.init(params)
@@ -109,24 +113,17 @@ def test_any_tree_keeps_its_types_and_its_leaves_apart(name, params, gradient):
 
 @cache
 def run(name: str) -> Any:
-    """The updates of every step, as a jitted function of β and [step, 6] gradients."""
-
-    @jax.jit
-    def updates(beta, gradients):
-        transformation: Any = METHODS[name].build(beta)
-
-        def body(state, g):
-            update, state = transformation.update(g, state)
-            return state, update
-
-        return jax.lax.scan(body, transformation.init(gradients[0]), gradients)[1]
-
-    return updates
+    """Returns a jitted function: β, gradients [step, 6] → the updates of every step."""
+    return jax.jit(
+        lambda beta, gradients: updates_and_states(
+            METHODS[name].build(beta), gradients
+        )[0]
+    )
 
 
 @cache
 def vmapped(name: str) -> Any:
-    """The same of several lanes at once."""
+    """Returns `run` for several sequences of gradients at once."""
     return jax.jit(jax.vmap(run(name), in_axes=(None, 0)))
 
 
@@ -163,7 +160,7 @@ def test_gradients_superpose(name, beta, seed):
 @every_method
 @few
 @given(beta=betas, seed=seeds, order=st.permutations(range(6)))
-def test_elements_are_treated_alike(name, beta, seed, order):
+def test_elements_are_treated_equally(name, beta, seed, order):
     gradients, order = noise(seed), jnp.asarray(order)
     straight = run(name)(beta, gradients)
     permuted = run(name)(beta, gradients[:, order])
@@ -172,15 +169,15 @@ def test_elements_are_treated_alike(name, beta, seed, order):
 
 @every_method
 @few
-@given(beta=betas, seed=seeds, sick=st.integers(0, 3))
-def test_equal_lanes_stay_equal_beside_a_poisoned_one(name, beta, seed, sick):
+@given(beta=betas, seed=seeds, poisoned_lane=st.integers(0, 3))
+def test_equal_lanes_stay_equal_next_to_a_poisoned_one(name, beta, seed, poisoned_lane):
     gradients = jnp.repeat(noise(seed)[None], 4, axis=0)
     lanes = vmapped(name)
     clean = lanes(beta, gradients)
-    poisoned = lanes(beta, gradients.at[sick, 2].set(jnp.nan))
-    assert jnp.isnan(poisoned[sick, 2:]).all()
-    for lane in set(range(4)) - {sick}:
-        np.testing.assert_array_equal(clean[lane], clean[sick])
+    poisoned = lanes(beta, gradients.at[poisoned_lane, 2].set(jnp.nan))
+    assert jnp.isnan(poisoned[poisoned_lane, 2:]).all()
+    for lane in set(range(4)) - {poisoned_lane}:
+        np.testing.assert_array_equal(clean[lane], clean[poisoned_lane])
         np.testing.assert_array_equal(poisoned[lane], clean[lane])
 
 

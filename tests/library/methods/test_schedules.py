@@ -1,4 +1,4 @@
-"""Schedules of beta: their papers' formulas, their types, what they do to a step."""
+"""Schedules of beta: their formulas, their types, and their effect on the step."""
 
 import re
 
@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.trajectory import updates_and_states
 
 from optax_momentum import delayed, ema, heavy_ball, sawtooth, schedules
 
@@ -53,7 +54,7 @@ every_schedule = pytest.mark.parametrize("name", SCHEDULES)
 
 
 @every_schedule
-def test_schedule_is_the_formula_at_python_and_traced_steps(name):
+def test_schedule_follows_its_formula_at_python_and_traced_steps(name):
     schedule, formula = SCHEDULES[name]
     want = [formula(t) for t in range(40)]
     np.testing.assert_allclose([schedule(t) for t in range(40)], want, 1e-5, 1e-6)
@@ -63,7 +64,7 @@ def test_schedule_is_the_formula_at_python_and_traced_steps(name):
 
 
 @every_schedule
-def test_schedule_is_in_float64_where_that_is_enabled(name):
+def test_schedule_returns_float64_if_that_is_enabled(name):
     schedule, formula = SCHEDULES[name]
     with jax.enable_x64(True):
         value = schedule(jnp.asarray(13, jnp.int32))
@@ -72,7 +73,7 @@ def test_schedule_is_in_float64_where_that_is_enabled(name):
 
 
 @every_schedule
-def test_schedule_stays_a_beta_until_the_last_step(name):
+def test_schedule_stays_in_range_until_the_last_step(name):
     schedule, _ = SCHEDULES[name]
     for step in (0, 1, 10**6, 2**31 - 1):
         assert 0 <= schedule(step) <= 1
@@ -87,7 +88,7 @@ def test_defaults_are_the_papers():
     assert at == pytest.approx([0.95, 0.9, 0.85, 0.95, 0.95])
 
 
-def test_arguments_may_be_traced():
+def test_arguments_can_be_traced():
     at_three = [
         (lambda a, n: schedules.demon(a, n)(3), 0.9),
         (lambda a, n: schedules.sutskever(a, n)(3), 0.6),
@@ -101,28 +102,25 @@ def test_arguments_may_be_traced():
         assert jax.jit(build)(beta, 5) == pytest.approx(float(build(beta, 5)))
 
 
-def last_of(transformation, steps):
-    updates, state = None, transformation.init(jnp.zeros(()))
-    for _ in range(steps):
-        updates, state = transformation.update(jnp.ones(()), state)
-    return updates
+def last_update(transformation, steps):
+    return updates_and_states(transformation, jnp.ones(steps))[0][-1]
 
 
-def test_ema_keeps_its_gain_under_a_schedule_and_heavy_ball_follows_it():
+def test_a_schedule_changes_the_gain_of_heavy_ball_but_not_of_ema():
     falling = schedules.linear(0.9, 0.5, 200)
-    assert last_of(ema(falling), 260) == pytest.approx(1.0, rel=1e-5)
-    assert last_of(heavy_ball(falling), 260) == pytest.approx(2.0, rel=1e-5)
-    assert last_of(heavy_ball(0.9), 260) == pytest.approx(10.0, rel=1e-5)
+    assert last_update(ema(falling), 260) == pytest.approx(1.0, rel=1e-5)
+    assert last_update(heavy_ball(falling), 260) == pytest.approx(2.0, rel=1e-5)
+    assert last_update(heavy_ball(0.9), 260) == pytest.approx(10.0, rel=1e-5)
 
 
-def test_demon_decays_the_gain_of_the_past_linearly():
+def test_demon_decays_the_weight_of_the_past_linearly():
     schedule = schedules.demon(0.9, 8)
-    pasts = [float(schedule(t) / (1 - schedule(t))) for t in range(9)]
-    np.testing.assert_allclose(pasts, 9.0 * (1 - np.arange(9) / 8), 1e-5, 1e-6)
+    weights = [float(schedule(t) / (1 - schedule(t))) for t in range(9)]
+    np.testing.assert_allclose(weights, 9.0 * (1 - np.arange(9) / 8), 1e-5, 1e-6)
 
 
-BETA = "It is the share of the buffer that a step keeps."
-STEPS = "It is a number of calls of update."
+BETA = "It is the fraction of the buffer kept at each step."
+STEPS = "It is a number of update calls."
 BAD = [
     (lambda v: schedules.demon(v, 10), "demon: beta", "[0, 1)", BETA),
     (lambda v: schedules.sutskever(v), "sutskever: beta_max", "[0, 1)", BETA),
@@ -146,13 +144,13 @@ BAD = [
         lambda v: sawtooth(schedules.fista(), v - 0.5),
         "sawtooth: every",
         "[1, inf)",
-        "after which the schedule begins anew.",
+        "after which the schedule restarts.",
     ),
     (
         lambda v: delayed(schedules.fista(), v - 1.5),
         "delayed: steps",
         "[0, inf)",
-        "how many steps the schedule waits at its beginning.",
+        "It is the number of steps before the schedule starts.",
     ),
 ]
 
@@ -168,6 +166,6 @@ def test_bad_argument_is_refused(build, name, bound, remedy):
         build(np.ones(2))
 
 
-def test_a_period_that_is_scheduled_out_of_range_is_refused():
+def test_a_scheduled_period_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"sawtooth: every must lie in \[1, inf\)"):
         sawtooth(schedules.fista(), lambda step: 0)(3)

@@ -1,4 +1,4 @@
-"""SRSGD against the equations of its paper."""
+"""SRSGD, against the equations of its paper."""
 
 import re
 from typing import Any
@@ -12,30 +12,27 @@ from support.noisy_quadratic import NOISY, START, train
 from optax_momentum import srsgd
 
 
-@pytest.mark.parametrize("restart_every", [1, 7, 40, lambda t: 8 if t < 160 else 32])
-def test_srsgd_is_its_papers_equations_over_noisy_steps_of_a_falling_rate(
-    restart_every,
-):
+@pytest.mark.parametrize(
+    "restart_every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)]
+)
+def test_srsgd_follows_its_papers_equations(restart_every):
     rates = 0.3 * 0.99 ** np.arange(400)
     period: Any = restart_every if callable(restart_every) else lambda t: restart_every
     theta = last = START
     want = []
     for t in range(400):
         want.append(theta)
-        k = t % period(t)
+        k = t % int(period(t))
         ahead = theta - rates[t] * NOISY[t](theta)
         theta = ahead + k / (k + 3) * (ahead - last)
         last = ahead
 
-    traceable: Any = restart_every
-    if callable(restart_every):
-        traceable = lambda t: jnp.where(t < 160, 8, 32)  # noqa: E731
-    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], traceable)
+    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], restart_every)
     got, _ = train(optimizer, NOISY)
     np.testing.assert_allclose(got, want, 1e-11, 1e-12)
 
 
-def test_srsgd_grows_its_steps_under_a_constant_gradient_as_its_docstring_says():
+def test_steps_under_a_constant_gradient_grow_as_documented():
     optimizer = srsgd(0.5, 9)
     state = optimizer.init(jnp.zeros(()))
     for t in range(30):
@@ -43,7 +40,7 @@ def test_srsgd_grows_its_steps_under_a_constant_gradient_as_its_docstring_says()
         assert updates == pytest.approx(-0.5 * 2.0 * (1 + (t % 9) / 4), rel=1e-5)
 
 
-def test_srsgd_takes_a_traced_period_and_compiles_once():
+def test_a_traced_period_compiles_once():
     traces = []
 
     @jax.jit
@@ -55,7 +52,7 @@ def test_srsgd_takes_a_traced_period_and_compiles_once():
         updates, state = None, srsgd(0.5, period).init(jnp.zeros(()))
         for _ in range(period + 1):
             updates, state = update(period, jnp.ones(()), state)
-        assert updates == -0.5  # a plain step, for it begins anew
+        assert updates == -0.5  # A restart takes a plain gradient step.
     assert len(traces) == 1
 
 

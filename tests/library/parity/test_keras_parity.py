@@ -1,7 +1,8 @@
-"""`keras` is `keras.optimizers.SGD`: 200 recorded steps, the learning rate changing.
+"""`keras` follows `keras.optimizers.SGD` for 200 recorded steps of changing rates.
 
-Its learning rate is inside the velocity; `ema` and `heavy_ball` have it outside. The
-two agree while the rate is constant, and part when it changes: both are shown here.
+Keras has the learning rate inside the velocity; `ema` and `heavy_ball` have it outside.
+These tests show that both agree while the rate is constant, and how they differ once it
+changes.
 """
 
 import jax
@@ -11,20 +12,15 @@ import optax
 import pytest
 from golden.problem import Setting, learning_rates, load
 from golden.replay import assert_follows, replay
+from support.trajectory import updates_and_states
 
 from optax_momentum import ema, heavy_ball, keras
 
 GOLDEN = load("keras")
 
 
-@pytest.fixture
-def float64():
-    with jax.enable_x64(True):
-        yield
-
-
 def keras_sgd(setting: Setting) -> optax.GradientTransformation:
-    """`keras.optimizers.SGD(**setting.options)`: its weight decay is decoupled."""
+    """Returns `keras.optimizers.SGD(**setting.options)`; its decay is decoupled."""
     rates = jnp.asarray(learning_rates(GOLDEN.problem, setting))
     options = dict(setting.options)
     weight_decay = options.pop("weight_decay", 0.0)
@@ -51,18 +47,11 @@ def test_ema_at_lr_over_one_minus_beta_follows_recorded_keras_at_constant_rate()
 
 
 def updates_of(optimizer: optax.GradientTransformation, gradients) -> jax.Array:
-    """The update of every step: gradients and result are float32 [step, n]."""
-
-    def body(state, gradient):
-        updates, state = optimizer.update(gradient, state)
-        return state, updates
-
-    start = optimizer.init(jnp.zeros_like(gradients[0]))
-    return jax.jit(lambda state: jax.lax.scan(body, state, gradients)[1])(start)
+    return updates_and_states(optimizer, gradients)[0]
 
 
-def in_and_outside(rates, beta) -> list[optax.GradientTransformation]:
-    """The same learning rates inside the velocity, and outside in two ways."""
+def inside_and_outside(rates, beta) -> list[optax.GradientTransformation]:
+    """Returns one optimizer with the rates inside the velocity and two with outside."""
     rates = jnp.asarray(rates, jnp.float32)
     return [
         keras(lambda step: rates[step], beta),
@@ -79,16 +68,16 @@ def in_and_outside(rates, beta) -> list[optax.GradientTransformation]:
 @pytest.mark.parametrize("beta", [0.6, 0.9, 0.97])
 def test_ema_at_lr_over_one_minus_beta_equals_keras_at_constant_rate(beta):
     gradients = np.random.default_rng(1).standard_normal((200, 5)).astype(np.float32)
-    inside, *outside = in_and_outside(np.full(200, 0.07), beta)
+    inside, *outside = inside_and_outside(np.full(200, 0.07), beta)
     expected = updates_of(inside, gradients)
     for optimizer in outside:
         got = updates_of(optimizer, gradients)
-        # A few roundings of sums that are larger than some of their results.
+        # The sums are larger than some of their results, so the error is absolute.
         np.testing.assert_allclose(got, expected, 0, 1e-6 * np.abs(expected).max())
 
 
-def test_ema_and_keras_part_when_the_learning_rate_changes():
-    inside, *outside = in_and_outside([0.1, 0.01], 0.9)
+def test_ema_and_keras_differ_once_the_learning_rate_changes():
+    inside, *outside = inside_and_outside([0.1, 0.01], 0.9)
     ones = np.ones((2, 1), np.float32)
     moved = updates_of(inside, ones).sum()
     np.testing.assert_allclose(moved, -0.1 - (0.9 * 0.1 + 0.01), rtol=1e-6)  # −0.200
@@ -98,12 +87,12 @@ def test_ema_and_keras_part_when_the_learning_rate_changes():
 
 
 def test_keras_differs_from_heavy_ball_by_its_old_learning_rates():
-    """Σ β^{t−k}·(αₖ − αₜ)·gₖ, with the sign of a descent: zero at constant α alone."""
+    """The difference is −Σ β^{t−k}·(αₖ − αₜ)·gₖ, which is zero only at constant α."""
     beta, steps = 0.8, 40
     random = np.random.default_rng(2)
     gradients = random.standard_normal((steps, 3)).astype(np.float32)
     rates = random.uniform(0.01, 0.1, steps)
-    inside, _, heavy = in_and_outside(rates, beta)
+    inside, _, heavy = inside_and_outside(rates, beta)
     got = updates_of(inside, gradients) - updates_of(heavy, gradients)
     expected = [
         -sum(beta ** (t - k) * (rates[k] - rates[t]) * gradients[k] for k in range(t))

@@ -1,4 +1,4 @@
-"""QHM, AggMo and SRSGD are what their papers print: 200 steps at a changing rate."""
+"""QHM, AggMo and SRSGD follow their papers' equations for 200 steps."""
 
 from typing import Any
 
@@ -11,18 +11,16 @@ from golden.problem import Setting, learning_rates, load
 from golden.replay import assert_follows, replay
 
 from optax_momentum import aggmo, qhm, srsgd
-from optax_momentum._methods.momentum import momenta
+from optax_momentum._methods.momentum import momentum_states
 
 GOLDEN = load("papers")
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
-def named(method: str) -> list[str]:
+def settings_of(method: str) -> list[str]:
+    """Returns the names of the recorded settings of a method."""
     return [name for name in GOLDEN.settings if name.split("_")[0] == method]
 
 
@@ -38,7 +36,7 @@ def with_rate(
     return optax.chain(momentum, optax.scale_by_learning_rate(rate))
 
 
-@pytest.mark.parametrize("name", named("qhm"))
+@pytest.mark.parametrize("name", settings_of("qhm"))
 def test_qhm_follows_the_equations_of_its_paper(name):
     options: Any = GOLDEN.settings[name].options
     got = replay(with_rate(qhm(**options), name), GOLDEN, name)
@@ -46,30 +44,30 @@ def test_qhm_follows_the_equations_of_its_paper(name):
 
 
 def velocities(state: optax.OptState) -> Any:
-    """AggMo's buffers as the paper has them, descending: leaf -> [K, *shape]."""
-    buffers = [momentum.buffer for momentum in momenta(state)]
+    """Returns AggMo's buffers with the paper's sign: leaf -> [K, *shape]."""
+    buffers = [momentum.buffer for momentum in momentum_states(state)]
     return jax.tree.map(lambda *leaves: -jnp.stack(leaves), *buffers)
 
 
-@pytest.mark.parametrize("name", named("aggmo"))
+@pytest.mark.parametrize("name", settings_of("aggmo"))
 def test_aggmo_follows_the_equations_of_its_paper(name):
     options: Any = GOLDEN.settings[name].options
     got = replay(with_rate(aggmo(**options), name), GOLDEN, name, velocities)
     recorded = GOLDEN.runs[name]["buffers"]
-    kept = np.flatnonzero(options["betas"])  # beta = 0 needs no buffer
+    with_buffer = np.flatnonzero(options["betas"])  # beta = 0 needs no buffer.
     for leaf, expected in recorded.items():
         np.testing.assert_allclose(
-            got["buffers"][leaf], expected[:, kept], 1e-11, 1e-12
+            got["buffers"][leaf], expected[:, with_buffer], 1e-11, 1e-12
         )
     assert_follows({**got, "buffers": recorded}, GOLDEN, name)
 
 
-@pytest.mark.parametrize("name", named("srsgd"))
+@pytest.mark.parametrize("name", settings_of("srsgd"))
 def test_srsgd_follows_the_equations_of_its_paper(name):
     setting = GOLDEN.settings[name]
     options: Any = setting.options
     got = replay(srsgd(rate_of(setting), **options), GOLDEN, name)
-    # The paper keeps points, ours the velocity between two of them.
+    # The paper stores points; this library stores the difference of two points.
     points = GOLDEN.runs[name]["buffers"]
     for leaf, velocity in got["buffers"].items():
         before = np.concatenate(

@@ -1,4 +1,4 @@
-"""A CNN's PyTorch run, handed over in the middle, goes on in JAX as it did there."""
+"""A CNN's PyTorch run, converted to JAX in the middle, continues as in PyTorch."""
 
 from typing import Any
 
@@ -22,9 +22,9 @@ from optax_momentum.convert import (
 
 GOLDEN = load("pytorch_cnn")
 BEFORE, AFTER = GOLDEN.runs["cnn"]["before"], GOLDEN.runs["cnn"]["after"]
-GROUP = GOLDEN.settings["cnn"].options  # PyTorch's parameter group
+GROUP = GOLDEN.settings["cnn"].options  # PyTorch's parameter group.
 
-PATHS = {  # of PyTorch's weights, in the order of its indices
+PATHS = {  # PyTorch's names → paths here, in the order of PyTorch's indices.
     "0.weight": "conv1/kernel",
     "0.bias": "conv1/bias",
     "3.weight": "conv2/kernel",
@@ -49,10 +49,7 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def shapes() -> Any:
@@ -64,7 +61,7 @@ def shapes() -> Any:
 
 
 def state_dict() -> dict[str, Any]:
-    """What PyTorch's optimizer gave at the hand-over."""
+    """Returns the state of PyTorch's optimizer at the conversion."""
     buffers = {int(i): {"momentum_buffer": b} for i, b in BEFORE["buffers"].items()}
     return {"state": buffers, "param_groups": [GROUP]}
 
@@ -122,7 +119,7 @@ def test_a_converted_pytorch_run_continues_as_in_pytorch():
     assert moved > 0.05
 
 
-def test_a_pytorch_run_comes_back_bit_for_bit():
+def test_a_pytorch_run_converts_back_bit_for_bit():
     params = from_arrays(BEFORE["weights"], shapes(), PATHS, LAYOUT)
     assert jax.tree.map(jnp.shape, params) == SHAPES
     weights = to_arrays(params, PATHS, LAYOUT)

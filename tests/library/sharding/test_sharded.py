@@ -1,4 +1,4 @@
-"""A divided state makes the steps of a whole one, bit by bit, wherever it is put."""
+"""A divided state gives the bits of a whole one, on any number of devices."""
 
 import json
 import subprocess
@@ -37,15 +37,19 @@ GRADIENTS: Any = [
 ]
 SLICES = {"kernel": P(None, "data"), "odd": P()}
 
+every_storage = pytest.mark.parametrize(
+    "storage", [None, INT8, BFLOAT16], ids=["plain", "int8", "bf16"]
+)
+
 
 def mesh_of(kind=AxisType.Auto, other=None) -> Any:
-    """Two devices along `data`; where asked for, beside an axis of another type."""
+    """A mesh of two devices along `data`, optionally with an axis of another type."""
     if other is None:
         return jax.make_mesh((2,), ("data",), axis_types=(kind,))
     return jax.make_mesh((2, 1), ("data", "model"), axis_types=(kind, other))
 
 
-def everywhere(tree, mesh=None) -> Any:
+def replicated(tree, mesh=None) -> Any:
     return jax.device_put(tree, NamedSharding(mesh or mesh_of(), P()))
 
 
@@ -55,7 +59,7 @@ def divided(inner, mesh=None) -> Any:
 
 
 def steps(transformation, params=PARAMS, gradients=GRADIENTS, **extra_args) -> Any:
-    """Updates of all steps and the last state."""
+    """Returns the updates of all steps and the last state."""
     update = jax.jit(partial(transformation.update, **extra_args))
     state, emitted = transformation.init(params), []
     for gradient in gradients:
@@ -71,14 +75,14 @@ def expect_placed(tree, shardings) -> None:
     jax.tree.map(check, tree, shardings)
 
 
-@pytest.mark.parametrize("kept", [None, INT8, BFLOAT16], ids=["plain", "int8", "bf16"])
+@every_storage
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_in_every_storage_makes_the_same_bits(name, kept):
-    inner: Any = METHODS[name].build(BETA, storage=kept)
+def test_sharded_changes_no_bit_of_any_method_in_any_storage(name, storage):
+    inner: Any = METHODS[name].build(BETA, storage=storage)
     transformation, plan = divided(inner)
     assert plan.slices == SLICES
     want = steps(inner)
-    got = steps(transformation, everywhere(PARAMS), everywhere(GRADIENTS))
+    got = steps(transformation, replicated(PARAMS), replicated(GRADIENTS))
     testing.expect_same_bits(name, got, want)
     expect_placed(got[1], plan.shardings)
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(got[0]))
@@ -93,32 +97,33 @@ def clipped(inner) -> Any:
     [
         clipped(sgd(0.1, BETA, weight_decay=0.3, storage=INT8)),
         sgd(0.1, BETA, weight_decay=0.3, decay="independent"),
-        optax.chain(keep_rate := sgd(0.1, BETA), parameter_ema(0.7)),
-        outer_loop(keep_rate, sgd(0.7, 0.9, nesterov=True), 2, reset_inner=True),
+        optax.chain(sgd(0.1, BETA), parameter_ema(0.7)),
+        outer_loop(sgd(0.1, BETA), sgd(0.7, 0.9, nesterov=True), 2, reset_inner=True),
         optax.masked(heavy_ball(BETA), {"kernel": True, "odd": False}),
         optax.inject_hyperparams(sgd, hyperparam_dtype=jnp.float32)(0.1, BETA),
         optax.adam(0.1),
     ],
     ids=["guard", "decay", "average", "outer", "masked", "injected", "adam"],
 )
-def test_wrapped_and_foreign_optimizers_see_whole_arrays(inner):
+def test_wrapped_and_foreign_optimizers_can_be_sharded(inner):
     transformation, plan = divided(inner)
     poisoned = {**GRADIENTS[0], "odd": GRADIENTS[0]["odd"].at[1, 2].set(jnp.nan)}
     gradients = [*GRADIENTS, poisoned, GRADIENTS[0]]
-    with jax.numpy_dtype_promotion("standard"):  # for Optax's own
+    with jax.numpy_dtype_promotion("standard"):  # Optax's transformations promote
         want = steps(inner, gradients=gradients)
-        got = steps(transformation, everywhere(PARAMS), everywhere(gradients))
+        got = steps(transformation, replicated(PARAMS), replicated(gradients))
     for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
-        np.testing.assert_allclose(a, b, 1e-5, 1e-6)  # norms are added in parts
+        # Norms are summed in another order.
+        np.testing.assert_allclose(a, b, 1e-5, 1e-6)
     expect_placed(got[1], plan.shardings)
     if hasattr(got[1], "skipped"):
         assert (got[1].accepted, got[1].skipped) == (3, 1)
 
 
-@pytest.mark.parametrize("kept", [None, INT8], ids=["plain", "int8"])
-def test_state_from_anywhere_is_put_in_its_place(kept):
-    """Made in the step itself, on no mesh at all, or whole on all devices."""
-    inner = ema(BETA, storage=kept)
+@pytest.mark.parametrize("storage", [None, INT8], ids=["plain", "int8"])
+def test_update_moves_any_state_to_its_planned_placement(storage):
+    """A state made inside the step, on no mesh, or replicated on all devices."""
+    inner = ema(BETA, storage=storage)
     transformation, plan = divided(inner)
     want = jax.jit(inner.update)(GRADIENTS[0], inner.init(PARAMS))
 
@@ -128,8 +133,8 @@ def test_state_from_anywhere_is_put_in_its_place(kept):
     update, unplaced = jax.jit(transformation.update), inner.init(PARAMS)
     for got in (
         jax.jit(first)(GRADIENTS[0]),
-        update(everywhere(GRADIENTS[0]), unplaced),
-        update(everywhere(GRADIENTS[0]), everywhere(unplaced)),
+        update(replicated(GRADIENTS[0]), unplaced),
+        update(replicated(GRADIENTS[0]), replicated(unplaced)),
     ):
         testing.expect_same_bits("first step", got, want)
         expect_placed(got[1], plan.shardings)
@@ -138,34 +143,34 @@ def test_state_from_anywhere_is_put_in_its_place(kept):
     testing.expect_same_bits("lane", jax.tree.map(lambda x: x[0], got), want)
 
 
-def test_guard_may_also_be_outside():
+def test_guard_may_wrap_a_sharded_optimizer():
     transformation, plan = divided(heavy_ball(BETA, storage=INT8))
     poisoned = {**GRADIENTS[0], "odd": GRADIENTS[0]["odd"].at[1, 2].set(jnp.nan)}
     gradients = [GRADIENTS[0], poisoned, GRADIENTS[1]]
     want = steps(guard(heavy_ball(BETA, storage=INT8)), gradients=gradients)
-    got = steps(guard(transformation), everywhere(PARAMS), everywhere(gradients))
+    got = steps(guard(transformation), replicated(PARAMS), replicated(gradients))
     testing.expect_same_bits("guarded", got, want)
     expect_placed(got[1].inner_state, plan.shardings)
     assert got[1].skipped == 1
 
 
-def test_absent_gradients_and_gradients_at_another_point_are_as_ever():
+def test_absent_gradients_and_two_point_nesterov_work_as_undivided():
     transformation, plan = divided(heavy_ball(BETA, storage=INT8))
     gradients = [GRADIENTS[0], {**GRADIENTS[1], "kernel": None}]
-    got = steps(transformation, everywhere(PARAMS), everywhere(gradients))
+    got = steps(transformation, replicated(PARAMS), replicated(gradients))
     want = steps(heavy_ball(BETA, storage=INT8), gradients=gradients)
     testing.expect_same_bits("absent", got, want)
     expect_placed(got[1], plan.shardings)
     transformation, plan = divided(two_point_nesterov(0.1, BETA))
     at = {"grad_fn": jax.grad(lambda p: sum(jnp.sum(x**2) for x in p.values()) / 3)}
-    got = steps(transformation, everywhere(PARAMS), [None, None], **at)
+    got = steps(transformation, replicated(PARAMS), [None, None], **at)
     want = steps(two_point_nesterov(0.1, BETA), gradients=[None, None], **at)
     testing.expect_same_bits("two points", got, want)
     expect_placed(got[1], plan.shardings)
 
 
 @pytest.mark.parametrize(
-    ("kept", "jit"), [(None, lambda function: function), (INT8, jax.jit)]
+    ("storage", "jit"), [(None, lambda function: function), (INT8, jax.jit)]
 )
 @pytest.mark.parametrize(
     "mesh",
@@ -176,10 +181,10 @@ def test_absent_gradients_and_gradients_at_another_point_are_as_ever():
     ],
     ids=["all", "data", "another"],
 )
-def test_axes_of_the_mesh_may_be_explicit(kept, jit, mesh):
-    inner = ema(BETA, storage=kept)
+def test_mesh_axes_may_be_explicit(storage, jit, mesh):
+    inner = ema(BETA, storage=storage)
     transformation, plan = divided(inner, mesh)
-    params, gradient = everywhere((PARAMS, GRADIENTS[0]), mesh)
+    params, gradient = replicated((PARAMS, GRADIENTS[0]), mesh)
     with jax.set_mesh(mesh):
         state = jit(transformation.init)(params)
         got = jit(transformation.update)(gradient, state)
@@ -189,32 +194,32 @@ def test_axes_of_the_mesh_may_be_explicit(kept, jit, mesh):
     assert all(x.sharding.is_fully_replicated for x in jax.tree.leaves(got[0]))
 
 
-@pytest.mark.parametrize("kept", [None, INT8, BFLOAT16], ids=["plain", "int8", "bf16"])
-def test_a_device_holds_what_the_plan_says(kept):
-    transformation, plan = divided(sgd(0.1, BETA, storage=kept))
-    _, state = steps(transformation, everywhere(PARAMS), everywhere(GRADIENTS))
+@every_storage
+def test_each_device_holds_the_bytes_of_the_plan(storage):
+    transformation, plan = divided(sgd(0.1, BETA, storage=storage))
+    _, state = steps(transformation, replicated(PARAMS), replicated(GRADIENTS))
     for made in (transformation.init(PARAMS), state):
         for device in jax.devices()[:2]:
-            held = [
+            nbytes = [
                 sum(s.data.nbytes for s in x.addressable_shards if s.device == device)
                 for x in jax.tree.leaves(made)
             ]
-            assert held == [shard.nbytes_per_device for shard in plan.shards]
+            assert nbytes == [shard.nbytes_per_device for shard in plan.shards]
     whole = sum(
-        x.nbytes for x in jax.tree.leaves(sgd(0.1, BETA, storage=kept).init(PARAMS))
+        x.nbytes for x in jax.tree.leaves(sgd(0.1, BETA, storage=storage).init(PARAMS))
     )
     assert sum(shard.nbytes for shard in plan.shards) == whole
 
 
-def test_state_is_brought_to_another_number_of_devices_and_back(tmp_path):
-    """By hand and by Orbax, in the midst of a run."""
+def test_a_state_moves_to_another_number_of_devices_and_back(tmp_path):
+    """By `device_put` and by Orbax, in the middle of a run."""
     import orbax.checkpoint as ocp
 
     inner = sgd(0.1, BETA, storage=INT8)
     one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
     on_two, two = divided(inner)
     on_one, alone = divided(inner, one)
-    _, state = steps(on_two, everywhere(PARAMS), everywhere(GRADIENTS))
+    _, state = steps(on_two, replicated(PARAMS), replicated(GRADIENTS))
     want = steps(inner, gradients=GRADIENTS + GRADIENTS)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "saved", state)
@@ -226,7 +231,7 @@ def test_state_is_brought_to_another_number_of_devices_and_back(tmp_path):
     _, moved = jax.jit(on_one.update)(GRADIENTS[0], restored, PARAMS)
     back = jax.device_put(moved, two.shardings)
     _, got = jax.jit(on_two.update)(
-        *everywhere((GRADIENTS[1],)), back, everywhere(PARAMS)
+        *replicated((GRADIENTS[1],)), back, replicated(PARAMS)
     )
     testing.expect_same_bits("moved", got, want[1])
     expect_placed(got, two.shardings)
@@ -234,7 +239,7 @@ def test_state_is_brought_to_another_number_of_devices_and_back(tmp_path):
 
 @pytest.fixture(scope="module")
 def eight_devices() -> dict[str, Any]:
-    """What a program saw that has them."""
+    """The results of a program that has eight devices."""
     program = [
         sys.executable,
         Path(__file__).parents[2] / "support" / "eight_devices.py",
@@ -244,21 +249,21 @@ def eight_devices() -> dict[str, Any]:
     return json.loads(ran.stdout)
 
 
-def test_run_goes_on_from_one_device_to_two_four_and_eight(eight_devices):
+def test_a_run_moves_from_one_device_to_two_four_and_eight(eight_devices):
     kernel, whole = 3 * 16 * 64, 4 + 4  # step and weight
     sizes = [(4 * (kernel + 64), 4 * 99), (kernel + 4 * 48, 64 + 4 + 99 + 4 * 2)]
-    for on_each, (divided, odd) in zip(eight_devices["passed_on"], sizes, strict=True):
-        assert [seen["devices"] for seen in on_each] == [1, 2, 4, 8, 2]
-        for seen in on_each:
-            assert seen["same_updates"] and seen["same_state"]
-            count = seen["devices"]
-            held = 2 * (divided // count + odd + whole)  # of two betas
-            assert seen["bytes"] == [held] * count == [seen["planned"]] * count
-        kept = {path.split("'")[1] for path in on_each[3]["divided"]}
-        assert kept == ({"kernel", "bias"} if odd == 4 * 99 else {"kernel"})
+    for run, (divided, odd) in zip(eight_devices["moved_runs"], sizes, strict=True):
+        assert [step["devices"] for step in run] == [1, 2, 4, 8, 2]
+        for step in run:
+            assert step["same_updates"] and step["same_state"]
+            count = step["devices"]
+            nbytes = 2 * (divided // count + odd + whole)  # two betas other than 0
+            assert step["bytes"] == [nbytes] * count == [step["planned"]] * count
+        names = {path.split("'")[1] for path in run[3]["divided"]}
+        assert names == ({"kernel", "bias"} if odd == 4 * 99 else {"kernel"})
 
 
-def test_state_is_divided_over_one_axis_of_two(eight_devices):
-    seen = eight_devices["two_axes"]
-    assert seen["apart"] < 1e-6 < 1e-2 < seen["moved"]
-    assert seen["bytes"] == [4 * 16 * 64 // 4] * 8
+def test_a_state_is_divided_over_one_of_two_mesh_axes(eight_devices):
+    run = eight_devices["two_axes"]
+    assert run["error"] < 1e-6 < 1e-2 < run["change"]
+    assert run["bytes"] == [4 * 16 * 64 // 4] * 8

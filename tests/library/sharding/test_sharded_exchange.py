@@ -1,4 +1,4 @@
-"""What the devices exchange in a step of a divided state, and what it takes to hold."""
+"""Collectives, memory and errors of training with a divided state."""
 
 import re
 from functools import partial
@@ -44,7 +44,7 @@ def divided(inner) -> Any:
 
 
 def in_parts(plan, check_vma=True) -> Any:
-    """The gradients of a batch, made and exchanged in a `shard_map`."""
+    """A function that computes and reduce-scatters gradients in a `shard_map`."""
 
     @partial(
         jax.shard_map,
@@ -61,7 +61,7 @@ def in_parts(plan, check_vma=True) -> Any:
 
 
 def training(optimizer, gradients) -> Any:
-    """All steps in one program, which takes over the arrays that it is given."""
+    """One program that takes all steps and donates its parameters and state."""
 
     def step(carry, images):
         params, state = carry
@@ -81,7 +81,7 @@ def fresh(tree) -> Any:
 
 
 def exchanges(text) -> list[tuple[str, str]]:
-    """Every exchange of a compiled program: what it is, and its result's type."""
+    """The kind and result type of every collective in a compiled program."""
     found = re.findall(
         r"= (\S+) (all-reduce|reduce-scatter|all-gather|all-to-all|collective-permute)"
         r"(?:-start)?\(",
@@ -91,7 +91,7 @@ def exchanges(text) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_gradients_are_scattered_and_updates_gathered_and_no_more(check_vma):
+def test_a_step_only_scatters_gradients_and_gathers_updates(check_vma):
     optimizer, plan = divided(INT8)
     train = training(optimizer, in_parts(plan, check_vma))
     lowered = train.lower(PARAMS, optimizer.init(PARAMS), BATCHES)
@@ -109,23 +109,23 @@ def test_gradients_are_scattered_and_updates_gathered_and_no_more(check_vma):
     ]
 
 
-@pytest.mark.parametrize("kept", [None, storage.bfloat16(), storage.int8()])
-def test_training_goes_as_undivided_in_half_the_memory(kept):
-    inner = sgd(0.01, 0.9, weight_decay=0.01, storage=kept)
+@pytest.mark.parametrize("encoding", [None, storage.bfloat16(), storage.int8()])
+def test_training_equals_undivided_training_in_half_the_memory(encoding):
+    inner = sgd(0.01, 0.9, weight_decay=0.01, storage=encoding)
     optimizer, plan = divided(inner)
     train = training(optimizer, in_parts(plan))
-    alone = training(inner, jax.grad(loss))
+    train_undivided = training(inner, jax.grad(loss))
     state, whole = optimizer.init(PARAMS), inner.init(PARAMS)
     memory: Any = train.lower(PARAMS, state, BATCHES).compile().memory_analysis()
-    given = sum(x.nbytes for x in PARAMS.values()) + BATCHES.nbytes // 2
-    held = memory.argument_size_in_bytes - given
-    assert held == sum(shard.nbytes_per_device for shard in plan.shards)
+    params_bytes = sum(x.nbytes for x in PARAMS.values())
+    state_bytes = memory.argument_size_in_bytes - params_bytes - BATCHES.nbytes // 2
+    assert state_bytes == sum(shard.nbytes_per_device for shard in plan.shards)
     kernels = sum(shard.nbytes for shard in plan.shards if shard.axis is not None)
-    assert held == sum(x.nbytes for x in jax.tree.leaves(whole)) - kernels // 2
-    assert memory.alias_size_in_bytes == given - BATCHES.nbytes // 2 + held
+    assert state_bytes == sum(x.nbytes for x in jax.tree.leaves(whole)) - kernels // 2
+    assert memory.alias_size_in_bytes == params_bytes + state_bytes
     params, state, losses = train(fresh(PARAMS), state, BATCHES)
-    want, _, wanted = alone(fresh(PARAMS), whole, BATCHES)
-    np.testing.assert_allclose(losses, wanted, 1e-4)
+    want, _, want_losses = train_undivided(fresh(PARAMS), whole, BATCHES)
+    np.testing.assert_allclose(losses, want_losses, 1e-4)
     assert losses[-1] < losses[0]
     for a, b in zip(*map(jax.tree.leaves, (params, want)), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)
@@ -134,8 +134,8 @@ def test_training_goes_as_undivided_in_half_the_memory(kept):
         assert x.sharding.is_equivalent_to(sharding, x.ndim)
 
 
-def test_steps_compile_once_and_leave_the_parameters_whole(caplog):
-    """Without a `shard_map`: XLA sees a divided batch and a divided state."""
+def test_steps_compile_once_and_keep_parameters_replicated(caplog):
+    """Without a `shard_map`, XLA itself inserts the collectives."""
     optimizer, plan = divided(INT8)
 
     @partial(jax.jit, donate_argnums=(1, 2))
@@ -163,7 +163,7 @@ def test_steps_compile_once_and_leave_the_parameters_whole(caplog):
     np.testing.assert_allclose(params["first"], want["first"], atol=2e-4)
 
 
-def test_gradients_that_jax_has_summed_already_are_refused():
+def test_reduce_scatter_refuses_gradients_that_jax_already_summed():
     _, plan = divided(ema(0.9))
 
     @partial(jax.shard_map, mesh=MESH, in_specs=(P(), P("data")), out_specs=plan.slices)
@@ -173,13 +173,13 @@ def test_gradients_that_jax_has_summed_already_are_refused():
     with pytest.raises(ValueError) as raised:
         gradients(PARAMS, BATCHES[0])
     assert str(raised.value) == (
-        "reduce_scatter: gradients['bias'] is the same on all devices of 'data', it "
-        "has been summed already. Take it at "
+        "reduce_scatter: gradients['bias'] is the same on all devices of 'data': it is "
+        "already summed. Take the gradient at "
         "`jax.lax.pcast(params, 'data', to='varying')`."
     )
 
 
-def test_update_in_a_shard_map_is_refused():
+def test_sharded_refuses_an_update_inside_a_shard_map():
     optimizer, plan = divided(ema(0.9))
     state = optimizer.init(PARAMS)
     inside = jax.shard_map(
@@ -188,25 +188,25 @@ def test_update_in_a_shard_map_is_refused():
     with pytest.raises(ValueError) as raised:
         inside(PARAMS)
     assert str(raised.value) == (
-        "sharded: update must be called outside of the `jax.shard_map` over 'data': "
-        "inside, a device knows its own part alone. Return the gradients from it, "
+        "sharded: update must be called outside the `jax.shard_map` over 'data': "
+        "inside, each device knows only its own part. Return the gradients from it "
         "through `reduce_scatter`."
     )
     with pytest.raises(NameError, match="unbound axis name: data"):
         reduce_scatter(PARAMS, plan)
 
 
-def test_plan_on_paper_is_refused():
+def test_sharded_refuses_a_plan_with_an_abstract_mesh():
     plan = sharding_plan(ema(0.9), PARAMS, AbstractMesh((2,), ("data",)), "data")
     with pytest.raises(ValueError) as raised:
         sharded(ema(0.9), plan)
     assert str(raised.value) == (
-        "sharded: the plan's mesh must have devices, got an AbstractMesh, for plans on "
-        "paper. Make the plan with a `jax.sharding.Mesh`."
+        "sharded: the plan's mesh must have devices, got an AbstractMesh, which is for "
+        "planning only. Make the plan with a `jax.sharding.Mesh`."
     )
 
 
-def test_tree_that_the_plan_was_not_made_for_is_refused():
+def test_trees_that_the_plan_was_not_made_for_are_refused():
     optimizer, plan = divided(ema(0.9))
     state, other = optimizer.init(PARAMS), {"bias": PARAMS["bias"]}
     scatter = jax.shard_map(
@@ -226,6 +226,6 @@ def test_tree_that_the_plan_was_not_made_for_is_refused():
         with pytest.raises(ValueError) as raised:
             call()
         assert str(raised.value) == (
-            f"{what}: not the tree that the plan was made for. Make the plan of the "
+            f"{what}: not the tree that the plan was made for. Make the plan from the "
             "optimizer and the params that you train."
         )

@@ -1,4 +1,4 @@
-"""The plan of a divided state: which axis, whose blocks, how many bytes."""
+"""`sharding_plan`: the divided axes, whole blocks, and bytes per device."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from optax_momentum import (
     storage,
 )
 
-EVERY = storage.int8(64, min_size=1)
+INT8 = storage.int8(64, min_size=1)
 
 
 def on(devices) -> Any:
@@ -38,7 +38,7 @@ def planned(inner, params, devices, **options) -> Any:
 
 
 def specs(plan) -> Any:
-    """Of the state, by path."""
+    """The PartitionSpecs of the state by path."""
     leaves = jax.tree.leaves_with_path(plan.state)
     return {jax.tree_util.keystr(path): leaf.sharding.spec for path, leaf in leaves}
 
@@ -56,7 +56,7 @@ def specs(plan) -> Any:
         ((64, 64), 2, 0),
     ],
 )
-def test_first_axis_that_the_devices_divide_is_divided(lengths, devices, axis):
+def test_the_first_axis_divisible_by_the_devices_is_divided(lengths, devices, axis):
     plan = planned(ema(0.9), shape(*lengths), devices)
     want = P() if axis is None else P(*[None] * axis, "data")
     assert plan.slices == plan.state.buffer.sharding.spec == want
@@ -80,30 +80,30 @@ def test_first_axis_that_the_devices_divide_is_divided(lengths, devices, axis):
     ],
 )
 def test_no_block_is_cut(lengths, devices, axis):
-    plan = planned(ema(0.9, storage=EVERY), shape(*lengths), devices, min_size=1)
+    plan = planned(ema(0.9, storage=INT8), shape(*lengths), devices, min_size=1)
     spec = P() if axis is None else P(*[None] * axis, "data")
     assert plan.slices == spec
-    kept = plan.state.buffer
-    assert kept.codes.sharding.spec == kept.scales.sharding.spec == spec
+    buffer = plan.state.buffer
+    assert buffer.codes.sharding.spec == buffer.scales.sharding.spec == spec
     if axis is not None:  # JAX cuts the scales where it cuts the codes
         part = list(lengths)
         part[axis] //= devices
-        alone: Any = ema(0.9, storage=EVERY).init(jnp.zeros(part))
-        for whole, own in zip(kept, alone.buffer, strict=True):
-            assert whole.sharding.shard_shape(whole.shape) == own.shape
+        of_part: Any = ema(0.9, storage=INT8).init(jnp.zeros(part))
+        for whole, expected in zip(buffer, of_part.buffer, strict=True):
+            assert whole.sharding.shard_shape(whole.shape) == expected.shape
 
 
-def test_complex_leaf_is_divided_between_blocks_of_both_parts():
+def test_a_complex_leaf_is_divided_between_blocks_of_both_parts():
     params = shape(96, 64, dtype=jnp.complex64)
-    plan = planned(ema(0.9, storage=EVERY), params, 8)
+    plan = planned(ema(0.9, storage=INT8), params, 8)
     assert set(specs(plan).values()) == {P(), P("data")}
     assert [shard.axis for shard in plan.shards] == [None, 0, 0, 0, 0, None]
     short = shape(300, dtype=jnp.complex64)
-    cut = planned(ema(0.9, storage=EVERY), short, 5, min_size=1)
+    cut = planned(ema(0.9, storage=INT8), short, 5, min_size=1)
     assert cut.slices == P()
 
 
-def test_all_that_is_beside_a_parameter_is_divided_with_it():
+def test_all_state_of_a_parameter_is_divided_along_its_axis():
     params = {"w": shape(3, 64, 128), "b": shape(128)}
     inner = optax.chain(
         outer_loop(aggmo([0.5, 0.9]), sgd(0.5, 0.7, storage=storage.int8()), 4),
@@ -112,9 +112,9 @@ def test_all_that_is_beside_a_parameter_is_divided_with_it():
         optax.scale_by_factored_rms(min_dim_size_to_factor=64),
     )
     plan = planned(inner, params, 8)
-    found = specs(plan)
-    divided = {path: spec for path, spec in found.items() if spec != P()}
-    assert {path for path in found if "['w']" in path} - set(divided) == {
+    by_path = specs(plan)
+    divided = {path: spec for path, spec in by_path.items() if spec != P()}
+    assert {path for path in by_path if "['w']" in path} - set(divided) == {
         f"[3].v{which}['w']" for which in ("_row", "_col", "")
     }
     assert divided.pop("[2].latest['w']") == P(None, None, "data")
@@ -123,7 +123,7 @@ def test_all_that_is_beside_a_parameter_is_divided_with_it():
     assert plan.slices == {"w": P(None, "data"), "b": P()}
 
 
-def test_leaf_without_a_state_is_left_whole():
+def test_a_parameter_without_state_stays_whole():
     params = {"frozen": shape(64, 128), "trained": shape(64, 128)}
     labels = {"frozen": "no", "trained": "yes"}
     inner = optax.partition({"yes": heavy_ball(0.9), "no": optax.set_to_zero()}, labels)
@@ -138,18 +138,18 @@ LARGE, ODD = 1024 * 256, 77 * 77
 
 @pytest.mark.parametrize("devices", [2, 8, 1024])
 @pytest.mark.parametrize(
-    ("kept", "divided", "whole"),
+    ("encoding", "divided", "whole"),
     [
         (None, 4 * LARGE, 4 * ODD + 4 * 256),
         (storage.bfloat16(), 2 * LARGE, 2 * ODD + 2 * 256),
         (storage.int8(), LARGE + 4 * LARGE // 64, ODD + 4 * 77 * 2 + 4 * 256),
     ],
 )
-def test_bytes_of_a_device_are_the_divided_over_n_and_the_whole(
-    devices, kept, divided, whole
+def test_bytes_per_device_are_the_divided_over_n_plus_the_whole(
+    devices, encoding, divided, whole
 ):
     params = {"kernel": shape(1024, 256), "odd": shape(77, 77), "bias": shape(256)}
-    plan = planned(sgd(0.1, 0.9, storage=kept), params, devices)
+    plan = planned(sgd(0.1, 0.9, storage=encoding), params, devices)
     whole += 4 + 4  # step and weight
     assert sum(shard.nbytes for shard in plan.shards) == divided + whole
     per_device = sum(shard.nbytes_per_device for shard in plan.shards)
@@ -160,7 +160,7 @@ def test_bytes_of_a_device_are_the_divided_over_n_and_the_whole(
     assert listed == [".step", *buffers, ".weight"]
 
 
-def test_params_that_are_divided_themselves_are_refused():
+def test_divided_params_are_refused():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, P(None, "data"))
     given: Any = {"w": jax.device_put(jnp.zeros((64, 64)), rows)}
@@ -169,26 +169,26 @@ def test_params_that_are_divided_themselves_are_refused():
         with pytest.raises(ValueError) as raised:
             sharding_plan(ema(0.9), params, mesh, "data")
         assert str(raised.value) == (
-            "sharding_plan: params['w'] must be whole on every device, it is divided "
-            "as P(None, 'data'). Leave `sharded` out: a state is divided as its "
-            "parameters are."
+            "sharding_plan: params['w'] must be whole on every device, but it is "
+            "divided as P(None, 'data'). Do not use `sharded`: the state of divided "
+            "parameters is divided like them."
         )
 
 
-def test_axis_that_the_mesh_has_not_is_refused():
+def test_an_axis_missing_from_the_mesh_is_refused():
     with pytest.raises(ValueError) as raised:
         sharding_plan(ema(0.9), jnp.zeros(8), on(2), "batch")
     assert str(raised.value) == (
-        "sharding_plan: the mesh must have the axis 'batch', it has ('data', 'model'). "
-        "Name the axis along which the batch is divided."
+        "sharding_plan: the mesh must have the axis 'batch', but its axes are ('data', "
+        "'model'). Name the axis along which the batch is divided."
     )
 
 
-def test_plan_is_made_without_devices_and_without_memory():
+def test_a_plan_needs_neither_devices_nor_memory():
     params = {"w": shape(2**17, 2**17)}  # 64 GiB
     plan = planned(sgd(0.1, 0.9, storage=storage.int8()), params, 1024)
-    kept = {shard.path: shard.nbytes_per_device for shard in plan.shards}
-    assert kept[".buffer['w'].codes"] == 2**34 // 1024
+    nbytes = {shard.path: shard.nbytes_per_device for shard in plan.shards}
+    assert nbytes[".buffer['w'].codes"] == 2**34 // 1024
     init = partial(jax.eval_shape, sgd(0.1, 0.9, storage=storage.int8()).init)
     shapes: Any = jax.tree.map(lambda x: x.update(sharding=None), plan.state)
     assert shapes == init(params)

@@ -1,4 +1,4 @@
-"""What wraps or reads a method whose buffer is in another storage."""
+"""Wrappers and readers of methods whose buffer is in a narrow storage."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from support.storages import (
     INT8,
     PARAMS,
     RANDOM,
-    close,
+    assert_close,
     decoded,
     every_storage,
     gradient,
@@ -40,8 +40,8 @@ from optax_momentum.diagnostics import telemetry
 
 
 @every_storage
-def test_guard_skips_bit_for_bit_and_sees_an_overflow(kept):
-    guarded = guard(heavy_ball(BETA, storage=kept))
+def test_guard_skips_bit_for_bit_and_detects_an_overflow(encoding):
+    guarded = guard(heavy_ball(BETA, storage=encoding))
     _, state = run(guarded, 5)
     poisoned = {**gradient(5), "w": gradient(5)["w"].at[1, 2].set(jnp.nan)}
     updates, after = jax.jit(guarded.update)(poisoned, state)
@@ -56,17 +56,17 @@ def test_guard_skips_bit_for_bit_and_sees_an_overflow(kept):
 
 
 @every_storage
-def test_accumulated_micro_steps_are_near_one_step_on_the_mean(kept):
+def test_accumulated_micro_steps_are_close_to_one_step_on_the_mean(encoding):
     coefficients = accumulate(heavy_ball_coefficients(BETA), every_k=3)
-    updates, _ = run(linear_momentum(coefficients, storage=kept))
+    updates, _ = run(linear_momentum(coefficients, storage=encoding))
     exact, _ = run(linear_momentum(coefficients))
-    close(updates, exact, 0.08)
+    assert_close(updates, exact, 0.08)
     assert not updates["w"][::3].any()
 
 
 @every_storage
-def test_multi_steps_masked_and_outer_loop_wrap_it(kept):
-    method = sgd(0.1, BETA, storage=kept)
+def test_optax_wrappers_and_outer_loop_wrap_a_narrow_storage(encoding):
+    method = sgd(0.1, BETA, storage=encoding)
     plain = sgd(0.1, BETA)
     wraps = [
         lambda tx: optax.MultiSteps(tx, 2).gradient_transformation(),
@@ -79,15 +79,15 @@ def test_multi_steps_masked_and_outer_loop_wrap_it(kept):
         with jax.numpy_dtype_promotion("standard"):  # for optax.MultiSteps
             updates, state = run(wrap(method))
             exact, _ = run(wrap(plain))
-        close(updates, exact, 0.06)
+        assert_close(updates, exact, 0.06)
         narrow = {"int8", "bfloat16"} & {str(x.dtype) for x in jax.tree.leaves(state)}
         assert len(narrow) == 1
 
 
 @every_storage
-def test_injected_beta_changes_without_a_new_compilation(kept):
+def test_injected_beta_changes_without_recompiling(encoding):
     inject = optax.inject_hyperparams(ema, hyperparam_dtype=jnp.float32)
-    transformation: Any = inject(BETA, storage=kept)
+    transformation: Any = inject(BETA, storage=encoding)
     state = transformation.init(PARAMS)
     assert set(state.hyperparams) == {"beta"}
     traces = []
@@ -100,16 +100,16 @@ def test_injected_beta_changes_without_a_new_compilation(kept):
     _, state = update(state)
     state.hyperparams["beta"] = jnp.asarray(0.5, jnp.float32)
     updates, _ = update(state)
-    close(
+    assert_close(
         updates, jax.tree.map(lambda g: (0.5 * (1 - BETA) + 0.5) * g, gradient(0)), 0.01
     )
     assert len(traces) == 1
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "speed"])
-def test_restart_sees_the_decoded_velocity(criterion):
-    def restarts(kept):
-        transformation = adaptive_restart(heavy_ball(BETA, storage=kept), criterion)
+def test_restart_criterion_reads_the_decoded_velocity(criterion):
+    def restarts(encoding):
+        transformation = adaptive_restart(heavy_ball(BETA, storage=encoding), criterion)
         state: Any = transformation.init(jnp.zeros((4, 16)))
         for sign in (1, 1, 1, -1, -1, -1):
             gradient = jnp.full((4, 16), sign, jnp.float32)
@@ -122,8 +122,8 @@ def test_restart_sees_the_decoded_velocity(criterion):
 def test_telemetry_and_lookahead_read_the_decoded_buffer():
     params = jax.tree.map(jnp.ones_like, PARAMS)
     readings = []
-    for kept in (None, INT8):
-        transformation = telemetry(sgd(0.1, BETA, storage=kept))
+    for encoding in (None, INT8):
+        transformation = telemetry(sgd(0.1, BETA, storage=encoding))
         state = transformation.init(params)
         for step in range(4):
             _, state = transformation.update(gradient(step), state, params)
@@ -135,13 +135,13 @@ def test_telemetry_and_lookahead_read_the_decoded_buffer():
     _, state = run(two_point_nesterov(0.1, BETA, storage=INT8), 4)
     ahead = lookahead_params(params, state, BETA)
     want = jax.tree.map(lambda p, v: p + BETA * v, params, decoded(state))
-    close(ahead, want, 1e-6)
+    assert_close(ahead, want, 1e-6)
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("spec", [P("x", None), P(None, "x")])
-def test_codes_and_scales_are_placed_as_the_parameter(kind, spec):
-    """Whole blocks to a device: no step moves what is stored."""
+def test_codes_and_scales_are_sharded_like_the_parameter(kind, spec):
+    """Every device has whole blocks, so no step moves codes between devices."""
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
     sharding = NamedSharding(mesh, spec)
     transformation = ema(BETA, storage=storage.int8(seed=3))
@@ -159,8 +159,8 @@ def test_codes_and_scales_are_placed_as_the_parameter(kind, spec):
     assert storage.value(after.buffer).sharding.is_equivalent_to(sharding, 2)
 
 
-def test_state_that_all_devices_share_meets_gradients_that_they_do_not():
-    """Inside `shard_map`: each device takes the step that it would take alone."""
+def test_replicated_state_steps_by_device_varying_gradients():
+    """Inside `shard_map`, each device takes the step that it would take alone."""
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
     transformation = ema(BETA, storage=INT8)
     g = jnp.asarray(RANDOM.normal(size=(2, 8, 16)), jnp.float32)
@@ -179,8 +179,8 @@ def test_state_that_all_devices_share_meets_gradients_that_they_do_not():
         testing.expect_same_bits("shared state", got, want)
 
 
-def test_flax_nnx_optimizer_keeps_arrays_of_another_dtype():
-    """It takes apart what is no array, as Blocks are: see docs/recipes.md."""
+def test_flax_nnx_optimizer_keeps_a_bfloat16_buffer():
+    """NNX takes non-arrays such as Blocks apart: see docs/recipes.md."""
     from flax import nnx
 
     model = nnx.Linear(16, 8, rngs=nnx.Rngs(0))

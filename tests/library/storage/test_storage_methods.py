@@ -1,5 +1,6 @@
-"""Every linear method with its buffer in another storage, and all that reads it."""
+"""Every linear method with its buffer in each storage."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from support.storages import (
     GRADIENTS,
     INT8,
     PARAMS,
-    close,
+    assert_close,
     decoded,
     every_storage,
     gradient,
@@ -38,18 +39,16 @@ from optax_momentum import (
 from optax_momentum.testing import agreement, composition, contract, dtypes, trees
 
 BUILDS = {
-    "aggmo": lambda kept: aggmo([0.6, BETA, 0], storage=kept),
-    "ema": lambda kept: ema(BETA, storage=kept),
-    "heavy_ball": lambda kept: heavy_ball(BETA, dampening=0.3, storage=kept),
-    "keras": lambda kept: keras(0.1, BETA, nesterov=True, storage=kept),
-    "linear_momentum": lambda kept: linear_momentum(
-        heavy_ball_coefficients(BETA), storage=kept
-    ),
-    "nesterov": lambda kept: nesterov(0.1, BETA, storage=kept),
-    "qhm": lambda kept: qhm(BETA, nu=0.35, storage=kept),
-    "sgd": lambda kept: sgd(0.1, BETA, nesterov=True, storage=kept),
-    "srsgd": lambda kept: srsgd(0.1, storage=kept),
-    "two_point_nesterov": lambda kept: two_point_nesterov(0.1, BETA, storage=kept),
+    "aggmo": partial(aggmo, [0.6, BETA, 0]),
+    "ema": partial(ema, BETA),
+    "heavy_ball": partial(heavy_ball, BETA, dampening=0.3),
+    "keras": partial(keras, 0.1, BETA, nesterov=True),
+    "linear_momentum": partial(linear_momentum, heavy_ball_coefficients(BETA)),
+    "nesterov": partial(nesterov, 0.1, BETA),
+    "qhm": partial(qhm, BETA, nu=0.35),
+    "sgd": partial(sgd, 0.1, BETA, nesterov=True),
+    "srsgd": partial(srsgd, 0.1),
+    "two_point_nesterov": partial(two_point_nesterov, 0.1, BETA),
 }
 every_method = pytest.mark.parametrize("name", list(BUILDS))
 
@@ -59,20 +58,20 @@ def is_blocks(node):
 
 
 @every_method
-def test_method_steps_by_what_it_stored_and_is_near_the_exact_one(name):
-    exact, _ = run(BUILDS[name](None))
-    same, _ = run(BUILDS[name](storage.float32()))
+def test_method_in_a_narrow_storage_is_close_to_the_exact_one(name):
+    exact, _ = run(BUILDS[name]())
+    same, _ = run(BUILDS[name](storage=storage.float32()))
     testing.expect_same_bits("float32", same, exact)
-    for kept, unit in (BFLOAT16, 2.0**-8), (INT8, 0.0158):
-        updates, state = run(BUILDS[name](kept))
+    for encoding, unit in (BFLOAT16, 2.0**-8), (INT8, 0.0158):
+        updates, state = run(BUILDS[name](storage=encoding))
         stored = jax.tree.leaves(state, is_leaf=is_blocks)
-        assert any(map(is_blocks, stored)) == (kept is INT8)
+        assert any(map(is_blocks, stored)) == (encoding is INT8)
         assert not np.array_equal(updates["w"], exact["w"])
-        close(updates, exact, 2 * unit / (1 - BETA))
+        assert_close(updates, exact, 2 * unit / (1 - BETA))
 
 
 @pytest.mark.parametrize("name", ["ema, debiased", "heavy_ball, nesterov", "qhm"])
-def test_float32_buffer_of_bfloat16_parameters_is_the_reference(name):
+def test_float32_buffer_of_bfloat16_parameters_matches_the_reference(name):
     gradients = jax.tree.map(lambda g: np.asarray(g[:12], np.float64), GRADIENTS)
     method = METHODS[name]
     transformation = method.build(BETA, storage=storage.float32())
@@ -107,11 +106,11 @@ def test_float32_buffer_of_bfloat16_parameters_is_the_reference(name):
     ],
     ids=testing.name_of,
 )
-def test_method_keeps_the_contract_in_another_storage(transformation, promise):
+def test_method_keeps_the_contract_in_a_narrow_storage(transformation, promise):
     promise(transformation, trees.default_params())
 
 
-def test_resumed_run_is_the_uninterrupted_one(tmp_path):
+def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     transformation = ema(BETA, debias=True, storage=INT8)
     _, want = run(transformation, 12)
     _, state = run(transformation, 7)
@@ -124,7 +123,7 @@ def test_resumed_run_is_the_uninterrupted_one(tmp_path):
     testing.expect_same_bits("resumed", restored, want)
 
 
-def test_one_lane_of_a_sweep_is_the_run_alone():
+def test_one_lane_of_a_vmapped_sweep_equals_the_single_run():
     def final(beta):
         return run(ema(beta, storage=INT8))[1]
 
@@ -137,11 +136,11 @@ def test_one_lane_of_a_sweep_is_the_run_alone():
 
 
 @every_storage
-def test_gradient_flows_to_beta_through_the_step_if_not_the_rounding(kept):
-    _, state = run(ema(BETA, storage=kept))
+def test_beta_is_differentiable_through_the_step_but_not_the_rounding(encoding):
+    _, state = run(ema(BETA, storage=encoding))
 
     def total(beta):
-        updates: Any = ema(beta, storage=kept).update(gradient(12), state)[0]
+        updates: Any = ema(beta, storage=encoding).update(gradient(12), state)[0]
         return updates["w"].sum()
 
     want = (decoded(state)["w"] - gradient(12)["w"]).sum()

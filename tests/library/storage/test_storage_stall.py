@@ -1,4 +1,4 @@
-"""No momentum stands still: rounding at random, and a warning where it is not."""
+"""Stochastic rounding never stalls; rounding to nearest does, with a warning."""
 
 import warnings
 from functools import partial
@@ -15,10 +15,10 @@ from optax_momentum import ema, heavy_ball, qhm, sgd, storage
 
 
 @every_storage
-def test_no_constant_gradient_stalls_at_beta_0_999(kept):
-    """Each settles at 1000 times the gradient; also the small beside the large."""
+def test_no_constant_gradient_stalls_at_beta_0_999(encoding):
+    """All settle at 1000 times their gradient, also small ones beside large ones."""
     sizes = np.resize(np.array([1.0, -0.5, 0.1, 0.02], np.float32), (16, 64))
-    transformation = heavy_ball(0.999, storage=kept)
+    transformation = heavy_ball(0.999, storage=encoding)
 
     def step(_, state):
         return transformation.update(sizes, state)[1]
@@ -28,21 +28,21 @@ def test_no_constant_gradient_stalls_at_beta_0_999(kept):
     m = np.asarray(storage.value(state.buffer), np.float64)
     want = (1 - 0.999**3000) / 0.001  # 950
     for size in np.unique(sizes):
-        unit = abs(want * size) / 128 if kept is not INT8 else want * 0.0158
+        unit = abs(want * size) / 128 if encoding is not INT8 else want * 0.0158
         deviation = unit / 2 / (1 - 0.999**2) ** 0.5  # of one element, at most
         error = m[sizes == size].mean() - want * size
         assert abs(error) < 5 * deviation / 256**0.5
     assert abs(m[sizes == 1].mean() - 950) < 10
 
 
-def test_plain_bfloat16_stalls_at_256_and_says_so():
+def test_plain_bfloat16_stalls_at_256_and_warns():
     with pytest.warns(UserWarning, match="would stall") as warned:
         state: Any = heavy_ball(0.999).init({"w": jnp.zeros(3, jnp.bfloat16)})
     assert len(warned) == 1
     assert str(warned[0].message) == (
-        "init: the buffer of params['w'] would stall: in bfloat16, beta=0.999 moves it "
-        "by less than rounding to nearest takes back. Keep it by "
-        "`storage=storage.bfloat16()`, or by `storage.float32()`."
+        "init: the buffer of params['w'] would stall: in bfloat16, rounding to nearest "
+        "undoes the small steps of beta=0.999. Pass `storage=storage.bfloat16()` or "
+        "`storage=storage.float32()`."
     )
     one = {"w": jnp.ones(3, jnp.bfloat16)}
     update = jax.jit(lambda state: heavy_ball(0.999).update(one, state)[1])
@@ -53,9 +53,7 @@ def test_plain_bfloat16_stalls_at_256_and_says_so():
 
 @pytest.mark.parametrize("dtype, least", [("bfloat16", 2.0**-8), ("float16", 2.0**-11)])
 @pytest.mark.parametrize("method", [ema, heavy_ball, qhm, partial(sgd, 0.1)])
-def test_warning_begins_where_half_a_unit_is_all_that_a_step_moves(
-    method, dtype, least
-):
+def test_warning_starts_where_a_step_moves_half_a_unit(method, dtype, least):
     params = {"bias": jnp.zeros(()), "kernel": jnp.zeros(3, dtype)}
     with pytest.warns(UserWarning, match=rf"params\['kernel'\] .* in {dtype}"):
         method(1 - least).init(params)
@@ -67,7 +65,7 @@ def test_warning_begins_where_half_a_unit_is_all_that_a_step_moves(
         jax.vmap(lambda beta: method(beta).init(params))(jnp.full(2, 1 - least))
 
 
-def test_warning_reads_a_schedule_and_a_restored_beta_alike():
+def test_warning_reads_schedules_and_injected_betas():
     params = jnp.zeros(3, jnp.bfloat16)
     inject = optax.inject_hyperparams(ema, hyperparam_dtype=jnp.float32)
     for transformation in (inject(0.999), ema(lambda step: 0.999)):
@@ -77,7 +75,7 @@ def test_warning_reads_a_schedule_and_a_restored_beta_alike():
 
 @pytest.mark.parametrize("beta", [0.6, 0.9])
 def test_accumulated_error_stays_within_its_bound(beta):
-    """β·ε/(1 − β) for an error of ε a store, on blocks whose scale is fixed."""
+    """The bound is β·ε/(1 − β), for an error of ε per step and a fixed scale."""
     gradients = np.random.default_rng(8).normal(size=(30, 4, 16)).astype(np.float32)
     gradients[:, :, ::8] = 20 * np.sign(np.ones_like(gradients[:, :, ::8]))
     stepping = heavy_ball(beta, storage=INT8)

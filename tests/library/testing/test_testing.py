@@ -1,12 +1,14 @@
-"""The public kit: our methods pass it, and what is broken does not."""
+"""The public test kit: our methods pass it, and broken ones do not."""
 
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
+from support import reference
 from support.linear_methods import (
     LINEAR,
     average_claim,
@@ -16,6 +18,7 @@ from support.linear_methods import (
 
 from optax_momentum import Coefficients, ema, heavy_ball, keras, qhm, testing
 from optax_momentum.testing import Claim, dtypes, equations, trees
+from optax_momentum.testing import _claims as claims
 
 BETA = 0.83
 
@@ -32,7 +35,7 @@ def test_our_methods_keep_every_equation_of_their_claims(name):
     assert sum(result.passed is None for result in results) <= 3
 
 
-def test_our_methods_keep_their_state():
+def test_our_methods_keep_the_types_of_their_state():
     dtypes.the_state_never_changes_its_types(ema(BETA), trees.default_params())
 
 
@@ -48,7 +51,7 @@ def test_our_methods_keep_their_state():
         average_claim(BETA),
     ],
 )
-def test_a_wrong_claim_is_seen(wrong):
+def test_a_wrong_claim_is_detected(wrong):
     with pytest.raises(AssertionError, match=r"changing rate|learning rate"):
         equations.a_changing_rate_acts_as_claimed(ours("heavy_ball")[0], wrong)
 
@@ -73,7 +76,7 @@ def test_a_wrong_claim_is_seen(wrong):
         ),
     ],
 )
-def test_an_update_that_is_tampered_with_breaks_the_equation(after, equation):
+def test_a_manipulated_update_breaks_the_equation(after, equation):
     def tampered(rate):
         return optax.chain(ema(BETA), after, optax.scale_by_learning_rate(rate))
 
@@ -82,7 +85,7 @@ def test_an_update_that_is_tampered_with_breaks_the_equation(after, equation):
 
 
 def stateful(update) -> Any:
-    """A transformation whose state is what `update` makes of the last one."""
+    """A transformation with this `update`, and a state that starts at zero."""
 
     def init(params):
         return jax.tree.map(jnp.zeros_like, params)
@@ -91,22 +94,22 @@ def stateful(update) -> Any:
 
 
 def with_memory() -> Any:
-    seen = []
+    calls = []
 
     def update(updates, state, params=None):
-        seen.append(None)
-        return jax.tree.map(lambda g: g * len(seen), updates), state
+        calls.append(None)
+        return jax.tree.map(lambda g: g * len(calls), updates), state
 
     return stateful(update)
 
 
-def in_one_piece(updates, state, params=None):
+def normalized(updates, state, params=None):
     total = optax.tree.norm(updates)
     return jax.tree.map(lambda g: g / total, updates), state
 
 
 def counting(updates, state, params=None):
-    return updates, jnp.asarray(state + 1, jnp.int32)  # its first state is weakly typed
+    return updates, jnp.asarray(state + 1, jnp.int32)  # the first state is weakly typed
 
 
 COUNTER = optax.GradientTransformation(lambda params: 0, counting)
@@ -120,8 +123,8 @@ BROKEN = [
     (COUNTER, "one compilation serves every step", "2 compilations in 4 steps"),
     (optax.trace(0.9), "nothing shares memory", "updates and new state share"),
     (optax.trace(0.9), "a leaf without gradient is passed on", "tree changed"),
-    (stateful(in_one_piece), "the shape of the tree changes no bit", "differ"),
-    (stateful(in_one_piece), "a poisoned element poisons no other", "beside nan"),
+    (stateful(normalized), "the shape of the tree changes no bit", "differ"),
+    (stateful(normalized), "a poisoned element poisons no other", "beside nan"),
     (optax.scale(0.5), "zero gradients move only what is in motion", "stopped"),
     (
         optax.trace(0.9),
@@ -134,16 +137,16 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("transformation", "name", "reason"), BROKEN)
-def test_a_broken_promise_is_named_with_its_reason(transformation, name, reason):
+def test_a_broken_promise_is_reported_with_its_reason(transformation, name, reason):
     promises = testing.CONTRACT + testing.CONTRACT_OF_LINEAR + testing.REFUSALS
-    (promise,) = (each for each in promises if testing.name_of(each) == name)
+    (promise,) = (p for p in promises if testing.name_of(p) == name)
     with jax.numpy_dtype_promotion("standard"):
         (result,) = testing.judge([promise], transformation, trees.default_params())
     assert result.passed is False
     assert reason in result.detail
 
 
-def test_the_whole_contract_judges_what_is_no_momentum_without_raising():
+def test_the_contract_judges_other_transformations_without_raising():
     lion, params = optax.scale_by_lion(), jnp.linspace(-1, 1, 6)
     with jax.numpy_dtype_promotion("standard"):
         results = testing.check_contract(lion, params, linear=False)
@@ -168,3 +171,36 @@ def test_a_promise_that_does_not_apply_says_why():
     skipped = results["a quadratic follows its closed form"]
     assert skipped.passed is None
     assert skipped.detail == "its debiasing changes from step to step"
+
+
+GRADIENTS = np.random.default_rng(23).normal(size=(30, 2))
+RATES = 0.4 / (1 + np.arange(30))
+
+
+@pytest.mark.parametrize(
+    ("claim", "updates"),
+    [
+        (heavy_ball_claim(BETA), reference.heavy_ball(GRADIENTS, BETA)[0]),
+        (
+            Claim((Coefficients(BETA, 0.7),), first_gain=1.0),
+            reference.heavy_ball(GRADIENTS, BETA, dampening=0.3)[0],
+        ),
+        (nesterov_claim(BETA), reference.heavy_ball(GRADIENTS, BETA, nesterov=True)[0]),
+        (
+            average_claim(BETA)._replace(debiased=True),
+            reference.ema(GRADIENTS, BETA, debias=True)[0],
+        ),
+    ],
+)
+def test_the_closed_form_of_a_claim_is_the_recurrence(claim, updates):
+    got = claims.path(claim, lambda _, t: GRADIENTS[t], np.ones(2), RATES)
+    want = reference.sgd(np.ones(2), updates, RATES)
+    np.testing.assert_allclose(got, want, 1e-12, 1e-13)
+
+
+@pytest.mark.parametrize("kernel", [(0.9, 1, 1, 0), (0.9, 1, 0.9, 1), (0.7, 0.3, 1, 0)])
+def test_the_stability_limit_is_its_closed_form(kernel):
+    beta, a, b, c = kernel
+    limit = claims.stability_limit(Claim((Coefficients(*kernel),)), 2.5)
+    want = 2 * (1 + beta) / (a * b + c * (1 + beta)) / 2.5
+    np.testing.assert_allclose(limit, want, 1e-9)

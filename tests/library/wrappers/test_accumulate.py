@@ -1,4 +1,4 @@
-"""Accumulation inside the buffer is one step on the mean gradient."""
+"""`accumulate`: k micro-steps equal one step on the mean gradient."""
 
 import re
 from functools import partial
@@ -12,13 +12,13 @@ import pytest
 
 from optax_momentum import (
     Coefficients,
+    accumulate,
     ema_coefficients,
     heavy_ball,
     heavy_ball_coefficients,
     keras_coefficients,
     linear_momentum,
 )
-from optax_momentum._wrappers.accumulate import accumulate
 
 STEPS, K = 7, 3
 GRADIENTS = np.random.default_rng(5).normal(size=(STEPS, K, 4))
@@ -38,7 +38,7 @@ METHODS = {
     "heavy_ball": heavy_ball_coefficients(0.83),
     "heavy_ball, dampened": heavy_ball_coefficients(0.83, dampening=0.3),
     "keras": keras_coefficients(rate_at, 0.83),
-    "half read out": lambda step: Coefficients(0.83, gain=0.4, from_buffer=0.5),
+    "half of the buffer": lambda step: Coefficients(0.83, gain=0.4, from_buffer=0.5),
 }
 
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -65,7 +65,7 @@ def micro_steps() -> np.ndarray:
 @pytest.mark.parametrize("debias", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_k_micro_steps_equal_one_step_on_the_mean(name, debias, dtype):
-    # The weight that debiases is a float32 scalar also for float64 leaves.
+    # Debiasing divides by a weight in float32, even for float64 leaves.
     exact = dtype == np.float64 and not debias
     with jax.enable_x64(dtype == np.float64):
         inner = METHODS[name]
@@ -89,20 +89,20 @@ def test_micro_steps_before_the_last_emit_zeros(name):
 
 
 def test_the_inner_schedule_sees_whole_steps():
-    seen = []
+    steps = []
 
     def coefficients(step):
-        seen.append(int(step))
+        steps.append(int(step))
         return Coefficients(0.5, 1.0)
 
     accumulated = accumulate(coefficients, K)
-    seen.clear()
-    for step in range(2 * K):
-        accumulated(jnp.asarray(step, jnp.int32))
-    assert seen == [0, 0, 0, 1, 1, 1]
+    steps.clear()
+    for micro_step in range(2 * K):
+        accumulated(jnp.asarray(micro_step, jnp.int32))
+    assert steps == [0, 0, 0, 1, 1, 1]
 
 
-def test_optax_multi_steps_computes_the_same_from_twice_the_bytes():
+def test_optax_multi_steps_computes_the_same_with_twice_the_memory():
     parts = linear_momentum(accumulate(heavy_ball_coefficients(0.83), K))
     whole: Any = optax.MultiSteps(heavy_ball(0.83), K)
     with jax.numpy_dtype_promotion("standard"):  # MultiSteps promotes
@@ -117,7 +117,7 @@ def test_optax_multi_steps_computes_the_same_from_twice_the_bytes():
     assert (array_bytes(parts), array_bytes(whole)) == (4000, 8000)
 
 
-def test_one_micro_step_a_step_is_the_method_itself_bit_for_bit():
+def test_every_k_of_one_is_the_method_itself_bit_for_bit():
     inner = heavy_ball_coefficients(0.83, dampening=0.3)
     want, _ = train(linear_momentum(inner), micro_steps())
     got, _ = train(linear_momentum(accumulate(inner, 1)), micro_steps())
@@ -164,14 +164,14 @@ def test_clipping_before_it_clips_micro_gradients():
 
 
 @pytest.mark.parametrize("every_k", [1, 3])
-def test_a_method_that_reads_the_gradient_is_refused_at_construction(every_k):
-    message = "accumulate: from_gradient must be 0, got 1.0. That update reads"
+def test_accumulate_refuses_nesterov_at_construction(every_k):
+    message = "accumulate: from_gradient must be 0, got 1.0. Such an update reads"
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         accumulate(heavy_ball_coefficients(0.83, nesterov=True), every_k)
     assert "wrap the method in `optax.MultiSteps`" in str(raised.value)
 
 
-def test_a_share_of_the_gradient_that_comes_later_is_refused_when_it_comes():
+def test_from_gradient_that_becomes_nonzero_is_refused_at_that_step():
     def coefficients(step):
         return Coefficients(0.9, 1.0, from_gradient=0.0 if step < 2 else 0.25)
 
@@ -182,7 +182,7 @@ def test_a_share_of_the_gradient_that_comes_later_is_refused_when_it_comes():
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_a_traced_nesterov_makes_nan_and_never_a_wrong_number(nesterov):
+def test_a_traced_nesterov_gives_nan_instead_of_wrong_numbers(nesterov):
     def updates(nesterov):
         coefficients = heavy_ball_coefficients(0.83, nesterov=nesterov)
         return train(linear_momentum(accumulate(coefficients, K)), micro_steps())[0]
@@ -196,11 +196,11 @@ def test_every_k_out_of_range_is_refused(wrong):
     message = f"accumulate: every_k must be a whole number of at least 1, got {wrong}. "
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         accumulate(ema_coefficients(0.9), wrong)
-    assert "the number of calls of update that make one step." in str(raised.value)
+    assert "the number of update calls that make up one step." in str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", ["4", None, lambda step: 4])
-def test_every_k_that_is_no_number_is_refused(wrong):
+def test_every_k_that_is_not_a_number_is_refused(wrong):
     build: Any = partial(accumulate, ema_coefficients(0.9))
     with pytest.raises(TypeError, match="accumulate: every_k must be a number"):
         build(wrong)

@@ -1,4 +1,4 @@
-"""Adaptive restart against the papers' FISTA, and what it does to other methods."""
+"""`adaptive_restart`: the FISTA of the papers, and restarts of other methods."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ from optax_momentum import (
     nesterov,
     schedules,
 )
-from optax_momentum._methods.momentum import momenta
+from optax_momentum._methods.momentum import momentum_states
 
 FISTA = delayed(schedules.fista(), 1)
 
@@ -31,7 +31,7 @@ def loss(theta):
 
 
 def fista(criterion, rate, min_steps=0):
-    """O'Donoghue and Candès, in their x and y: where gradients are taken, restarts."""
+    """FISTA as in O'Donoghue and Candès: the points y, and the number of restarts."""
     x = x_before = y = START
     k = steps = restarts = 0
     points: list[Any] = []
@@ -58,7 +58,7 @@ def fista(criterion, rate, min_steps=0):
 
 @pytest.mark.parametrize("criterion", ["gradient", "value", "speed"])
 @pytest.mark.parametrize("min_steps", [3, 10])
-def test_adaptive_restart_is_the_papers_fista(criterion, min_steps):
+def test_restarted_nesterov_is_the_fista_of_the_papers(criterion, min_steps):
     want, restarts = fista(criterion, 0.9, min_steps)
     optimizer = adaptive_restart(nesterov(0.9, FISTA), criterion, min_steps=min_steps)
     got, state = train(optimizer, EXACT, value=loss)
@@ -67,7 +67,7 @@ def test_adaptive_restart_is_the_papers_fista(criterion, min_steps):
 
 
 @pytest.mark.parametrize("criterion", ["gradient", "value", "speed"])
-def test_adaptive_restart_reaches_what_momentum_alone_does_not(criterion):
+def test_restarts_reach_a_much_lower_loss_than_momentum_alone(criterion):
     alone, _ = train(nesterov(0.9, FISTA), EXACT)
     restarted = adaptive_restart(nesterov(0.9, FISTA), criterion, min_steps=10)
     got, _ = train(restarted, EXACT, value=loss)
@@ -84,7 +84,7 @@ def test_adaptive_restart_reaches_what_momentum_alone_does_not(criterion):
         optax.chain(optax.clip(100.0), heavy_ball(0.9), optax.scale(-0.1)),
     ],
 )
-def test_gradient_criterion_drops_what_opposes_the_gradient(inner):
+def test_gradient_criterion_drops_momentum_that_points_uphill(inner):
     optimizer: Any = adaptive_restart(inner)
     ahead, back = jnp.full(3, 10.0), jnp.full(3, -1.0)
     _, state = optimizer.update(ahead, optimizer.init(ahead))
@@ -93,10 +93,10 @@ def test_gradient_criterion_drops_what_opposes_the_gradient(inner):
     want, _ = inner.update(back, inner.init(ahead))
     np.testing.assert_array_equal(updates, want)
     assert (state.restarts, state.steps) == (1, 1)
-    assert all(momentum.step == 1 for momentum in momenta(state))
+    assert all(momentum.step == 1 for momentum in momentum_states(state))
 
 
-def test_gradients_that_agree_with_the_momentum_restart_nothing():
+def test_gradients_along_the_momentum_cause_no_restart():
     optimizer: Any = adaptive_restart(heavy_ball(0.9))
     plain: Any = heavy_ball(0.9)
     gradients = np.abs(NOISE[:20]).astype(np.float32)
@@ -108,7 +108,7 @@ def test_gradients_that_agree_with_the_momentum_restart_nothing():
     assert state.restarts == 0
 
 
-def test_a_restart_flushes_what_is_not_finite_out_of_the_buffer():
+def test_a_restart_clears_infinity_from_the_buffer_and_nan_causes_none():
     optimizer: Any = adaptive_restart(heavy_ball(0.9), "value")
     state = optimizer.init(jnp.zeros(2))
     _, state = optimizer.update(jnp.asarray([jnp.inf, 1.0]), state, value=1.0)
@@ -119,7 +119,7 @@ def test_a_restart_flushes_what_is_not_finite_out_of_the_buffer():
     assert state.restarts == 1
 
 
-def test_leaves_without_a_gradient_take_no_part_in_the_criterion():
+def test_leaves_without_a_gradient_do_not_enter_the_criterion():
     optimizer: Any = adaptive_restart(heavy_ball(0.9))
     state = optimizer.init({"a": jnp.ones(2), "b": jnp.ones(2)})
     both = {"a": jnp.full(2, 5.0), "b": jnp.full(2, -9.0)}
@@ -130,7 +130,7 @@ def test_leaves_without_a_gradient_take_no_part_in_the_criterion():
     np.testing.assert_array_equal(updates["a"], [5.5, 5.5])
 
 
-def test_complex_gradients_are_compared_as_their_parts_would_be():
+def test_complex_gradients_count_as_pairs_of_real_ones():
     optimizer: Any = adaptive_restart(heavy_ball(0.9))
     one = jnp.asarray([3 + 4j], jnp.complex64)
     _, state = optimizer.update(one, optimizer.init(one))
@@ -165,7 +165,7 @@ def test_state_keeps_its_types_under_jit_scan_and_vmap(criterion):
     np.testing.assert_array_equal(lanes(*twice)["b"][0], scanned["b"])
 
 
-def test_a_rate_outside_runs_on_while_the_schedule_of_beta_begins_anew():
+def test_a_restart_resets_the_schedule_of_beta_but_not_the_rate_outside():
     rate = optax.scale_by_schedule(lambda t: jnp.asarray([1.0, 0.5, 0.25])[t])
     optimizer: Any = optax.chain(adaptive_restart(nesterov(1.0, FISTA)), rate)
     state = optimizer.init(jnp.zeros(()))
@@ -177,7 +177,7 @@ def test_a_rate_outside_runs_on_while_the_schedule_of_beta_begins_anew():
 
 
 def test_bad_arguments_are_refused():
-    message = "criterion must be 'gradient', 'value' or 'speed', got 'loss'. For rest"
+    message = "criterion must be 'gradient', 'value' or 'speed', got 'loss'. For res"
     criterion: Any = "loss"
     with pytest.raises(ValueError, match=message):
         adaptive_restart(heavy_ball(0.9), criterion)

@@ -1,5 +1,6 @@
-"""`sgd` is `torch.optim.SGD`, with the decay of the weights at one of three places."""
+"""`sgd` is `torch.optim.SGD`, with weight decay at one of three places."""
 
+import re
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from golden.replay import assert_follows, replay
 from support import reference
 from support.trajectory import NOISE, START, trajectory
 
-from optax_momentum import keras, sgd
+from optax_momentum import heavy_ball, keras, sgd
 
 PYTORCH = load("pytorch")
 RATES = 0.2 / (1 + 0.2 * np.arange(25))
@@ -43,7 +44,7 @@ def test_sgd_follows_pytorch(name):
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_decoupled_decay_is_that_of_keras_while_the_learning_rate_is_constant(nesterov):
+def test_decoupled_decay_is_kerass_while_the_learning_rate_is_constant(nesterov):
     ours = sgd(0.07, 0.8, nesterov=nesterov, weight_decay=0.3, decay="decoupled")
     theirs = optax.chain(
         keras(0.07, 0.8, nesterov=nesterov), optax.add_decayed_weights(-0.07 * 0.3)
@@ -63,7 +64,7 @@ def test_decoupled_decay_is_that_of_keras_while_the_learning_rate_is_constant(ne
     ],
 )
 @pytest.mark.parametrize("scheduled", [False, True])
-def test_sgd_decays_where_it_says(decay, beta, options, scheduled):
+def test_weight_decay_follows_its_formula(decay, beta, options, scheduled):
     shrink = 0.05 * RATES / RATES[0] if scheduled else 0.05
     weight_decay = (lambda step: jnp.asarray(shrink)[step]) if scheduled else 0.05
     optimizer = sgd(rate, beta, weight_decay=weight_decay, decay=decay, **options)
@@ -73,13 +74,14 @@ def test_sgd_decays_where_it_says(decay, beta, options, scheduled):
 
 
 @pytest.mark.parametrize(
-    ("decay", "share"), [("coupled", 0.02), ("decoupled", 0.004), ("independent", 0.04)]
+    ("decay", "fraction"),
+    [("coupled", 0.02), ("decoupled", 0.004), ("independent", 0.04)],
 )
-def test_settled_parameter_shrinks_by_the_share_that_the_docstring_says(decay, share):
-    # α = 0.1, λ = 0.04, β = 0.8; the share must be small for the buffer to settle.
+def test_settled_parameter_shrinks_by_the_documented_fraction(decay, fraction):
+    # The fraction must be small for the buffer to settle.
     optimizer = sgd(0.1, 0.8, weight_decay=0.04, decay=decay)
     thetas, _ = trajectory(optimizer, np.ones(1, np.float32), np.zeros((200, 1)))
-    assert 1 - thetas[-1, 0] / thetas[-2, 0] == pytest.approx(share, rel=0.12)
+    assert 1 - thetas[-1, 0] / thetas[-2, 0] == pytest.approx(fraction, rel=0.12)
 
 
 def test_sgd_without_beta_keeps_no_buffer():
@@ -102,7 +104,7 @@ def test_sgd_is_optax_sgd_bit_for_bit_at_powers_of_two():
 @pytest.mark.parametrize("parameter", ["bfloat16", "float32"])
 @pytest.mark.parametrize("gradient", ["bfloat16", "float32"])
 @pytest.mark.parametrize("decay", MODES)
-def test_sums_run_in_float32_and_updates_come_in_the_gradients_dtype(
+def test_sums_run_in_float32_and_updates_have_the_gradients_dtype(
     parameter, gradient, decay
 ):
     params = jnp.asarray([1.1, -0.7], parameter)
@@ -121,7 +123,7 @@ def test_sums_run_in_float32_and_updates_come_in_the_gradients_dtype(
 
 
 @pytest.mark.parametrize("decay", MODES)
-def test_leaves_without_gradient_stay_and_keep_their_buffer(decay):
+def test_leaves_without_a_gradient_keep_their_buffer(decay):
     optimizer = sgd(0.3, 0.8, weight_decay=0.07, decay=decay)
     params = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
     gradients = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
@@ -137,9 +139,7 @@ def test_leaves_without_gradient_stay_and_keep_their_buffer(decay):
 
 @pytest.mark.parametrize("decay", MODES)
 @pytest.mark.parametrize("switch", [False, True])
-def test_injected_sgd_takes_every_argument_and_changes_it_without_compiling(
-    decay, switch
-):
+def test_injected_hyperparameters_change_without_recompiling(decay, switch):
     inject = optax.inject_hyperparams(sgd, hyperparam_dtype=jnp.float32)
     options: Any = (
         {"nesterov": True, "maximize": True} if switch else {"dampening": 0.2}
@@ -180,3 +180,81 @@ def test_all_hyperparameters_may_be_traced(maximize):
     slope = jax.grad(lambda decay: after(0.1, 0.8, decay, maximize).sum())(0.03)
     low, high = (after(0.1, 0.8, decay, maximize).sum() for decay in (0.025, 0.035))
     np.testing.assert_allclose(slope, (high - low) / 0.01, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": -0.1}, "sgd: learning_rate must lie in [0, inf), got -0.1."),
+        ({"learning_rate": np.nan}, "sgd: learning_rate must lie in [0, inf), got nan"),
+        ({"beta": 1.0}, "sgd: beta must lie in [0, 1), got 1.0."),
+        ({"dampening": 1.5}, "sgd: dampening must lie in [0, 1], got 1.5."),
+        ({"weight_decay": -0.1}, "sgd: weight_decay must lie in [0, inf), got -0.1."),
+        ({"weight_decay": np.nan}, "sgd: weight_decay must lie in [0, inf), got nan."),
+        ({"weight_decay": jnp.asarray(-2.5)}, "[0, inf), got -2.5. It shrinks the"),
+        (
+            {"decay": "l2"},
+            "sgd: decay must be 'coupled' (PyTorch's), 'decoupled' (Keras's, AdamW's) "
+            "or 'independent' (of the learning rate), got 'l2'.",
+        ),
+        ({"nesterov": 0.5}, "sgd: nesterov must be True or False, got 0.5."),
+        ({"maximize": 2}, "sgd: maximize must be True or False, got 2."),
+        (
+            {"nesterov": True, "dampening": 0.3},
+            "sgd: nesterov=True needs dampening=0, got 0.3;",
+        ),
+        (
+            {"beta": None, "nesterov": True},
+            "sgd: nesterov=True needs a beta, got None. Pass beta=0.9.",
+        ),
+        (
+            {"beta": None, "dampening": 0.3},
+            "sgd: dampening=0.3 needs beta > 0, got None; PyTorch ignores it without ",
+        ),
+        ({"beta": 0, "dampening": 0.3}, "sgd: dampening=0.3 needs beta > 0, got 0;"),
+    ],
+)
+def test_sgd_refuses_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sgd(**{"learning_rate": 0.1, "beta": 0.9, **options})
+
+
+def test_sgd_refuses_a_bad_schedule_at_the_first_update():
+    params = jnp.zeros(2)
+    for name in ("learning_rate", "beta", "weight_decay"):
+        arguments: Any = {"learning_rate": 0.1, name: lambda step: -1.5}
+        optimizer = sgd(**arguments)
+        with pytest.raises(ValueError, match=f"sgd: {name} must lie in .* got -1.5"):
+            optimizer.update(params, optimizer.init(params), params)
+
+
+def test_sgd_needs_the_parameters_to_decay_them():
+    optimizer = sgd(0.1, 0.9, weight_decay=0.01)
+    message = "sgd with weight_decay: update needs the parameters, got params=None."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
+
+
+def test_sgd_refuses_the_state_of_another_transformation():
+    with pytest.raises(TypeError, match="must be a MomentumState, got dict"):
+        sgd(0.1).update(jnp.ones(2), {"step": 0})
+    chained: Any = optax.chain(heavy_ball(0.9)).init(jnp.ones(2))
+    with pytest.raises(TypeError, match="must be a MomentumState, got tuple"):
+        sgd(0.1, 0.9).update(jnp.ones(2), chained)
+
+
+@pytest.mark.parametrize("beta", [None, 0.9])
+def test_sgd_refuses_gradients_that_do_not_fit_its_parameters(beta):
+    optimizer = sgd(0.1, beta, weight_decay=0.1)
+    params = {"w": jnp.ones((3, 1))}
+    state = optimizer.init(params)
+    for gradient, error, message in [
+        (jnp.ones(3), ValueError, "updates['w'] has shape (3,)"),
+        (jnp.ones((3, 1), jnp.int32), TypeError, "updates['w'] is of type int32"),
+        (jnp.ones((3, 1), jnp.complex64), TypeError, "an imaginary part would be lost"),
+    ]:
+        with pytest.raises(error, match=re.escape(message)):
+            optimizer.update({"w": gradient}, state, params)
+    with pytest.raises(TypeError, match=re.escape("updates['w'] is of type int32")):
+        plain = sgd(0.1, beta)
+        plain.update({"w": jnp.ones((3, 1), jnp.int32)}, plain.init(params))

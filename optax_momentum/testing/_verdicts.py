@@ -1,4 +1,4 @@
-"""What came of a promise: kept, broken with a reason, or one that does not apply."""
+"""Verdicts on promises: kept, broken for a reason, or not applicable."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -8,35 +8,35 @@ import numpy as np
 
 
 class Result(NamedTuple):
-    """What came of one promise."""
+    """The verdict on one promise."""
 
     name: str  # the promise in words
-    passed: bool | None  # None where it does not apply
+    passed: bool | None  # None if it does not apply
     detail: str = ""  # how it was broken, or why it does not apply
 
 
 class DoesNotApply(Exception):
-    """Raised by a promise that what it is asked of never gave; says why."""
+    """Raised by a promise that its subject never made; the message says why."""
 
 
 def judge(
     promises: Iterable[Callable[..., None]], *arguments: Any
 ) -> tuple[Result, ...]:
-    """Calls every promise with the arguments; an exception is a broken promise.
+    """Calls every promise with the arguments and collects the verdicts.
 
     Args:
-      promises: functions that raise where their promise is broken; each is named by
-        its own name.
-      *arguments: what they are called with.
+      promises: functions that raise an exception if their promise is broken. The
+        function's name becomes the name of the result.
+      *arguments: the arguments of each call.
 
     Returns:
-      One `Result` a promise, in their order.
+      One `Result` per promise, in order.
     """
     return tuple(_judge(promise, arguments) for promise in promises)
 
 
 def name_of(promise: Callable[..., None]) -> str:
-    """The promise in words."""
+    """The promise in words: the function's name with spaces."""
     return getattr(promise, "__name__", str(promise)).replace("_", " ")
 
 
@@ -48,13 +48,13 @@ def _judge(promise: Callable[..., None], arguments: tuple[Any, ...]) -> Result:
         return Result(name, None, str(reason))
     except AssertionError as broken:
         return Result(name, False, str(broken))
-    except Exception as error:  # whatever the transformation raises is its answer
-        return Result(name, False, f"raises {summary(error)}")
+    except Exception as error:  # any other exception breaks the promise too
+        return Result(name, False, f"raises {summarize_error(error)}")
     return Result(name, True)
 
 
-def summary(error: Exception) -> str:
-    """The error's type and the first sentence of its message, in one short line."""
+def summarize_error(error: Exception) -> str:
+    """One short line: the error's type and the first sentence of its message."""
     message = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     message = f"{message[:157]}…" if len(message) > 158 else message
     return f"{type(error).__name__}: {message}"
@@ -67,7 +67,15 @@ def expect(condition: Any, message: str) -> None:
 
 
 def expect_same_bits(what: str, got: Any, want: Any) -> None:
-    """Raises unless two trees are of one structure, one type and one value."""
+    """Raises AssertionError unless two trees have equal structure, types and values.
+
+    NaN equals NaN, and −0 equals 0.
+
+    Args:
+      what: the start of the message.
+      got: a tree of arrays.
+      want: the expected tree.
+    """
     structures = jax.tree.structure(got), jax.tree.structure(want)
     message = f"{what}: the tree {structures[0]} instead of {structures[1]}"
     expect(structures[0] == structures[1], message)
@@ -86,13 +94,13 @@ def expect_same_bits(what: str, got: Any, want: Any) -> None:
 
 
 def expect_close(what: str, got: Any, want: Any, tolerance: float) -> None:
-    """Raises unless |got − want| ≤ tolerance·max |want| everywhere.
+    """Raises AssertionError unless |got − want| ≤ tolerance·max |want| everywhere.
 
     Args:
-      what: begins the message.
-      got: an array whose first axis are the steps.
-      want: one of the same shape.
-      tolerance: relative to the largest number of `want`.
+      what: the start of the message.
+      got: an array of shape [steps, ...].
+      want: the expected array, of the same shape.
+      tolerance: the tolerance relative to the largest magnitude in `want`.
     """
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     expect(got.shape == want.shape, f"{what}: shape {got.shape}, not {want.shape}")

@@ -1,4 +1,4 @@
-"""Optimizer states of PyTorch and Keras: converted bit for bit, or refused."""
+"""States of PyTorch and Keras are converted bit for bit, or refused."""
 
 import re
 from typing import Any
@@ -8,17 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from support.named_arrays import ARRAYS, LAYOUT, LIKE, NAMES
 
 from optax_momentum import heavy_ball, keras
 from optax_momentum.convert import LINEAR, from_keras, from_torch, to_keras, to_torch
-
-LIKE = {"dense": {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)}}
-NAMES = {0: "dense/kernel", 1: ("dense", "bias")}
-LAYOUT = {("dense", "kernel"): LINEAR}
-ARRAYS = {
-    0: np.arange(6, dtype=np.float32).reshape(3, 2),
-    1: np.arange(7, 10, dtype=np.float32),
-}
 
 
 def group(indices, momentum=0.9, dampening=0.0) -> dict[str, Any]:
@@ -35,7 +28,7 @@ def from_torch_(state_dict, **changed) -> Any:
     return from_torch(state_dict, **arguments)
 
 
-def test_leaves_are_placed_as_those_they_replace():
+def test_converted_leaves_keep_dtypes_and_shardings():
     mesh = jax.make_mesh((2,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("x"))
     params = {"kernel": jax.device_put(jnp.zeros((4, 3)), sharding)}
@@ -50,7 +43,7 @@ def test_leaves_are_placed_as_those_they_replace():
 
 
 @pytest.mark.parametrize("dampening", [0.0, 0.4])
-def test_from_torch_counts_as_heavy_ball_does(dampening):
+def test_from_torch_sets_step_and_weight_of_heavy_ball(dampening):
     transformation: Any = heavy_ball(0.9, dampening=dampening)
     expected = transformation.init(LIKE)
     for _ in range(4):
@@ -59,18 +52,19 @@ def test_from_torch_counts_as_heavy_ball_does(dampening):
     assert (int(state.step), state.step.dtype) == (4, expected.step.dtype)
     np.testing.assert_allclose(state.weight, expected.weight, rtol=1e-6)
     np.testing.assert_array_equal(state.buffer["dense"]["kernel"], ARRAYS[0].T)
-    assert from_torch_(state_dict()).step == 1  # never the undampened first step again
+    # Not 0, which would repeat the undampened first step.
+    assert from_torch_(state_dict()).step == 1
 
 
 @pytest.mark.parametrize("entry", [{}, {1: {}}, {1: {"momentum_buffer": None}}])
-def test_a_parameter_without_gradient_so_far_has_zeros(entry):
+def test_a_parameter_without_gradient_so_far_has_a_zero_buffer(entry):
     given = state_dict({0: ARRAYS[0]})
     given["state"] |= entry
     state = from_torch_(given)
     np.testing.assert_array_equal(state.buffer["dense"]["bias"], np.zeros(3))
     assert state.step == 1
-    unseen = {"state": entry, "param_groups": given["param_groups"]}
-    fresh = from_torch_(unseen, step=3)
+    without_buffers = {"state": entry, "param_groups": given["param_groups"]}
+    fresh = from_torch_(without_buffers, step=3)
     jax.tree.map(np.testing.assert_array_equal, fresh, heavy_ball(0.9).init(LIKE))
     assert to_torch(fresh, given, NAMES, LAYOUT)["state"] == {}
     given["param_groups"] = [group([0, 1], 0.9, 0.3)]
@@ -91,25 +85,25 @@ def test_to_torch_replaces_the_named_buffers_and_nothing_else():
         [buffer] = back["state"][i]["momentum_buffer"]
         np.testing.assert_array_equal(buffer, 2 * ARRAYS[i])
         np.testing.assert_array_equal(given["state"][i]["momentum_buffer"], ARRAYS[i])
-    with pytest.raises(ValueError, match=re.escape("names says nothing of 2.")):
+    with pytest.raises(ValueError, match=re.escape("names has no entry for 2.")):
         to_torch(moved, given, NAMES, LAYOUT)
 
 
-def test_groups_of_unequal_beta_are_refused_naming_both():
+def test_groups_with_different_betas_are_refused():
     groups = [group([0], 0.9), group([1], 0.5)]
     message = (
-        "from_torch: the groups have momentum 0.9 and 0.5, a MomentumState one for"
+        "from_torch: the groups have momentum 0.9 and 0.5, but a MomentumState has"
     )
     with pytest.raises(ValueError, match=message):
         from_torch_(state_dict(groups=groups))
 
 
-def test_states_that_are_not_of_sgd_are_refused():
+def test_states_of_other_optimizers_are_refused():
     adam = {"exp_avg": np.ones(3), "exp_avg_sq": np.ones(3)}
-    message = "state_dict['state'][0] holds ['exp_avg', 'exp_avg_sq'] and no "
+    message = "state_dict['state'][0] holds ['exp_avg', 'exp_avg_sq'] but no "
     with pytest.raises(ValueError, match=re.escape(message)):
         from_torch_({"state": {0: adam}, "param_groups": [group([0, 1])]})
-    message = "state_dict must be what torch.optim.SGD.state_dict() returns: "
+    message = "state_dict must be the result of torch.optim.SGD.state_dict(): "
     for wrong in [{"weight": np.ones(3)}, {"state": {}, "param_groups": [{"lr": 1}]}]:
         with pytest.raises(ValueError, match=re.escape(message)):
             from_torch_(wrong)
@@ -136,11 +130,11 @@ def test_to_keras_replaces_the_iteration_and_the_named_velocities():
     expected = [np.int64(9), VARIABLES[1], *(2 * v for v in VARIABLES[2:]), beyond[4]]
     for got, value in zip(values, expected, strict=True):
         np.testing.assert_array_equal(got, value, strict=True)
-    with pytest.raises(ValueError, match=re.escape("names says nothing of 2.")):
+    with pytest.raises(ValueError, match=re.escape("names has no entry for 2.")):
         to_keras(state, beyond, NAMES)
 
 
-def test_from_keras_counts_as_keras_does():
+def test_from_keras_sets_step_and_weight_of_keras():
     transformation: Any = keras(0.25, 0.9)
     expected = transformation.init(LIKE)
     for _ in range(4):
@@ -154,7 +148,7 @@ def test_from_keras_counts_as_keras_does():
     "variables", [VARIABLES[::2], VARIABLES[1:], [np.int64(4)], [4.0, *VARIABLES[1:]]]
 )
 def test_keras_variables_without_iteration_or_rate_are_refused(variables):
-    message = "variables must begin with the iteration, an integer, and the learning "
+    message = "variables must start with the iteration, an integer, and the learning "
     with pytest.raises(ValueError, match=message) as raised:
         from_keras(variables, LIKE, NAMES, beta=0.9)
     assert "Under a schedule, insert `optimizer.learning_rate`." in str(raised.value)

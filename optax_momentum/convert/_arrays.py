@@ -1,4 +1,4 @@
-"""Arrays of another library into a tree of ours, and back, bit for bit."""
+"""Named arrays of another library to a tree and back, bit for bit."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
@@ -7,39 +7,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from optax_momentum._base.placement import stored_as, zeros_like
+from optax_momentum._base.placement import conform_to, zeros_like
 from optax_momentum._storage.stored import is_stored, values
-from optax_momentum.convert.layouts import SAME, Layout
+from optax_momentum.convert._layouts import SAME, Layout
 
 Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")
-Names = Mapping[Any, Path | None]  # from the other library's names or indices
-Layouts = Mapping[Any, Layout]  # by Path
+Names = Mapping[Any, Path | None]  # the other library's name → path of the leaf
+Layouts = Mapping[Any, Layout]  # path of the leaf → layout
 
 
 def from_arrays(
     arrays: Mapping[Any, Any], like: Any, names: Names, layout: Layouts | None
 ) -> Any:
-    """Arrays of another library as a tree: weights, or a buffer of any kind.
+    """Converts named arrays of another library to a tree: weights, or any buffer.
 
     Args:
-      arrays: by the other library's names or indices: whatever NumPy can read. In the
-        place of an array, None keeps the leaf of `like`.
-      like: the tree to fill, of arrays or `jax.ShapeDtypeStruct`s: its structure,
-        shapes, dtypes and shardings are the result's.
-      names: maps every key of `arrays` to the path of its leaf in `like`, a string
-        such as "conv/kernel" or a tuple of its parts; to None what is to be left out.
-      layout: maps the path of every leaf of two axes or more to the `Layout` in which
-        the other library stores it; None if it stores all as JAX does, as Keras.
+      arrays: maps the other library's names or indices to anything that NumPy can read.
+        None in place of an array keeps the leaf of `like`.
+      like: the tree to fill, of arrays or `jax.ShapeDtypeStruct`s. The result has its
+        structure, shapes, dtypes and shardings.
+      names: maps every key of `arrays` to the path of its leaf in `like`: a string such
+        as "conv/kernel", a tuple such as ("conv", "kernel"), or None to leave the array
+        out.
+      layout: maps the path of every leaf with two or more axes to the `Layout` in which
+        the other library stores it. None if it stores all leaves as JAX does, as Keras.
 
     Returns:
-      A tree with the structure of `like`, of JAX arrays.
+      A tree of JAX arrays with the structure of `like`.
 
     Raises:
-      ValueError: a leaf that is not named or named twice, a key or path that does not
-        exist, a leaf of two axes without layout, a shape that differs after the
-        layout, a value that the leaf's dtype would round, or a `like` whose leaves
-        are no arrays.
-      TypeError: an array that NumPy cannot read, such as PyTorch's bfloat16.
+      ValueError: a leaf has no name or two; a key or path does not exist; a leaf with
+        two or more axes has no layout; a shape differs after applying the layout; the
+        leaf's dtype would round a value; or `like` has leaves that are not arrays.
+      TypeError: NumPy cannot read an array, for instance PyTorch's bfloat16.
 
     >>> import jax.numpy as jnp
     >>> from optax_momentum.convert import LINEAR
@@ -52,7 +52,7 @@ def from_arrays(
     if any(map(is_stored, jax.tree.leaves(like, is_leaf=is_stored))):
         raise ValueError(
             "from_arrays: like must be a tree of arrays, got a buffer in a `storage`. "
-            "Fill one like the params, then move the state by `change_storage`."
+            "Fill a tree like the params, then convert the state with `change_storage`."
         )
     leaves = _by_path(like)
     check_keys(names, arrays)
@@ -68,19 +68,20 @@ def from_arrays(
 
 
 def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]:
-    """The inverse of `from_arrays`: NumPy arrays by the other library's names.
+    """Converts a tree to NumPy arrays by name; the inverse of `from_arrays`.
 
     Args:
-      tree: of arrays, or a buffer in any `storage`.
-      names: as for `from_arrays`; what it maps to None is left out.
+      tree: a tree of arrays, or a buffer in any `storage`.
+      names: as for `from_arrays`; names mapped to None are left out.
       layout: as for `from_arrays`.
 
     Returns:
-      A new, writable, contiguous array for each name, in the leaf's dtype; bfloat16,
-      which other libraries do not read from NumPy, as float32, which holds its values.
+      For each name a new, writable, contiguous array in the leaf's dtype. bfloat16,
+      which other libraries cannot read from NumPy, becomes float32 with the same
+      values.
 
     Raises:
-      ValueError: as `from_arrays` does.
+      ValueError: as for `from_arrays`.
     """
     leaves = _by_path(values(tree))
     keys = _key_of_each_leaf(names, leaves)
@@ -92,7 +93,7 @@ def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]
 
 
 def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
-    """Raises unless `names` has the keys of `arrays`, each and no other."""
+    """Raises unless `names` has exactly the keys of `arrays`."""
     for key in names:
         if key not in arrays:
             raise ValueError(
@@ -101,35 +102,36 @@ def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
     for key in arrays:
         if key not in names:
             raise ValueError(
-                f"names says nothing of {key!r}. Give the path of its leaf, or None to "
-                "leave it out."
+                f"names has no entry for {key!r}. Give the path of its leaf, or None "
+                "to leave it out."
             )
 
 
 def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
-    """The array in our layout, typed and placed as the leaf."""
+    """The array in our layout, with the dtype and sharding of the leaf."""
     read = _read(array, where)
     shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
     moved = _moved(read, layout.ours, where)
     if moved.shape != shape:
         raise ValueError(
-            f"{where} has shape {read.shape}, its layout makes that {moved.shape}, and "
-            f"the leaf has {shape}. Correct its layout, or its name."
+            f"{where} has shape {read.shape}, which its layout turns into "
+            f"{moved.shape}, but the leaf has shape {shape}. Correct its layout or "
+            "its name."
         )
     within = moved if jnp.issubdtype(dtype, jnp.complexfloating) else np.real(moved)
     with np.errstate(over="ignore"):
         cast = within.astype(dtype)
     if not np.array_equal(cast.astype(moved.dtype), moved, equal_nan=True):
         raise ValueError(
-            f"{where} is {moved.dtype} and its leaf {dtype}, which cannot hold its "
-            "values. To accept the rounding, cast the array yourself."
+            f"{where} is {moved.dtype}, but its leaf is {dtype}, which cannot hold "
+            "its values. To accept the rounding, cast the array yourself."
         )
-    # The leaf may be a mere shape: zeros are where it would be.
-    return stored_as(zeros_like(leaf), jnp.asarray(cast))
+    # The leaf may be only a shape; zeros like it have its sharding.
+    return conform_to(zeros_like(leaf), jnp.asarray(cast))
 
 
 def _theirs(leaf: Any, layout: Layout, where: str) -> np.ndarray:
-    """The leaf in the other library's layout, in memory of its own."""
+    """A copy of the leaf in the other library's layout."""
     array = np.asarray(leaf)
     if array.dtype == jnp.bfloat16:
         array = array.astype(np.float32)
@@ -165,18 +167,18 @@ def _read(array: Any, where: str) -> np.ndarray:
 
 
 def _by_path(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths, joined by slashes."""
+    """The leaves of a tree by path, with the parts of each path joined by slashes."""
     leaves = {}
     for keys, leaf in jax.tree.leaves_with_path(tree):
         path = jax.tree_util.keystr(keys, simple=True, separator="/")
         if path in leaves:
-            raise ValueError(f"the tree has two leaves of the path {path!r}.")
+            raise ValueError(f"the tree has two leaves with the path {path!r}.")
         leaves[path] = leaf
     return leaves
 
 
 def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashable]:
-    """The key of each path, in the order of names; raises unless they pair up."""
+    """Maps each path to its key, in the order of names; raises unless they pair up."""
     keys: dict[str, Hashable] = {}
     for key, path in names.items():
         if path is None:
@@ -184,7 +186,7 @@ def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashabl
         path = _joined(path)
         if path not in leaves:
             raise ValueError(
-                f"names[{key!r}] is {path!r}, which is none of the leaves "
+                f"names[{key!r}] is {path!r}, but there is no such leaf among "
                 f"{_some(leaves)}."
             )
         if path in keys:
@@ -195,8 +197,8 @@ def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashabl
     for path in leaves:
         if path not in keys:
             raise ValueError(
-                f"names has nothing for the leaf {path!r}. Name what fills it, or pass "
-                "a tree without it."
+                f"names has no entry for the leaf {path!r}. Map an array to it, or "
+                "pass a tree without it."
             )
     return keys
 
@@ -204,10 +206,13 @@ def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashabl
 def _layout_of_each_leaf(
     layout: Layouts | None, leaves: dict[str, Any]
 ) -> dict[str, Layout]:
-    """Raises where an axis order is left open: a square matrix would fit either way."""
+    """Maps each path to its layout; raises where the order of axes is not given.
+
+    Guessing it from shapes is unsafe: a square matrix fits either way.
+    """
     if layout is None:
         return dict.fromkeys(leaves, SAME)
-    given = {_joined(path): how for path, how in layout.items()}
+    given = {_joined(path): leaf_layout for path, leaf_layout in layout.items()}
     for path in given:
         if path not in leaves:
             raise ValueError(
@@ -216,8 +221,9 @@ def _layout_of_each_leaf(
     for path, leaf in leaves.items():
         if path not in given and len(jnp.shape(leaf)) > 1:
             raise ValueError(
-                f"layout says nothing of the leaf {path!r} of shape {jnp.shape(leaf)}. "
-                "Give LINEAR, CONVOLUTION, flattened(...), or SAME if stored alike."
+                f"layout has no entry for the leaf {path!r} of shape "
+                f"{jnp.shape(leaf)}. Give LINEAR, CONVOLUTION, flattened(...), or SAME "
+                "if it is stored alike."
             )
     return {path: given.get(path, SAME) for path in leaves}
 
@@ -231,6 +237,6 @@ def _joined(path: Path) -> str:
 
 
 def _some(keys: Mapping[Any, Any]) -> str:
-    """The first few keys, for a message."""
+    """The first few keys, for error messages."""
     shown = ", ".join(repr(key) for key in list(keys)[:6])
     return f"{shown}, … ({len(keys)} in all)" if len(keys) > 6 else shown

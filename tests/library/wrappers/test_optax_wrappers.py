@@ -1,4 +1,4 @@
-"""The methods inside Optax's own wrappers: what they compute there."""
+"""The methods inside Optax's wrappers compute what they compute outside."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def standard_promotion():
 
 
 def train(optimizer: Any, gradients=GRADIENTS) -> np.ndarray:
-    """The parameters after every step."""
+    """Returns the parameters after every step."""
     params, state = START, optimizer.init(START)
     update, visited = jax.jit(optimizer.update), []
     for g in gradients:
@@ -59,7 +59,7 @@ def test_chain_takes_optax_schedules_of_rate_and_beta():
     np.testing.assert_allclose(train(optimizer), want, 2e-6, 1e-6)
 
 
-def test_masked_leaves_the_others_untouched():
+def test_masked_leaves_other_leaves_unchanged():
     params = {"moves": jnp.ones(2), "count": jnp.arange(3)}
     gradients = {"moves": jnp.ones(2), "count": jnp.arange(3)}
     optimizer: Any = optax.masked(ema(0.8), {"moves": True, "count": False})
@@ -72,7 +72,7 @@ def test_masked_leaves_the_others_untouched():
 
 def test_partition_gives_each_leaf_its_own_method():
     optimizer: Any = optax.partition(
-        {"slow": ema(0.8), "still": optax.set_to_zero()}, {"a": "slow", "b": "still"}
+        {"slow": ema(0.8), "zero": optax.set_to_zero()}, {"a": "slow", "b": "zero"}
     )
     ones = {"a": jnp.ones(2), "b": jnp.ones(3)}
     state = optimizer.init(ones)

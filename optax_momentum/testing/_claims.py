@@ -1,6 +1,7 @@
-"""What a linear optimizer claims to compute, and what follows from it in closed form.
+"""Claims: what a linear optimizer says it computes, and its closed-form consequences.
 
-NumPy in float64 alone: an oracle shares no code with what it judges.
+The closed forms use only NumPy in float64, so that they share no code with the
+optimizers that they judge.
 """
 
 from collections.abc import Callable
@@ -12,25 +13,29 @@ from optax_momentum._methods.momentum import Coefficients
 
 
 class Claim(NamedTuple):
-    """θ ← θ − α·u − α·decoupled_decay·θ, where u is the sum of what the kernels emit.
+    """What a linear optimizer computes, for each of its buffers m ("kernels").
 
-    A kernel is m ← beta·m + gain·g, of which from_buffer·m + from_gradient·g goes into
-    u; g is the gradient plus coupled_decay·θ, and α the learning rate.
+        m ← beta·m + gain·g
+        u = Σ (from_buffer·m + from_gradient·g)          over the kernels
+        θ ← θ − α·u − α·decoupled_decay·θ
 
-    So PyTorch's dampening τ is `Claim((Coefficients(β, 1 − τ),), first_gain=1.0)`, and
-    Keras's SGD is `Claim((Coefficients(β, 1.0),), rate_inside=True)`.
+    g is the gradient plus coupled_decay·θ, and α the learning rate.
+
+    Examples: PyTorch with dampening τ is
+    `Claim((Coefficients(β, 1 − τ),), first_gain=1.0)`, and Keras's SGD is
+    `Claim((Coefficients(β, 1.0),), rate_inside=True)`.
     """
 
-    kernels: tuple[Coefficients, ...]  # of numbers; each has a buffer of its own
-    first_gain: float | None = None  # at the first step, where it is another
-    rate_inside: bool = False  # m ← beta·m + α·gain·g, and α does not multiply m
-    debiased: bool = False  # m is divided by what a constant gradient 1 makes of it
+    kernels: tuple[Coefficients, ...]  # coefficients that are numbers
+    first_gain: float | None = None  # the gain at the first step, if it differs
+    rate_inside: bool = False  # m ← beta·m + α·gain·g, and α does not multiply m later
+    debiased: bool = False  # m is divided by its value under a constant gradient of 1
     coupled_decay: float = 0.0
     decoupled_decay: float = 0.0
 
     @property
     def gain(self) -> float:
-        """What a constant gradient of 1 settles at in u."""
+        """The value of u that a constant gradient of 1 settles at."""
         total = 0.0
         for beta, gain, from_buffer, from_gradient in _numbers(self):
             settled = 1.0 if self.debiased else gain / (1 - beta)
@@ -44,16 +49,16 @@ def path(
     start: np.ndarray,
     learning_rates: np.ndarray,
 ) -> np.ndarray:
-    """θ after every step, each update summed anew from all the gradients so far.
+    """Computes θ after every step, with each update summed over all past gradients.
 
     Args:
-      claim: what is computed.
-      gradient: maps θ and the step (0 at first) to the gradient there.
+      claim: what the optimizer computes.
+      gradient: maps θ and the step, from 0 on, to the gradient there.
       start: θ before the first step, of any shape.
-      learning_rates: α of every step, [step].
+      learning_rates: α of every step, of shape [steps].
 
     Returns:
-      An array [step, *shape of θ].
+      An array of shape [steps, *shape of θ].
     """
     through, direct = shares(claim, len(learning_rates))
     at_update = learning_rates[:, None]
@@ -69,9 +74,9 @@ def path(
 
 
 def shares(claim: Claim, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much of gradient s is in update t: two matrices [t, s], rates left out.
+    """The weight of gradient s in update t, without learning rates.
 
-    The first is what came through the buffers, the second what came directly.
+    Returns two matrices [t, s]: the part through the buffers, and the direct part.
     """
     lag = np.subtract.outer(np.arange(steps), np.arange(steps))
     through, direct = np.zeros((steps, steps)), np.zeros((steps, steps))
@@ -88,7 +93,7 @@ def shares(claim: Claim, steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def step_matrix(claim: Claim, rate: float, curvature: float) -> np.ndarray:
-    """M of z ← M·z with z = (x, m₁, …, m_K): one step on curvature·x²/2."""
+    """The matrix M of one step z ← M·z on curvature·x²/2, with z = (x, m₁, …, m_K)."""
     slope = curvature + claim.coupled_decay
     matrix = np.zeros((1 + len(claim.kernels),) * 2)
     matrix[0, 0] = 1 - rate * claim.decoupled_decay
@@ -102,7 +107,7 @@ def step_matrix(claim: Claim, rate: float, curvature: float) -> np.ndarray:
 def stability_limit(claim: Claim, curvature: float) -> float:
     """The learning rate above which curvature·x²/2 diverges.
 
-    Of one kernel without decay it is 2(1 + β)/(ab + c(1 + β)) over the curvature.
+    With one kernel and no decay, it is 2(1 + β)/(ab + c(1 + β)) over the curvature.
     """
 
     def stable(rate: float) -> bool:

@@ -1,4 +1,4 @@
-"""The variables of `keras.optimizers.SGD` as a state of `keras`, and back."""
+"""Conversion between the variables of `keras.optimizers.SGD` and a state of `keras`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._base.placement import stored_as
+from optax_momentum._base.placement import conform_to
 from optax_momentum._methods.conventions import keras
 from optax_momentum._methods.momentum import MomentumState
-from optax_momentum.convert.arrays import (
+from optax_momentum.convert._arrays import (
     Layouts,
     Names,
     check_keys,
@@ -27,27 +27,30 @@ def from_keras(
     *,
     beta: float,
 ) -> MomentumState:
-    """The state in which `keras` continues a run of `keras.optimizers.SGD`. Exact.
+    """Converts the variables of `keras.optimizers.SGD` to a state of `keras`.
+
+    The conversion is exact: `keras` then continues the run.
 
     Args:
-      variables: `optimizer.variables`: the iteration, the learning rate, and a velocity
-        for each trainable variable, in their order. Under a schedule Keras has no
-        learning rate there: insert `optimizer.learning_rate`.
-      params: the parameters in JAX, or their `jax.ShapeDtypeStruct`s; the buffer gets
+      variables: `optimizer.variables`: the iteration, the learning rate, and one
+        velocity per trainable variable, in this order. Under a schedule, Keras omits
+        the learning rate; insert `optimizer.learning_rate` there.
+      params: the parameters in JAX, or their `jax.ShapeDtypeStruct`s. The buffer gets
         their structure, shapes, dtypes and shardings.
-      names: maps the place of every velocity, from 0 on, to the path of its leaf, such
-        as "conv/kernel" or ("conv", "kernel"); to None what `params` does not hold.
-      layout: as for `from_arrays`; None, since Keras and JAX store kernels alike.
-      beta: Keras's momentum. The buffer does not depend on it; the state's `weight`,
-        which debiasing reads, does, and is that of a constant learning rate.
+      names: maps the position of every velocity, counted from 0, to the path of its
+        leaf, such as "conv/kernel" or ("conv", "kernel"), or to None if `params` lacks
+        it.
+      layout: as for `from_arrays`; None, because Keras and JAX store kernels alike.
+      beta: Keras's momentum. Only the state's `weight`, which debiasing reads, depends
+        on it. The weight assumes a constant learning rate.
 
     Returns:
-      A state at the step of Keras's iteration.
+      A state whose step is Keras's iteration.
 
     Raises:
-      ValueError: as `from_arrays`; variables that do not begin with iteration and
-        learning rate; beta outside [0, 1).
-      TypeError: a variable that NumPy cannot read.
+      ValueError: as for `from_arrays`; variables does not start with iteration and
+        learning rate; beta is outside [0, 1).
+      TypeError: NumPy cannot read a variable.
 
     >>> import jax.numpy as jnp
     >>> variables = [3, 0.5, jnp.ones((2, 1))]
@@ -59,9 +62,9 @@ def from_keras(
     state: Any = keras(learning_rate, beta).init(params)
     weight = -learning_rate * (1 - beta**iteration) / (1 - beta)
     return MomentumState(
-        step=stored_as(state.step, jnp.asarray(iteration)),
+        step=conform_to(state.step, jnp.asarray(iteration)),
         buffer=from_arrays(velocities, state.buffer, names, layout),
-        weight=stored_as(state.weight, jnp.asarray(weight, jnp.float32)),
+        weight=conform_to(state.weight, jnp.asarray(weight, jnp.float32)),
     )
 
 
@@ -71,38 +74,40 @@ def to_keras(
     names: Names,
     layout: Layouts | None = None,
 ) -> list[np.ndarray]:
-    """The inverse of `from_keras`: values to assign to `optimizer.variables` in turn.
+    """Converts a state to values for `optimizer.variables`; inverse of `from_keras`.
 
     Args:
-      state: of `keras`; of another convention, by way of `momentum_state`.
-      variables: of the built Keras optimizer, as for `from_keras`; its learning rate,
-        and the velocities that `names` maps to None, stay as they are.
+      state: a state of `keras`; convert that of another convention with
+        `momentum_state`.
+      variables: the variables of the built Keras optimizer, as for `from_keras`. Its
+        learning rate and the velocities that `names` maps to None are returned
+        unchanged.
       names: as for `from_keras`.
       layout: as for `from_keras`.
 
     Returns:
-      The iteration, the learning rate, and the velocities as NumPy arrays.
+      The iteration, the learning rate and the velocities, as NumPy arrays.
 
     Raises:
-      ValueError: as `from_keras`.
+      ValueError: as for `from_keras`.
     """
     velocities = _split(variables)[2]
     check_keys(names, velocities)
     iteration, learning_rate = map(np.asarray, variables[:2])
     ours = to_arrays(state.buffer, names, layout)
-    values = {place: np.asarray(theirs) for place, theirs in velocities.items()} | ours
+    values = {i: np.asarray(velocity) for i, velocity in velocities.items()} | ours
     return [np.asarray(state.step, iteration.dtype), learning_rate, *values.values()]
 
 
 def _split(variables: Sequence[Any]) -> tuple[int, float, dict[int, Any]]:
-    """Iteration, learning rate, and the velocities by their places."""
+    """Iteration, learning rate, and the velocities by position."""
     scalars = [np.asarray(variable) for variable in variables[:2]]
     types = [scalar.dtype for scalar in scalars if scalar.shape == ()]
     if len(types) < 2 or not (
         jnp.issubdtype(types[0], jnp.integer) and jnp.issubdtype(types[1], jnp.floating)
     ):
         raise ValueError(
-            "variables must begin with the iteration, an integer, and the learning "
+            "variables must start with the iteration, an integer, and the learning "
             f"rate, got {scalars}. Under a schedule, insert `optimizer.learning_rate`."
         )
     iteration, learning_rate = scalars

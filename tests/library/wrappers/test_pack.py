@@ -1,5 +1,6 @@
-"""Packed parameters: the steps of the tree bit by bit, and a readable state."""
+"""`pack`: the same steps as on the tree, bit for bit, and a readable state."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,14 +10,14 @@ import optax
 import pytest
 from support.methods import METHODS
 
-from optax_momentum import sgd, storage
-from optax_momentum._wrappers.pack import Packed, pack, unpack
+from optax_momentum import Packed, pack, sgd, storage, unpack
+from optax_momentum.testing import expect_same_bits
 
 BETA = 0.8
 
 
 def tree_of(seed):
-    """Leaves of three shapes and two dtypes, one of them of no axes, and a None."""
+    """A tree with leaves of several shapes and two dtypes, a scalar and a None."""
     keys = jax.random.split(jax.random.key(seed), 4)
     return {
         "kernel": jax.random.normal(keys[0], (3, 5)),
@@ -26,15 +27,11 @@ def tree_of(seed):
     }
 
 
-def assert_identical(actual, expected):
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+assert_identical = partial(expect_same_bits, "packed")
 
 
 def trained(transformation, params, gradients) -> tuple[Any, Any]:
-    """Params and state after a step along each gradient."""
+    """Returns the parameters and the state after one step per gradient."""
 
     @jax.jit
     def step(params, state, gradient):
@@ -47,7 +44,7 @@ def trained(transformation, params, gradients) -> tuple[Any, Any]:
     return params, state
 
 
-def test_packed_tree_comes_back_as_it_was():
+def test_unpack_inverts_pack():
     packed = pack(tree_of(0))
     assert {k: v.shape for k, v in packed.vectors.items()} == {
         "bfloat16": (7,),
@@ -61,7 +58,7 @@ def test_packed_tree_comes_back_as_it_was():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_packed_steps_are_those_of_the_tree(method):
+def test_steps_on_packed_parameters_equal_those_on_the_tree(method):
     transformation = optax.chain(METHODS[method].build(BETA), optax.scale(-0.3))
     gradients = [tree_of(seed) for seed in (1, 2, 3)]
     expected = trained(transformation, tree_of(0), gradients)
@@ -70,7 +67,7 @@ def test_packed_steps_are_those_of_the_tree(method):
     assert_identical(unpack(packed), expected)
 
 
-def test_gradient_of_packed_is_the_packed_gradient():
+def test_gradient_with_respect_to_packed_is_the_packed_gradient():
     def loss(params):
         leaves = jax.tree.leaves(params)
         return sum(jnp.sum(jnp.sin(leaf.astype(jnp.float32))) for leaf in leaves)
@@ -84,7 +81,7 @@ def test_gradient_of_packed_is_the_packed_gradient():
     )
 
 
-def test_state_saved_as_a_tree_goes_on_where_it_was():
+def test_packing_a_restored_state_with_like_gives_the_saved_state():
     transformation = sgd(0.3, BETA, storage=storage.bfloat16(seed=3))
     params = {"a": jnp.linspace(-1, 1, 6).reshape(2, 3), "b": jnp.ones(4)}
     packed = trained(transformation, pack(params), [pack(params)] * 2)
@@ -96,7 +93,7 @@ def test_state_saved_as_a_tree_goes_on_where_it_was():
     assert_identical(restored, packed)
 
 
-def test_unpack_of_several_runs_is_mapped_over_them():
+def test_unpack_can_be_vmapped_over_runs():
     runs = jax.tree.map(
         lambda *vectors: jnp.stack(vectors), pack(tree_of(2)), pack(tree_of(3))
     )
@@ -104,20 +101,20 @@ def test_unpack_of_several_runs_is_mapped_over_them():
     assert_identical(second, tree_of(3))
 
 
-def test_like_of_other_leaves_is_refused():
+def test_pack_refuses_a_like_of_other_shapes():
     like = sgd(0.3, BETA).init(pack({"a": jnp.ones(2)}))
     state = sgd(0.3, BETA).init({"a": jnp.ones(3)})
     message = (
-        "pack: like holds PyTreeDef({'a': *}) with shapes ((2,),), the tree in its "
-        "place is PyTreeDef({'a': *}) with shapes ((3,),). Pass what `unpack` gave, "
-        "and a like of the same parameters."
+        "pack: like holds PyTreeDef({'a': *}) with shapes ((2,),), but the tree has "
+        "PyTreeDef({'a': *}) with shapes ((3,),) there. Pass the result of `unpack`, "
+        "and a like made from the same parameters."
     )
     with pytest.raises(ValueError) as refused:
         pack(state, like=like)
     assert str(refused.value) == message
 
 
-def test_vector_that_is_encoded_is_refused_until_decoded():
+def test_unpack_refuses_an_encoded_vector_until_it_is_decoded():
     transformation = sgd(0.3, BETA, storage=storage.int8(min_size=8))
     params = pack({"a": jnp.ones((4, 16)), "b": jnp.ones(64)})
     _, state = trained(transformation, params, [params])
@@ -126,5 +123,5 @@ def test_vector_that_is_encoded_is_refused_until_decoded():
     decoded = unpack(storage.values(state.buffer))
     np.testing.assert_array_equal(decoded["a"], jnp.ones((4, 16)))
     stacked = jax.tree.map(lambda vector: jnp.stack([vector, vector]), params)
-    with pytest.raises(ValueError, match=r"of several runs at once, `jax.vmap` unpack"):
+    with pytest.raises(ValueError, match=r"for several runs at once, `jax.vmap` unpa"):
         unpack(stacked)

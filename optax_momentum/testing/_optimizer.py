@@ -1,24 +1,36 @@
-"""Any optimizer as a function that takes one step: what the equations drive."""
+"""The interface of an optimizer under the equations: one step at a time, in float64."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-# θ before the first step ↦ (gradient, learning rate ↦ θ after one step more), float64.
-Optimizer = Callable[[np.ndarray], Callable[[np.ndarray, float], np.ndarray]]
+
+class Step(Protocol):
+    """Takes one step of a run and returns θ after it."""
+
+    def __call__(self, gradient: np.ndarray, rate: float, /) -> np.ndarray: ...
+
+
+class Optimizer(Protocol):
+    """Starts a run at θ = start; all arrays are float64."""
+
+    def __call__(self, start: np.ndarray, /) -> Step: ...
 
 
 def stepping(build: Callable[[Any], optax.GradientTransformation]) -> Optimizer:
-    """An Optax optimizer as the equations drive it, in float64.
+    """Adapts an Optax optimizer to the interface of the equations, in float64.
 
     Args:
       build: maps a traced learning rate to the whole optimizer, whose updates are ready
-        to be applied; for a transformation without one, `lambda rate: optax.chain(
-        transformation, optax.scale_by_learning_rate(rate))`.
+        to be applied. For a transformation without a learning rate, chain it:
+        `lambda rate: optax.chain(tx, optax.scale_by_learning_rate(rate))`.
+
+    Returns:
+      An `Optimizer`, for `check_equations`.
     """
 
     @jax.jit
@@ -26,7 +38,7 @@ def stepping(build: Callable[[Any], optax.GradientTransformation]) -> Optimizer:
         updates, state = build(rate).update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    def begin(start: np.ndarray) -> Callable[[np.ndarray, float], np.ndarray]:
+    def start_run(start: np.ndarray) -> Step:
         with jax.enable_x64(True):
             params = jnp.asarray(start, jnp.float64)
             state = build(jnp.ones(())).init(params)
@@ -39,4 +51,4 @@ def stepping(build: Callable[[Any], optax.GradientTransformation]) -> Optimizer:
 
         return step
 
-    return begin
+    return start_run

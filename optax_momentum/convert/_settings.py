@@ -1,4 +1,4 @@
-"""One run in the words of another convention: its hyper-parameters and its state."""
+"""Conversion between conventions: hyper-parameters, and states in mid-run."""
 
 import math
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -18,16 +18,16 @@ from optax_momentum.as_qhm import Qhm
 
 
 class HeavyBall(NamedTuple):
-    """`heavy_ball`, then the rate: as PyTorch's SGD, TensorFlow 1's, `optax.sgd`."""
+    """`heavy_ball`, then the learning rate: PyTorch, TensorFlow 1 and `optax.sgd`."""
 
-    learning_rate: float  # of every convention: α ≥ 0, in parameters per gradient
+    learning_rate: float  # in every convention: α ≥ 0, in parameters per gradient
     beta: float
     dampening: float = 0.0
     nesterov: bool = False
 
 
 class Ema(NamedTuple):
-    """`ema`, then the rate."""
+    """`ema`, then the learning rate."""
 
     learning_rate: float
     beta: float
@@ -35,7 +35,7 @@ class Ema(NamedTuple):
 
 
 class Keras(NamedTuple):
-    """`keras`, the rate inside: as Keras's SGD and TensorFlow 2's."""
+    """`keras`, with the learning rate inside the buffer: Keras and TensorFlow 2."""
 
     learning_rate: float
     beta: float
@@ -48,29 +48,30 @@ Converted = TypeVar("Converted")
 
 
 class Conversion(NamedTuple, Generic[Converted]):
-    """What came of a conversion, and whether it makes the same steps."""
+    """The result of a conversion, and whether it makes the same steps."""
 
     value: Converted
-    exact: bool  # equal to rounding, whatever the gradients
-    reason: str  # why it is not exact; empty where it is
+    exact: bool  # whether all steps are equal up to rounding, for any gradients
+    reason: str  # why the conversion is not exact; empty if it is
 
 
 def hyperparameters(source: Convention, target: type[Target]) -> Conversion[Target]:
-    """The settings of another convention that make the same steps from a fresh start.
+    """Converts settings to those of another convention that make the same steps.
 
-    Each convention moves the parameters by −A·Σₖβᵏ·gₜ₋ₖ − C·gₜ; equal β, A and C are
-    equal steps. A schedule of the learning rate converts by the same factor.
+    Every convention moves the parameters by −A·Σₖβᵏ·gₜ₋ₖ − C·gₜ, so equal β, A and C
+    mean equal steps from a fresh start. A learning-rate schedule is multiplied by the
+    same factor as the learning rate. For a run in progress, use `momentum_state`.
 
     Args:
       source: the settings, as plain numbers.
-      target: the convention that is wanted: `HeavyBall`, `Ema`, `Keras` or `Qhm`.
+      target: the convention to convert to: `HeavyBall`, `Ema`, `Keras` or `Qhm`.
 
     Returns:
-      A `Conversion` to settings of the type `target`.
+      A `Conversion` whose value is of type `target`.
 
     Raises:
-      ValueError: a setting out of its range, or `target` has no such step: `Ema` no
-        Nesterov, `HeavyBall` and `Keras` no ν other than β and 1.
+      ValueError: a setting is out of range, or `target` cannot express the steps: `Ema`
+        has no Nesterov, and `HeavyBall` and `Keras` have only ν = β and ν = 1.
 
     >>> hyperparameters(HeavyBall(0.25, 0.5, nesterov=True), Qhm).value
     Qhm(learning_rate=0.5, beta=0.5, nu=0.5)
@@ -78,8 +79,8 @@ def hyperparameters(source: Convention, target: type[Target]) -> Conversion[Targ
     >>> conversion.value, conversion.exact
     (Ema(learning_rate=1.0, beta=0.75, debias=False), False)
     >>> conversion.reason
-    'Keras has the learning rate inside: equal only where that has been constant over \
-about the last 4 steps.'
+    'Keras has the learning rate inside the buffer: equal only if the rate was \
+constant over about the last 4 steps.'
     """
     if isinstance(source, target):
         return Conversion(source, True, "")
@@ -87,8 +88,8 @@ about the last 4 steps.'
     reasons = _differences(source, value)
     if isinstance(source, HeavyBall) and source.dampening:
         reasons.append(
-            "PyTorch does not dampen the first gradient: equal only from a converted "
-            "state on."
+            "PyTorch does not dampen the first gradient: equal only after it, from a "
+            "converted state."
         )
     return Conversion(value, not reasons, " ".join(reasons))
 
@@ -96,25 +97,27 @@ about the last 4 steps.'
 def momentum_state(
     state: Converted, source: Convention, target: Convention
 ) -> Conversion[Converted]:
-    """The state in which `target` continues what `source` began, under jit as well.
+    """Converts a state so that `target` continues a run under `source`.
 
-    The buffer is multiplied by the ratio of the two gains: 1 for `HeavyBall` (1 − τ
-    dampened), 1 − β for `Ema` and `Qhm`, −α for `Keras`. The step becomes 1 or more,
-    so that PyTorch's undampened first step is not made again. `change_convention` does
-    as much for any coefficients, and cannot say whether the steps stay equal.
+    Works under `jax.jit`. It multiplies the buffer by the ratio of the two gains: 1 for
+    `HeavyBall` (1 − τ with dampening τ), 1 − β for `Ema` and `Qhm`, −α for `Keras`. It
+    raises the step to at least 1, so that PyTorch's undampened first step is not
+    repeated. `change_convention` does the same for any coefficients, but cannot tell
+    whether the steps stay equal.
 
     Args:
-      state: of a run under `source`, after one step or more: a `MomentumState`, or
-        the state of a chain or wrapper with one inside.
-      source: the settings of that run, as plain numbers: as of its last step.
-      target: the settings that are to continue it, such as `hyperparameters` gives.
+      state: the state of a run under `source` after at least one step: a
+        `MomentumState`, or the state of a chain or wrapper that contains one.
+      source: the settings of that run at its last step, as plain numbers.
+      target: the settings that continue it, for instance from `hyperparameters`.
 
     Returns:
-      A `Conversion` to a state with the structure, dtypes and shardings of `state`.
+      A `Conversion` whose value has the structure, dtypes and shardings of `state`.
 
     Raises:
-      ValueError: unequal beta; a setting out of its range; a source without gain, that
-        is, of dampening 1 or of a Keras learning rate of 0; no `MomentumState`.
+      ValueError: beta differs; a setting is out of range; the source has gain 0, from a
+        dampening of 1 or a Keras learning rate of 0; the state contains no
+        `MomentumState`.
 
     >>> import jax.numpy as jnp
     >>> run = MomentumState(jnp.asarray(7), jnp.ones(2), jnp.asarray(1.5))
@@ -126,29 +129,29 @@ def momentum_state(
     if source.beta != target.beta:
         raise ValueError(
             f"momentum_state: beta is {source.beta} in the source and {target.beta} in "
-            "the target. No buffer serves both; convert at the beta of the run, then "
-            "change it."
+            "the target. No buffer serves both: convert at the beta of the run, then "
+            "change beta."
         )
     old, new = _kernel(source), _kernel(target)
     if old.gain == 0:
         raise ValueError(
-            f"momentum_state: {source} lets no gradient into its buffer, so that there "
-            "is nothing to convert. Begin with a fresh state."
+            f"momentum_state: the buffer of {source} contains no gradients, so there "
+            "is nothing to convert. Start with a fresh state."
         )
 
-    def begun(leaf: Any) -> Any:
-        if not isinstance(leaf, MomentumState):
-            return leaf
-        return leaf._replace(step=jnp.maximum(leaf.step, 1))
+    def past_first_step(node: Any) -> Any:
+        if not isinstance(node, MomentumState):
+            return node
+        return node._replace(step=jnp.maximum(node.step, 1))
 
     rescaled = rescale_momentum(state, new.gain / old.gain)
     value = jax.tree.map(
-        begun, rescaled, is_leaf=lambda node: isinstance(node, MomentumState)
+        past_first_step, rescaled, is_leaf=lambda node: isinstance(node, MomentumState)
     )
     reasons = _differences(source, target)
     if not all(map(math.isclose, old[1:], new[1:])):
         reasons.append(
-            f"Equal steps need equal A and C: they are {old[1:]} in the source and "
+            f"Equal steps need equal A and C, which are {old[1:]} in the source and "
             f"{new[1:]} in the target."
         )
     return Conversion(value, not reasons, " ".join(reasons))
@@ -163,23 +166,25 @@ class _Kernel(NamedTuple):
 
 
 def _kernel(settings: Convention) -> _Kernel:
-    """The settings as numbers, past the first step; checks every value."""
+    """The settings as numbers, after the first step; checks every value."""
     beta, rate = settings.beta, settings.learning_rate
     check_learning_rate(type(settings).__name__, rate)
     match settings:
         case HeavyBall(dampening=dampening, nesterov=nesterov):
-            read = heavy_ball_coefficients(beta, dampening=dampening, nesterov=nesterov)
+            coefficients = heavy_ball_coefficients(
+                beta, dampening=dampening, nesterov=nesterov
+            )
         case Keras(nesterov=nesterov):
-            read = heavy_ball_coefficients(beta, nesterov=nesterov)
+            coefficients = heavy_ball_coefficients(beta, nesterov=nesterov)
         case Ema():
-            read = ema_coefficients(beta)
+            coefficients = ema_coefficients(beta)
         case Qhm(nu=nu):
-            read = qhm_coefficients(beta, nu)
-    past_the_first: Any = 1
-    now: Any = read(past_the_first)
+            coefficients = qhm_coefficients(beta, nu)
+    step: Any = 1  # step 0 may be undampened
+    now: Any = coefficients(step)
     gain, from_buffer, from_gradient = map(float, now[1:])
     of_sum, of_gradient = rate * gain * from_buffer, rate * from_gradient
-    if beta == 0:  # the sum is the gradient
+    if beta == 0:  # the sum is only the gradient
         of_sum, of_gradient = of_sum + of_gradient, 0.0
     return _Kernel(-rate if isinstance(settings, Keras) else gain, of_sum, of_gradient)
 
@@ -198,17 +203,17 @@ def _settings(source: Convention, target: Any) -> Any:
         return target(of_gradient, beta, nesterov=True)
     raise ValueError(
         f"hyperparameters: no {target.__name__} makes the steps of {source}. Only "
-        "`Qhm` mixes the gradient and the buffer freely."
+        "`Qhm` can mix the gradient and the buffer freely."
     )
 
 
 def _differences(source: Convention, target: Convention) -> list[str]:
-    """What keeps two conventions apart even at equal settings."""
+    """Reasons why two conventions differ even with equal A and C."""
     beta = source.beta
     reasons = []
     if isinstance(source, Keras) != isinstance(target, Keras):
         reasons.append(
-            "Keras has the learning rate inside: equal only where that has been "
+            "Keras has the learning rate inside the buffer: equal only if the rate was "
             f"constant over about the last {round(1 / (1 - beta))} steps."
         )
     if getattr(source, "debias", False) != getattr(target, "debias", False):
