@@ -196,7 +196,7 @@ def test_every_k_out_of_range_is_refused(wrong):
     message = f"accumulate: every_k must be a whole number of at least 1, got {wrong}. "
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         accumulate(ema_coefficients(0.9), wrong)
-    assert "the number of calls of update that make one step." in str(raised.value)
+    assert "the number of update calls that make up one step." in str(raised.value)
 
 
 @pytest.mark.parametrize("wrong", ["4", None, lambda step: 4])
