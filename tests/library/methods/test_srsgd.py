@@ -17,7 +17,8 @@ from optax_momentum import srsgd
 )
 def test_srsgd_follows_its_papers_equations(restart_every: Any):
     rates = 0.3 * 0.99 ** np.arange(400)
-    period = restart_every if callable(restart_every) else lambda t: restart_every
+    constant = isinstance(restart_every, int)
+    period: Any = (lambda t: restart_every) if constant else restart_every
     theta = last = START
     want = []
     for t in range(400):
