@@ -20,7 +20,7 @@ elements of its own shard.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -49,16 +49,32 @@ __all__ = [
 ]
 
 
+class Encode(Protocol):
+    """A function that encodes one leaf of a buffer."""
+
+    def __call__(self, m: jax.Array, step: jax.Array, path: str) -> Any:
+        """Encodes m.
+
+        Args:
+          m: the leaf of the buffer, in float32 or wider.
+          step: the state's step, an int32 scalar.
+          path: the leaf's path in the params.
+        """
+
+
 class Storage(NamedTuple):
     """How to store a buffer: two functions of one leaf. `value` decodes the result.
 
-    Both return the same types, for the same leaf: an array, `Blocks`, or `Parts`.
+    For the same leaf, both return the same types: an array, `Blocks`, or `Parts`.
+
+    Attributes:
+      init: maps a leaf of the params, an array or `ShapeDtypeStruct`, to encoded zeros
+        with its sharding.
+      encode: encodes one leaf of the buffer after a step.
     """
 
-    # leaf of params, an array or `ShapeDtypeStruct` → encoded zeros, placed as the leaf
     init: Callable[[Any], Any]
-    # m in float32 or wider, the state's step, the leaf's path → encoded m
-    encode: Callable[[jax.Array, jax.Array, str], Any]
+    encode: Encode
 
 
 def float32() -> Storage:

@@ -32,6 +32,12 @@ class Coefficients(NamedTuple):
     """One step of a method: m ← beta·m + gain·g, u = from_buffer·m + from_gradient·g.
 
     Every field is a scalar: a Python number, or an array or tracer of shape ().
+
+    Attributes:
+      beta: β, the fraction of m kept at the step.
+      gain: a, the factor of the gradient g that enters m.
+      from_buffer: b, the factor of m in the update u.
+      from_gradient: c, the factor of g in the update u.
     """
 
     beta: ArrayLike
@@ -41,11 +47,17 @@ class Coefficients(NamedTuple):
 
 
 class MomentumState(NamedTuple):
-    """The state of a linear momentum method between steps."""
+    """The state of a linear momentum method between steps.
 
-    step: jax.Array  # int32, shape (): the number of update calls so far
-    buffer: optax.Updates  # m: a tree like params, of the same dtypes, or encoded
-    weight: jax.Array  # float32, shape (): the m of a constant gradient of 1
+    Attributes:
+      step: int32, shape (), the number of update calls so far.
+      buffer: m, a tree like params; leaves of the same dtypes, or encoded by a storage.
+      weight: float32, shape (), the m that constant gradients of 1 would have led to.
+    """
+
+    step: jax.Array
+    buffer: optax.Updates
+    weight: jax.Array
 
 
 def linear_momentum(

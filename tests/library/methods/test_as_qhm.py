@@ -64,13 +64,7 @@ def robust_momentum(largest_curvature, condition_number, rho):
     alpha = kappa * (1 - rho) ** 2 * (1 + rho) / largest_curvature
     beta = kappa * rho**3 / (kappa - 1)
     gamma = rho**3 / ((kappa - 1) * (1 - rho) ** 2 * (1 + rho))
-    x = before = START
-    points = []
-    for step in range(STEPS):
-        y = x + gamma * (x - before)
-        before, x = x, x + beta * (x - before) - alpha * gradient(step, y)
-        points.append(y)
-    return points
+    return synthesized_nesterov(alpha, beta, gamma)  # The same recurrence.
 
 
 def pid(k_p, k_i, k_d):

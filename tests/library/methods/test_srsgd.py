@@ -15,9 +15,10 @@ from optax_momentum import srsgd
 @pytest.mark.parametrize(
     "restart_every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)]
 )
-def test_srsgd_follows_its_papers_equations(restart_every):
+def test_srsgd_follows_its_papers_equations(restart_every: Any):
     rates = 0.3 * 0.99 ** np.arange(400)
-    period: Any = restart_every if callable(restart_every) else lambda t: restart_every
+    constant = isinstance(restart_every, int)
+    period: Any = (lambda t: restart_every) if constant else restart_every
     theta = last = START
     want = []
     for t in range(400):
