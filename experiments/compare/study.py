@@ -11,11 +11,11 @@ from rich.console import Console
 
 from experiments.compare import report
 from experiments.data import image_dataset
-from experiments.data.examples import Splits
-from experiments.data.splits import split
+from experiments.data.examples import Splits, split
 from experiments.distributed import shared_plan
 from experiments.distributed.processes import ALONE, Processes, is_first
 from experiments.networks import cnn
+from experiments.networks.network import check_takes
 from experiments.optimizers import user_arms
 from experiments.optimizers.arms import ARMS, STORAGES, Arm
 from experiments.records import plan, runs
@@ -33,7 +33,6 @@ from experiments.reporting import terminal
 from experiments.training import startup_check
 from experiments.training.checkpoints import Checkpoints, checkpoints_of, clear
 from experiments.training.fit import Program, compile_program, fit
-from experiments.training.scoring import check_takes
 
 
 @dataclass(frozen=True)
