@@ -5,9 +5,8 @@ from typing import Any
 
 from flax import nnx
 from jax import Array
-from jaxtyping import Float, Float32, Key
 
-from experiments.networks.network import ImageShape, Params
+from experiments.networks.network import Images, ImageShape, Logits, Params, RandomKey
 from experiments.networks.on_cpu import convolution, max_pool
 from experiments.records.config import UsageError
 
@@ -26,9 +25,7 @@ class CNN(nnx.Module):
         self.dense1 = _dense(pixels * 64, 64, rngs)
         self.dense2 = _dense(64, classes, rngs)
 
-    def __call__(
-        self, images: Float32[Array, "batch height width channels"]
-    ) -> Float32[Array, "batch classes"]:
+    def __call__(self, images: Images) -> Logits:
         x = _convolve_and_pool(self.conv1, images)
         x = _convolve_and_pool(self.conv2, x)
         x = nnx.relu(self.conv3(x))
@@ -36,7 +33,7 @@ class CNN(nnx.Module):
         return self.dense2(x)
 
 
-def init(key: Key[Array, ""], image_shape: ImageShape, classes: int) -> Params:
+def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases.
 
     Args:
@@ -60,26 +57,14 @@ def init(key: Key[Array, ""], image_shape: ImageShape, classes: int) -> Params:
     return nnx.to_pure_dict(params)
 
 
-def apply(
-    params: Params, images: Float32[Array, "batch height width channels"]
-) -> Float32[Array, "batch classes"]:
-    """The logits of images.
-
-    Args:
-      params: from `init` for images of the same shape.
-      images: values in [0, 1].
-    """
+def apply(params: Params, images: Images) -> Logits:
+    """The logits of images; `params` must be from `init` for images of their shape."""
     classes = params["dense2"]["bias"].shape[0]
     return nnx.merge(_graphdef(images.shape[1:], classes), params)(images)
 
 
-def _convolve_and_pool(
-    layer: nnx.Conv, x: Float[Array, "batch height width channels"]
-) -> Float[Array, "batch rows columns features"]:
-    """Convolution, pooling and ReLU. ReLU comes last: only a quarter is left then.
-
-    The result is the same in either order, because ReLU never decreases.
-    """
+def _convolve_and_pool(layer: nnx.Conv, x: Array) -> Array:
+    """Convolution, pooling and ReLU, which commutes with pooling; cheaper this way."""
     # The pooling drops all outputs of an odd last row or column.
     even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     return nnx.relu(max_pool(layer(even)))

@@ -6,14 +6,13 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Float32, Key
 
-from experiments.networks.network import ImageShape, Params
+from experiments.networks.network import Images, ImageShape, Logits, Params, RandomKey
 
 _HIDDEN = 64  # units
 
 
-def init(key: Key[Array, ""], image_shape: ImageShape, classes: int) -> Params:
+def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases.
 
     Args:
@@ -33,20 +32,11 @@ def init(key: Key[Array, ""], image_shape: ImageShape, classes: int) -> Params:
     }
 
 
-def apply(
-    params: Params, images: Float32[Array, "batch height width channels"]
-) -> Float32[Array, "batch classes"]:
-    """The logits of images.
-
-    Args:
-      params: from `init` for images of the same shape.
-      images: values in [0, 1].
-    """
+def apply(params: Params, images: Images) -> Logits:
+    """The logits of images; `params` must be from `init` for images of their shape."""
     hidden = jax.nn.relu(_dense(params["dense1"], images.reshape(len(images), -1)))
     return _dense(params["dense2"], hidden)
 
 
-def _dense(
-    layer: dict[str, Array], x: Float[Array, "batch inputs"]
-) -> Float[Array, "batch features"]:
+def _dense(layer: dict[str, Array], x: Array) -> Array:
     return x @ layer["kernel"] + layer["bias"][None]

@@ -4,10 +4,13 @@ from typing import Any, Protocol
 
 import jax
 from jax import Array
-from jaxtyping import Float, Float32, Key
+from jaxtyping import Float32, Key
 
+RandomKey = Key[Array, ""]
 Params = dict[str, dict[str, Array]]  # {layer: {"kernel": ..., "bias": ...}}
 ImageShape = tuple[int, int, int]  # height, width, channels
+Images = Float32[Array, "batch height width channels"]  # values in [0, 1]
+Logits = Float32[Array, "batch classes"]
 
 
 class Network(Protocol):
@@ -16,17 +19,9 @@ class Network(Protocol):
     The parameters of a `UserNetwork` may be nested in another way than `Params`.
     """
 
-    def init(
-        self, key: Key[Array, ""], image_shape: ImageShape, classes: int
-    ) -> Params:
-        """Draws the initial parameters."""
-        ...
+    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Params: ...
 
-    def apply(
-        self, params: Params, images: Float32[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """The logits of images whose values lie in [0, 1]."""
-        ...
+    def apply(self, params: Params, images: Images) -> Logits: ...
 
 
 def check_takes(network: Network, images: Any, classes: int) -> None:

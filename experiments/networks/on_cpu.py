@@ -14,13 +14,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
+_Images = Float[Array, "batch height width channels"]
+_Kernel = Float[Array, "3 3 channels features"]
+_Windows = Float[Array, "batch rows columns 2 2 channels"]
+
 # With fewer channels, Winograd's matrices are too thin to pay for its transforms.
 _WINOGRAD_CHANNELS = 16
 
 
 def convolution(
-    images: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "3 3 channels features"],
+    images: _Images, kernel: _Kernel
 ) -> Float[Array, "batch height-2 width-2 features"]:
     """Convolves with a 3×3 kernel, stride 1, valid padding, as neural networks do.
 
@@ -36,9 +39,7 @@ def convolution(
     )
 
 
-def max_pool(
-    images: Float[Array, "batch height width channels"],
-) -> Float[Array, "batch height//2 width//2 channels"]:
+def max_pool(images: _Images) -> Float[Array, "batch height//2 width//2 channels"]:
     """Takes the maximum of each 2×2 window; an odd last row or column is dropped.
 
     Args:
@@ -53,42 +54,38 @@ def max_pool(
     )
 
 
-def _ordinary_convolution(images: Array, kernel: Array) -> Array:
+def _ordinary_convolution(images: _Images, kernel: _Kernel) -> _Images:
     layout = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
         images, kernel, (1, 1), "VALID", dimension_numbers=layout
     )
 
 
-def _ordinary_max_pool(images: Array) -> Array:
+def _ordinary_max_pool(images: _Images) -> _Images:
     window = (1, 2, 2, 1)
     return lax.reduce_window(images, -jnp.inf, lax.max, window, window, "VALID")
 
 
-def _tiled_convolution(images: Array, kernel: Array) -> Array:
+def _tiled_convolution(images: _Images, kernel: _Kernel) -> _Images:
     _, height, width, channels = images.shape
     even = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
     method = _direct if channels < _WINOGRAD_CHANNELS else _winograd
     return _to_images(method(even, kernel))[:, : height - 2, : width - 2]
 
 
-def _tiled_max_pool(images: Array) -> Array:
+def _tiled_max_pool(images: _Images) -> _Images:
     height, width = images.shape[1:3]
     return _window_max(_to_windows(images[:, : height // 2 * 2, : width // 2 * 2]))
 
 
-def _to_windows(
-    images: Float[Array, "batch height width channels"],
-) -> Float[Array, "batch height/2 width/2 2 2 channels"]:
+def _to_windows(images: _Images) -> _Windows:
     """Cuts images of even sizes into windows."""
     batch, height, width, channels = images.shape
     windows = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
     return windows.transpose(0, 1, 3, 2, 4, 5)
 
 
-def _to_images(
-    windows: Float[Array, "batch rows columns 2 2 channels"],
-) -> Float[Array, "batch 2*rows 2*columns channels"]:
+def _to_images(windows: _Windows) -> _Images:
     """The inverse of `_to_windows`."""
     batch, rows, columns, _, _, channels = windows.shape
     images = windows.transpose(0, 1, 3, 2, 4, 5)
@@ -96,7 +93,7 @@ def _to_images(
 
 
 @jax.custom_vjp
-def _window_max(windows: Array) -> Array:
+def _window_max(windows: _Windows) -> Array:
     return _window_max_forward(windows)[0]
 
 
@@ -122,15 +119,12 @@ def _window_max_backward(residuals, cotangent):
 _window_max.defvjp(_window_max_forward, _window_max_backward)
 
 
-def _corners(windows: Array) -> list[Array]:
+def _corners(windows: _Windows) -> list[Array]:
     """The four elements of each window: the upper two, then the lower two."""
     return [corner for row in _split(windows, 3) for corner in _split(row, 3)]
 
 
-def _direct(
-    images: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "3 3 channels features"],
-) -> Float[Array, "batch rows columns 2 2 features"]:
+def _direct(images: _Images, kernel: _Kernel) -> _Windows:
     """Multiplies each tile, as a row of numbers, by a matrix of shifted kernels."""
     batch, height, width, channels = images.shape
     rows, columns = height // 2 - 1, width // 2 - 1
@@ -150,10 +144,7 @@ def _direct(
     return (left @ right).reshape(batch, rows, columns, 2, 2, -1)
 
 
-def _winograd(
-    images: Float[Array, "batch height width channels"],
-    kernel: Float[Array, "3 3 channels features"],
-) -> Float[Array, "batch rows columns 2 2 features"]:
+def _winograd(images: _Images, kernel: _Kernel) -> _Windows:
     """Winograd's F(4×4, 3×3): 36 products per tile instead of the definition's 144.
 
     A tile has 6×6 pixels and yields 4×4 outputs, which are 2×2 windows. Each transform

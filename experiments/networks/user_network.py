@@ -7,24 +7,20 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array
-from jaxtyping import Float32, Key
 
-from experiments.networks.network import ImageShape
+from experiments.networks.network import Images, ImageShape, RandomKey
 from experiments.records.config import UsageError
 from experiments.user_code import load, usage_errors
 
 
 class UserNetwork(NamedTuple):
-    """A `Network` around a user's function.
-
-    As a static argument, it is hashable and equal to another one of the same function.
-    """
+    """A `Network` around a user's function; hashable, to be a static argument."""
 
     where: str  # the beginning of its error messages
     function: Callable[[ImageShape, int, nnx.Rngs], Any]
     classes: int
 
-    def init(self, key: Key[Array, ""], image_shape: ImageShape, classes: int) -> Any:
+    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Any:
         """Draws the parameters: nested dictionaries of arrays."""
         module = self._module(key, image_shape, classes)
         if isinstance(module, nnx.Module):
@@ -43,10 +39,8 @@ class UserNetwork(NamedTuple):
             )
         return params
 
-    def apply(
-        self, params: Any, images: Float32[Array, "batch height width channels"]
-    ) -> Any:
-        """The logits of images whose values lie in [0, 1]."""
+    def apply(self, params: Any, images: Images) -> Any:
+        """The logits of images."""
         _, height, width, channels = images.shape
         # JAX drops the initial values of the new module, as they are replaced at once.
         shape = height, width, channels
@@ -56,9 +50,7 @@ class UserNetwork(NamedTuple):
             return module(images)
         return module.apply({"params": params}, images)
 
-    def _module(
-        self, key: Key[Array, ""], image_shape: ImageShape, classes: int
-    ) -> Any:
+    def _module(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Any:
         """Builds a new module, which is cheap because JAX is tracing."""
         module = self.function(image_shape, classes, nnx.Rngs(key))
         if not isinstance(module, nnx.Module | linen.Module):

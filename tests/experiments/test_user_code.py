@@ -196,11 +196,9 @@ def test_error_of_a_call_is_reported_with_the_line_in_the_users_file(tmp_path: P
     text = "def g(x):\n    return x[3]\n\n\ndef f(x):\n    return g(x)\n"
     reference = f"{write(tmp_path, text)}:f"
     function, _ = load("--arms", reference)
-    with (
-        pytest.raises(UsageError) as refused,
-        usage_errors("--arms", reference, "calling it"),
-    ):
-        function([1])
+    with pytest.raises(UsageError) as refused:
+        with usage_errors("--arms", reference, "calling it"):
+            function([1])
     assert str(refused.value) == (
         f"--arms {reference}: calling it raised IndexError at line 2: list index out "
         "of range."

@@ -64,15 +64,15 @@ def images_like(batch: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(4).random((batch, *SHAPE)), jnp.float32)
 
 
-def draw(user_network, seed: int):
-    init = jax.jit(user_network.init, static_argnums=(1, 2))
+def draw(model, seed: int):
+    init = jax.jit(model.init, static_argnums=(1, 2))
     return init(jax.random.key(seed), SHAPE, CLASSES)
 
 
 def test_nnx_module_is_applied_with_the_given_parameters(tmp_path: Path):
-    user_network, digest = load(tmp_path, NNX)
+    model, digest = load(tmp_path, NNX)
     assert re.fullmatch("[0-9a-f]{16}", digest)
-    params = draw(user_network, 1)
+    params = draw(model, 1)
     assert jax.tree.map(jnp.shape, params) == {
         "layers": {
             0: {"kernel": (3, 4), "bias": (4,)},
@@ -92,38 +92,34 @@ def test_nnx_module_is_applied_with_the_given_parameters(tmp_path: Path):
         return 2 * x.mean((1, 2)) @ head["kernel"] + head["bias"][None]
 
     images = images_like(7)
-    logits = jax.jit(user_network.apply)(moved, images)
+    logits = jax.jit(model.apply)(moved, images)
     np.testing.assert_allclose(logits, expected(moved, images), rtol=1e-5, atol=1e-5)
 
 
 def test_linen_module_is_applied_with_the_given_parameters(tmp_path: Path):
-    user_network, _ = load(tmp_path, LINEN)
-    params, images = draw(user_network, 1), images_like(7)
+    model, _ = load(tmp_path, LINEN)
+    params, images = draw(model, 1), images_like(7)
     assert jax.tree.map(jnp.shape, params) == {
         "Dense_0": {"kernel": (60, 6), "bias": (6,)}
     }
     kernel, bias = params["Dense_0"]["kernel"], params["Dense_0"]["bias"] + 0.5
     expected = np.asarray(images).reshape(7, -1) @ np.asarray(kernel) + 0.5
-    logits = jax.jit(user_network.apply)(
-        {"Dense_0": {"kernel": kernel, "bias": bias}}, images
-    )
+    logits = jax.jit(model.apply)({"Dense_0": {"kernel": kernel, "bias": bias}}, images)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_network_of_the_recipes_is_accepted(tmp_path: Path):
     recipes = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
     [example] = re.findall("```python\n(# network.py\n.*?)```", recipes, re.S)
-    user_network, _ = load(tmp_path, f"{example}\nf = network")
-    shapes = jax.eval_shape(
-        lambda: user_network.init(jax.random.key(0), SHAPE, CLASSES)
-    )
+    model, _ = load(tmp_path, f"{example}\nf = network")
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), SHAPE, CLASSES))
     assert shapes["layers"][4]["kernel"].shape == (96, 6)
 
 
 @pytest.mark.parametrize("text", [NNX, LINEN], ids=["nnx", "linen"])
 def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
-    user_network, _ = load(tmp_path, text)
-    assert load(tmp_path, text)[0] == user_network  # so nothing compiles twice
+    model, _ = load(tmp_path, text)
+    assert load(tmp_path, text)[0] == model  # so nothing compiles twice
     images = images_like(3)
 
     def trained(network, seed):
@@ -141,12 +137,10 @@ def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
     lanes = jax.jit(
         lambda network, seeds: jax.vmap(lambda seed: trained(network, seed))(seeds),
         static_argnums=0,
-    )(user_network, jnp.arange(2))
+    )(model, jnp.arange(2))
     alone = jax.jit(trained, static_argnums=0)
     for seed, lane in enumerate(lanes):
-        np.testing.assert_allclose(
-            lane, alone(user_network, seed), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(lane, alone(model, seed), rtol=1e-4, atol=1e-5)
     assert abs(lanes[0] - lanes[1]).max() > 0.01
 
 

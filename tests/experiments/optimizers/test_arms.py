@@ -38,12 +38,8 @@ def test_ema_and_keras_are_the_tutorials_equation_and_code():
         expected.append(-0.03 * velocity)
         keras_velocity = 0.8 * keras_velocity - 0.03 * g
         keras_expected.append(keras_velocity)
-    np.testing.assert_allclose(
-        updates("ema", 0.03, 0.8, gradients), expected, rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        updates("keras", 0.03, 0.8, gradients), keras_expected, rtol=1e-5
-    )
+    for arm, values in (("ema", expected), ("keras", keras_expected)):
+        np.testing.assert_allclose(updates(arm, 0.03, 0.8, gradients), values, 1e-5)
 
 
 def test_arms_have_one_line_titles_and_equations():

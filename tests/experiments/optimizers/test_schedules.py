@@ -44,14 +44,12 @@ def test_schedule_follows_its_equation(name):
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_schedule_of_a_traced_rate_equals_that_of_a_number(name):
-    def rate_at(learning_rate, step):
+    def rate(learning_rate, step):
         return SCHEDULES[name].rate(learning_rate, STEPS)(step)
 
     for step in (101, 997):
         want = SCHEDULES[name].rate(PEAK, STEPS)(step)
-        assert float(jax.jit(rate_at)(PEAK, step)) == pytest.approx(
-            float(want), rel=1e-6
-        )
+        assert float(jax.jit(rate)(PEAK, step)) == pytest.approx(float(want), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

@@ -51,9 +51,7 @@ def refusal(tmp_path: Path, text: str, **options: Any) -> str:
     return message.split(":arms: ", 1)[1]
 
 
-def test_optimizers_of_the_readme_equal_those_of_optax_at_any_learning_rate(
-    tmp_path: Path,
-):
+def test_optimizers_of_the_readme_equal_those_of_optax_at_any_rate(tmp_path: Path):
     [example] = re.findall(
         "```python\n(# optimizers.py\n.*?)```", README.read_text(), re.S
     )
@@ -109,26 +107,8 @@ def test_optimizer_uses_its_own_beta(tmp_path: Path):
     [
         ("None", "it returned NoneType; a dictionary {name: optimizer} with at least"),
         ("{}", "it returned {}; a dictionary {name: optimizer} with at least one en"),
-        (
-            "optax.sgd(rate)",
-            "it returned GradientTransformationExtraArgs; a dictionary",
-        ),
+        ("optax.sgd(rate)", "it returned GradientTransformationExtraArgs; a diction"),
         ("{'a': rate}", "a is of type float; an optax.GradientTransformation is"),
-        (
-            "{3: optax.sgd(rate)}",
-            "3 can't be the name of an optimizer: a name is printa",
-        ),
-        ("{'': optax.sgd(rate)}", "'' can't be the name of an optimizer: a name is p"),
-        (
-            "{'_a': optax.sgd(rate)}",
-            "'_a' can't be the name of an optimizer: a name is",
-        ),
-        (
-            "{' a': optax.sgd(rate)}",
-            "' a' can't be the name of an optimizer: a name is",
-        ),
-        (r"{'a\nb': optax.sgd(rate)}", r"'a\nb' can't be the name of an optimizer: a"),
-        ("{'a' * 41: optax.sgd(rate)}", "' can't be the name of an optimizer: a name"),
         (
             "{f'a {rate}': optax.sgd(rate)}",
             "for a traced learning rate, a 0.01 is missing: it returned a ",
@@ -173,11 +153,15 @@ def test_optimizer_uses_its_own_beta(tmp_path: Path):
         ),
     ],
 )
-def test_anything_but_a_dictionary_of_optimizers_is_refused(
-    tmp_path: Path, body, message
-):
+def test_anything_but_a_dictionary_of_optimizers_is_refused(tmp_path, body, message):
     text = f"def arms(rate): return {body}"
     assert message in refusal(tmp_path, text, params=PARAMS)
+
+
+@pytest.mark.parametrize("name", [3, "", "_a", " a", "a\nb", "a" * 41])
+def test_name_that_a_table_cannot_show_is_refused(tmp_path: Path, name):
+    message = refusal(tmp_path, f"def arms(rate): return {{{name!r}: optax.sgd(rate)}}")
+    assert message.startswith(f"{name!r} can't be the name of an optimizer: a name is ")
 
 
 def test_name_that_depends_on_the_learning_rate_is_refused(tmp_path: Path):
