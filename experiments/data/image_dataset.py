@@ -155,10 +155,10 @@ def _load_file(where: str, path: Path) -> Dataset:
 def _load_folder(where: str, path: Path, skip_broken: bool) -> Dataset:
     parts, names = folder.read(path, skip_broken)
     if len(parts) == 2:
-        (images, labels), test = parts
+        train, test = parts
         # Shuffled: they are sorted by class, and the last of them are held out.
-        order = np.random.default_rng(TEST_SEED).permutation(len(labels))
-        train = LabeledImages(images[order], labels[order])
+        order = np.random.default_rng(TEST_SEED).permutation(len(train.labels))
+        train = train.take(order)
     else:
         remedy = "divide them into train/ and test/"
         train, test = _stratified_split(where, parts[0], remedy, names)
@@ -189,7 +189,7 @@ def _stratified_split(
     """A training and a test split with the classes in the same proportions."""
     from sklearn.model_selection import train_test_split  # slow to import
 
-    images, labels = whole
+    labels = whole.labels
     classes, first, counts = np.unique(labels, return_index=True, return_counts=True)
     if counts.min() < 2:
         rarest = counts.argmin()
@@ -207,10 +207,7 @@ def _stratified_split(
     train, test = train_test_split(
         indices, test_size=TEST_SHARE, stratify=labels, random_state=TEST_SEED
     )
-    return (
-        LabeledImages(images[train], labels[train]),
-        LabeledImages(images[test], labels[test]),
-    )
+    return whole.take(train), whole.take(test)
 
 
 def _describe(label: int, class_names: Sequence[str]) -> str:

@@ -11,3 +11,6 @@ class LabeledImages(NamedTuple):
 
     images: UInt8[np.ndarray, "examples height width channels"]
     labels: Integer[np.ndarray, " examples"]
+
+    def take(self, indices: Integer[np.ndarray, " chosen"]) -> "LabeledImages":
+        return LabeledImages(self.images[indices], self.labels[indices])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.usage_errors import usage_error
 
 from experiments.records.config import UsageError
 from experiments.user_code import load, usage_errors
@@ -18,11 +19,7 @@ def write(tmp_path: Path, text: str, name: str = "own.py") -> str:
 
 
 def refusal(reference: str) -> str:
-    with pytest.raises(UsageError) as refused:
-        load("--arms", reference)
-    message = str(refused.value)
-    assert message.startswith(f"--arms {reference}: ") and "\n" not in message
-    return message.removeprefix(f"--arms {reference}: ")
+    return usage_error(f"--arms {reference}: ", load, "--arms", reference)
 
 
 def test_function_is_returned_with_a_digest_of_the_files_bytes(tmp_path: Path):

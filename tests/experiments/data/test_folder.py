@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from support.image_folders import PIXELS, write, write_pets
 from support.small_images import png
+from support.usage_errors import usage_error
 
 from experiments.data import image_dataset
 from experiments.data.folder import read
@@ -102,11 +103,8 @@ def test_palette_with_transparency_is_read_as_its_colors(tmp_path: Path):
 
 
 def refusal(path: Path, **options: Any) -> str:
-    with pytest.raises(UsageError) as refused:
-        read(path, **{"skip_broken": False, **options})
-    message = str(refused.value)
-    assert message.startswith(f"--dataset {path}: ") and "\n" not in message
-    return message.removeprefix(f"--dataset {path}: ")
+    options = {"skip_broken": False, **options}
+    return usage_error(f"--dataset {path}: ", read, path, **options)
 
 
 def unusual_png(width: int, height: int, *, bits: int, color: int, rows: bytes):

@@ -11,6 +11,7 @@ from PIL import Image
 from support.image_folders import write_pets
 from support.prepared_dataset import write_prepared
 from support.small_images import random_images
+from support.usage_errors import usage_error
 
 import experiments
 from experiments.data import folder, memory, npz, tfds
@@ -46,11 +47,7 @@ def zipped(path: Path, images: bytes, **options) -> Path:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(UsageError) as refused:
-        npz.read(path)
-    message = str(refused.value)
-    assert message.startswith(f"--dataset {path}: ") and message.isprintable()
-    return message.removeprefix(f"--dataset {path}: ")
+    return usage_error(f"--dataset {path}: ", npz.read, path)
 
 
 def test_zip_bomb_is_refused_before_any_of_it_is_unpacked(
@@ -59,11 +56,8 @@ def test_zip_bomb_is_refused_before_any_of_it_is_unpacked(
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     assert path.stat().st_size < 20_000
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(UsageError) as refused:
-        npz.read(path)
-    assert str(refused.value) == (
-        f"--dataset {path} would take 0.0 GB, more than half of this machine's memory "
-        "of 0.0 GB. Use a smaller file."
+    assert usage_error(f"--dataset {path} would take ", npz.read, path) == (
+        "0.0 GB, more than half of this machine's memory of 0.0 GB. Use a smaller file."
     )
 
 
@@ -120,11 +114,8 @@ def test_name_that_is_too_long_for_a_file_is_refused(tmp_path):
 def test_images_that_are_too_large_in_total_are_refused(tmp_path, monkeypatch):
     write_pets(tmp_path)
     monkeypatch.setattr(memory, "total", lambda: 2 * 5 * 6 * 5 * 3)
-    with pytest.raises(UsageError) as refused:
-        folder.read(tmp_path, skip_broken=True)
-    assert str(refused.value).startswith(
-        f"--dataset {tmp_path}: the images would take "
-    )
+    prefix = f"--dataset {tmp_path}: the images would take "
+    usage_error(prefix, folder.read, tmp_path, skip_broken=True)
     monkeypatch.setattr(memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
     assert len(folder.read(tmp_path, skip_broken=True).parts[0][1]) == 6
 

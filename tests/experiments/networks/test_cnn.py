@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from support.usage_errors import usage_error
 
 from experiments.networks import cnn
-from experiments.records.config import UsageError
 
 init = jax.jit(cnn.init, static_argnums=(1, 2))  # one program instead of many
 
@@ -181,6 +181,4 @@ def test_init_refuses_images_that_are_too_small(shape):
         f"images are {height}x{width}, but this network needs at least 18x18 pixels: "
         "enlarge them."
     )
-    with pytest.raises(UsageError) as error:
-        cnn.init(jax.random.key(0), shape, 10)
-    assert str(error.value) == message
+    assert usage_error("", cnn.init, jax.random.key(0), shape, 10) == message

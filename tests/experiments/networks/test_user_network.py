@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.usage_errors import usage_error
 
 from experiments.networks.user_network import network
-from experiments.records.config import UsageError
 
 SHAPE, CLASSES = (5, 4, 3), 6
 HEAD = """
@@ -210,7 +210,6 @@ def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
     ],
 )
 def test_network_that_is_not_pure_is_refused(tmp_path: Path, text: str, message: str):
-    with pytest.raises(UsageError) as refused:
-        load(tmp_path, text)
-    assert str(refused.value).startswith(f"--model {tmp_path}/own.py:f: ")
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in usage_error(
+        f"--model {tmp_path}/own.py:f: ", load, tmp_path, text
+    )

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from support import small_images
+from support.usage_errors import usage_error
 
 from experiments.__main__ import main
 from experiments.optimizers.user_arms import arms
@@ -43,12 +44,8 @@ def first_update(optimizer: optax.GradientTransformation) -> Any:
 
 
 def refusal(tmp_path: Path, text: str, **options: Any) -> str:
-    with pytest.raises(UsageError) as refused:
-        load(tmp_path, text, **options)
-    message = str(refused.value)
-    assert message.startswith(f"--arms {tmp_path}/optimizers.py:arms: ")
-    assert "\n" not in message
-    return message.split(":arms: ", 1)[1]
+    prefix = f"--arms {tmp_path}/optimizers.py:arms: "
+    return usage_error(prefix, load, tmp_path, text, **options)
 
 
 def test_optimizers_of_the_readme_equal_those_of_optax_at_any_rate(tmp_path: Path):
