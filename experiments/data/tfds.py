@@ -55,8 +55,8 @@ def read(dataset: str, data_dir: Path | None) -> Decoded:
       UsageError: the data set isn't prepared there, or is broken, or isn't a set of
         labeled images.
     """
-    # Not at first: for a missing data set, the error of tensorflow-datasets is about
-    # file formats.
+    # Looked up here, because tensorflow-datasets reports a missing data set as an error
+    # about its file format.
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
         check_known(dataset)
