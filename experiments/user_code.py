@@ -1,7 +1,7 @@
-"""A function of the user's own file, named FILE.py:function on the command line.
+"""Functions in users' files, named FILE.py:function on the command line.
 
-The file is run as Python runs any script, with all that the user may do: so a name
-comes from the command line's arguments alone, never from a stored record.
+The file runs with all rights of the user, as any Python script does. So the name of a
+file is taken from the command line only, never from a stored record.
 """
 
 import difflib
@@ -23,15 +23,16 @@ from experiments.records.config import UsageError
 
 
 def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
-    """Imports a file and finds a function in it.
+    """Imports a file and returns a function that it defines.
 
     Args:
-      option: the option by which it was named, for messages: "--arms".
-      reference: FILE.py:function. The file may import its neighbours at its top.
+      option: the option that names the function, for messages: "--arms".
+      reference: FILE.py:function. The file may import modules from its own directory,
+        but only while it is imported, not later in a function.
 
     Returns:
-      The function, and 16 hex digits that differ when any byte of the file does, or of
-      a file below its directory that importing it imports, installed packages apart.
+      The function, and a digest of 16 hex digits: it changes with any byte of the file
+      and of the files below its directory that it imports, except installed packages.
 
     Raises:
       UsageError: there is no such file or function, or importing the file fails.
@@ -43,30 +44,36 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
             "FILE.py:function."
         )
     path, source = _read(option, reference, _path(file))
-    with told(option, reference, "importing the file"):
-        module, digest = _executed(path, source)
+    with usage_errors(option, reference, "importing the file"):
+        module, digest = _execute(path, source)
     if not hasattr(module, name):
-        defined = [key for key, value in vars(module).items() if _is_own(value, module)]
+        defined = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+        ]
         close = difflib.get_close_matches(name, defined) or defined[:3]
         hint = f"did you mean {' or '.join(close)}?" if close else "it defines none."
         raise UsageError(f"{option} {reference}: {file} has no function {name}; {hint}")
     function = getattr(module, name)
     if not callable(function):
         raise UsageError(
-            f"{option} {reference}: {name} is of type {type(function).__name__}, and "
-            "a function is needed."
+            f"{option} {reference}: {name} is of type {type(function).__name__}; a "
+            "function is needed."
         )
     return function, digest
 
 
 @contextmanager
-def told(option: str, reference: str, doing: str) -> Iterator[None]:
-    """Turns whatever a user's code raises into one line, with the line of their file.
+def usage_errors(option: str, reference: str, action: str) -> Iterator[None]:
+    """Turns an exception of a user's code into a one-line `UsageError`.
+
+    The message gives the line of their file.
 
     Args:
-      option: the option by which the code was named.
-      reference: what it was named.
-      doing: what raised: "importing the file".
+      option: the option that names the code, for the message: "--arms".
+      reference: FILE.py:function.
+      action: what may raise the exception, for the message: "importing the file".
     """
     try:
         yield
@@ -77,19 +84,19 @@ def told(option: str, reference: str, doing: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == file]
         place = f" at line {lines[-1]}" if lines else ""
-        said = textwrap.shorten(str(error), 300, placeholder=" …")
+        message = textwrap.shorten(str(error), 300, placeholder=" …")
         raise UsageError(
-            f"{option} {reference}: {doing} raised {type(error).__name__}{place}"
-            f"{': ' if said else ''}{said.rstrip('.')}."
+            f"{option} {reference}: {action} raised {type(error).__name__}{place}"
+            f"{': ' if message else ''}{message.rstrip('.')}."
         ) from error
 
 
 def _path(file: str) -> Path:
-    return Path(os.path.expanduser(file))  # as it is where there is no such user
+    return Path(os.path.expanduser(file))  # leaves the ~ of an unknown user
 
 
 def _read(option: str, reference: str, path: Path) -> tuple[Path, bytes]:
-    """The file's full path and its bytes."""
+    """Returns the absolute path of the file and its bytes."""
     if os.path.isdir(path):
         raise UsageError(f"{option} {reference}: {path} is a directory; name a file.")
     if path.suffix != ".py":
@@ -97,7 +104,8 @@ def _read(option: str, reference: str, path: Path) -> tuple[Path, bytes]:
             f"{option} {reference}: {path} doesn't end in .py; name a Python file."
         )
     try:
-        source = path.read_bytes()  # first: resolving a loop of links is no OSError
+        # Read first: for a loop of links, `resolve` doesn't raise an OSError.
+        source = path.read_bytes()
         return path.resolve(), source
     except FileNotFoundError:
         raise UsageError(f"{option} {reference}: there is no file {path}.") from None
@@ -108,13 +116,13 @@ def _read(option: str, reference: str, path: Path) -> tuple[Path, bytes]:
 
 
 @cache
-def _executed(path: Path, source: bytes) -> tuple[ModuleType, str]:
-    """The module that these very bytes make, and the digest of all that it is made of.
+def _execute(path: Path, source: bytes) -> tuple[ModuleType, str]:
+    """Returns the module that these bytes define, and the digest of its code.
 
-    No compiled copy of other bytes is used.
+    Never uses a compiled file, which may be of other bytes.
     """
     digest = hashlib.sha256(bytes(path) + source).hexdigest()[:16]
-    name = f"{path.stem}_{digest}"  # no other module's
+    name = f"{path.stem}_{digest}"  # so that no other module has it
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the path ends in .py
     module = importlib.util.module_from_spec(spec)
@@ -134,10 +142,10 @@ def _executed(path: Path, source: bytes) -> tuple[ModuleType, str]:
 
 
 def _digest(source: bytes, directory: Path, imported: list[ModuleType]) -> str:
-    """Of the source alone, unless some of what it imported is below its directory."""
+    """Digest of the source and of the modules below its directory that it imported."""
     digest = hashlib.sha256(source)
     files = (getattr(module, "__file__", None) for module in imported)
-    for file in sorted({Path(each) for each in files if each}):
+    for file in sorted({Path(file) for file in files if file}):
         if file.is_relative_to(directory) and not _is_installed(file):
             content = file.read_bytes()
             place = file.relative_to(directory).as_posix()
@@ -146,16 +154,14 @@ def _digest(source: bytes, directory: Path, imported: list[ModuleType]) -> str:
 
 
 def _is_installed(file: Path) -> bool:
-    """Whether it belongs to Python, to a package or to this program: a run names them.
+    """Whether it belongs to Python, to an installed package or to this program.
 
-    All of them may be below a user's directory.
+    They may lie below a user's directory, but a run records their versions separately.
     """
     packages = {"site-packages", "dist-packages"}
-    here = Path(__file__).resolve().parents[1]
-    own = (here / "experiments", here / "optax_momentum", sysconfig.get_path("stdlib"))
-    return bool(packages & set(file.parts)) or any(map(file.is_relative_to, own))
-
-
-def _is_own(value: Any, module: ModuleType) -> bool:
-    """Whether it is a function or class that the module itself defines."""
-    return callable(value) and getattr(value, "__module__", None) == module.__name__
+    root = Path(__file__).resolve().parents[1]
+    ours = (root / "experiments", root / "optax_momentum")
+    directories = (*ours, sysconfig.get_path("stdlib"))
+    return bool(packages & set(file.parts)) or any(
+        map(file.is_relative_to, directories)
+    )

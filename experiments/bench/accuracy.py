@@ -14,8 +14,7 @@ from jax.typing import ArrayLike
 
 from experiments.bench import table
 from experiments.data import image_dataset
-from experiments.data.examples import Splits
-from experiments.data.splits import split
+from experiments.data.examples import Splits, split
 from experiments.peers import peer_process
 from experiments.records.config import UsageError
 from experiments.training.engine import compile_to_fit, train_runs

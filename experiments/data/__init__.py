@@ -1,1 +1,1 @@
-"""Labelled images from every source, checked, split and batched."""
+"""Labeled images from every source: read, checked, split and batched."""

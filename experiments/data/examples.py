@@ -1,22 +1,30 @@
-"""The examples of a run, on the device and in batches."""
+"""The examples that a run reads: placed on the devices and cut into batches."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jaxtyping import Float32, Int32, Integer, UInt8
+
+from experiments.data.image_dataset import Dataset, hold_out
+from experiments.distributed.devices import on_all_devices
 
 
 class Examples(NamedTuple):
-    """One split, on the device."""
+    """One split of a data set, on the device. Float images lie in [0, 1]."""
 
-    images: Array  # [examples, height, width, channels]: uint8, or float32 in [0, 1]
-    labels: Array  # int32 [examples]
+    images: (
+        UInt8[Array, "examples height width channels"]
+        | Float32[Array, "examples height width channels"]
+    )
+    labels: Int32[Array, " examples"]
 
 
 class Splits(NamedTuple):
-    """All that a run reads; `test` is read once, after the last epoch."""
+    """Everything a run reads; it reads `test` once, after the last epoch."""
 
     train: Examples
     validation: Examples
@@ -24,32 +32,67 @@ class Splits(NamedTuple):
     classes: int
 
 
-def in_batches(order: Array, batch_size: int, multiple: int = 1) -> tuple[Array, Array]:
-    """Indices and weights, a row a step; the last batch is filled, not dropped.
+def split(dataset: Dataset) -> Splits:
+    """Places the three splits on the devices, as bytes: batches are scaled later."""
+    parts = hold_out(dataset)
 
-    The filling repeats example 0 with weight 0; it also makes the length of the rows,
-    which is `batch_size` else, a multiple of `multiple`.
+    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
+        return Examples(*on_all_devices((images, labels)))
+
+    if jax.process_count() == 1:
+        train = examples(parts.images, parts.labels)
+    else:  # they stay on the host: each process copies its own shard of each epoch
+        on_host: Any = parts.images, parts.labels
+        train = Examples(*on_host)
+    return Splits(
+        train=train,
+        validation=examples(parts.validation_images, parts.validation_labels),
+        test=examples(dataset.test_images, dataset.test_labels),
+        classes=dataset.classes,
+    )
+
+
+def in_batches(
+    order: Integer[Array, " examples"], batch_size: int, multiple: int = 1
+) -> tuple[Integer[Array, "steps width"], Float32[Array, "steps width"]]:
+    """Cuts an epoch into batches; the last one is padded, not dropped.
+
+    Args:
+      order: the indices of the examples, in the order in which they are used.
+      batch_size: examples in one step.
+      multiple: the batches are padded to a `width` that this number divides.
+
+    Returns:
+      Indices and weights, one row per step. Padding has index 0 and weight 0.
     """
     examples = len(order)
     steps = -(-examples // batch_size)
-    filling = (0, steps * batch_size - examples)
-    weights = jnp.pad(jnp.ones(examples), filling)
-    rows = (x.reshape(steps, batch_size) for x in (jnp.pad(order, filling), weights))
+    padding = (0, steps * batch_size - examples)
+    weights = jnp.pad(jnp.ones(examples), padding)
+    rows = (x.reshape(steps, batch_size) for x in (jnp.pad(order, padding), weights))
     wider = ((0, 0), (0, -batch_size % multiple))
     indices, weights = (jnp.pad(x, wider) for x in rows)
     return indices, weights
 
 
 def sum_in_slices(
-    function: Callable[[Any], Any], rows: tuple[Array, Array], size: int
+    function: Callable[[Any], Any],
+    rows: tuple[Integer[Array, "..."], Float32[Array, "..."]],
+    size: int,
 ) -> Any:
-    """The sum of `function` over slices of the rows."""
+    """Sums `function` over slices of the rows: only one slice needs memory at a time.
+
+    Args:
+      function: maps (indices, weights), each of shape [size], to a pytree of arrays.
+      rows: indices and weights of shapes that `size` divides.
+      size: examples in a slice.
+    """
     slices = jax.tree.map(lambda x: x.reshape(-1, size), rows)
-    function = jax.jit(function, inline=True)  # traced once, for its shapes too
+    function = jax.jit(function, inline=True)  # so that it is traced only once
     shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], slices))
-    zero = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
     def add(total: Any, rows: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, function(rows)), None
 
-    return jax.lax.scan(add, zero, slices)[0]
+    return jax.lax.scan(add, zeros, slices)[0]

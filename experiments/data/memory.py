@@ -1,4 +1,4 @@
-"""The memory of this machine: data that it can't hold are refused unread."""
+"""The memory of this machine: data that would not fit are refused unread."""
 
 import os
 
@@ -6,9 +6,9 @@ from experiments.records.config import UsageError
 
 
 def check_fits(where: str, size: int, remedy: str) -> None:
-    """Raises `UsageError` for data of more bytes than half of the memory.
+    """Raises `UsageError` if `size` bytes are more than half of the memory.
 
-    The other half is for copies of them, and for whoever else needs some.
+    The other half is left for copies of the data and for other programs.
     """
     if size > total() // 2:
         raise UsageError(
@@ -18,5 +18,5 @@ def check_fits(where: str, size: int, remedy: str) -> None:
 
 
 def total() -> int:
-    """All the memory that there is, in bytes."""
+    """The physical memory of this machine, in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

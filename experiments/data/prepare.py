@@ -1,4 +1,4 @@
-"""The one step that needs TensorFlow: downloading and preparing a data set."""
+"""The `prepare` command, the only one that needs TensorFlow: downloads a data set."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments.data.tfds_directory import (
+from experiments.data.tfds import (
     check_known,
     data_dir_option,
     data_directory,
@@ -20,8 +20,8 @@ from experiments.records.config import UsageError
 class Prepare:
     """Download a data set with tensorflow-datasets and prepare it for compare.
 
-    Needs TensorFlow, which `uv run --extra prepare` installs, and a network connection;
-    CIFAR-10 is a download of 170 MB.
+    This needs a network connection and TensorFlow, which `uv run --extra prepare`
+    installs. CIFAR-10 is a download of 170 MB.
     """
 
     name: tyro.conf.Positional[str]
@@ -30,26 +30,30 @@ class Prepare:
     fashion_mnist, svhn_cropped or cifar100."""
 
     data_dir: Path | None = None
-    """Directory to write to, made if it isn't there; without
-    it, TFDS_DATA_DIR or else ~/tensorflow_datasets."""
+    """Directory to write to; it is created if necessary. The
+    default is TFDS_DATA_DIR, or ~/tensorflow_datasets if
+    that isn't set."""
 
 
 def prepare(dataset: str, data_dir: Path | None) -> None:
-    """Downloads a data set and writes it as array_record, or finds it there already.
+    """Downloads a data set and writes it as array_record, unless that is done already.
 
     Prints where it is and the command that trains on it.
 
     Args:
       dataset: a name that tensorflow-datasets knows, such as "cifar10", or
         name/configuration: "emnist/letters".
-      data_dir: the directory to write to; None for the environment variable
-        TFDS_DATA_DIR, and without that for ~/tensorflow_datasets.
+      data_dir: the directory to write to. None means the environment variable
+        TFDS_DATA_DIR, or ~/tensorflow_datasets if that isn't set.
 
     Raises:
-      UsageError: no such data set, TensorFlow isn't installed, or the download failed.
+      UsageError: the data set is unknown, TensorFlow isn't installed, or the download
+        failed.
     """
     if dataset == "digits" or dataset.endswith(".npz"):
-        raise UsageError(f"{dataset} needs no preparation: compare reads it as it is.")
+        raise UsageError(
+            f"{dataset} needs no preparation: pass it to compare as --dataset."
+        )
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
         check_known(dataset)
@@ -58,13 +62,13 @@ def prepare(dataset: str, data_dir: Path | None) -> None:
         folder = prepared_folder(dataset, data_dir)
         if folder is None:
             raise UsageError(
-                f"tensorflow-datasets took what is in {data_directory(data_dir)} for a "
-                f"prepared {dataset}, but it has no dataset_info.json. Remove the "
-                f"{dataset} folder there and prepare it again."
+                f"tensorflow-datasets found a prepared {dataset} in "
+                f"{data_directory(data_dir)}, but it has no dataset_info.json. Remove "
+                f"the {dataset} folder there and prepare it again."
             )
         print(f"{dataset} is prepared: {folder}")
     else:
-        print(f"{dataset} was prepared already: {folder}")
+        print(f"{dataset} is already prepared: {folder}")
     option = data_dir_option(data_dir)
     print(f"Next: uv run python -m experiments compare --dataset {dataset}{option}")
 
@@ -79,7 +83,7 @@ def _check_installed(command: str) -> None:
 
 
 def _download(dataset: str, directory: Path) -> str:
-    """Returns the data set's name with its configuration, if it has one."""
+    """Returns the name of the data set with its configuration, if it has one."""
     import tensorflow_datasets as tfds  # slow to import
 
     try:
@@ -87,11 +91,11 @@ def _download(dataset: str, directory: Path) -> str:
             dataset, data_dir=directory, file_format=tfds.core.FileFormat.ARRAY_RECORD
         )
         builder.download_and_prepare()
-    except Exception as error:  # no network, a wrong checksum, a full disk, ...: any
+    except Exception as error:  # no network, a wrong checksum, a full disk, ...
         reason = " ".join(str(error).split())
         raise UsageError(
-            f"{dataset} couldn't be downloaded and prepared in {directory}. It needs a "
-            "network connection and room on the disk; tensorflow-datasets said: "
+            f"{dataset} couldn't be downloaded and prepared in {directory}. That needs "
+            "a network connection and room on the disk; tensorflow-datasets reports: "
             f"{type(error).__name__}: {reason}"
         ) from error
     return builder.info.full_name.rpartition("/")[0]

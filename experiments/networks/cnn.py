@@ -1,25 +1,22 @@
-"""The tutorial's convolutional network, as two functions of plain arrays."""
+"""The tutorial's convolutional network, in Flax NNX."""
 
 from functools import cache
 from typing import Any
 
-import jax
 from flax import nnx
+from jax import Array
 
+from experiments.networks.network import Images, ImageShape, Logits, Params, RandomKey
 from experiments.networks.on_cpu import convolution, max_pool
 from experiments.records.config import UsageError
 
-Params = dict[str, dict[str, jax.Array]]
-
-LEAST_SIZE = 18  # pixels: the third convolution then yields exactly one
+_SMALLEST = 18  # pixels, of which the three convolutions and two poolings leave one
 
 
 class CNN(nnx.Module):
     """Three 3×3 convolutions with two poolings between them, then two dense layers."""
 
-    def __init__(
-        self, image_shape: tuple[int, int, int], classes: int, *, rngs: nnx.Rngs
-    ):
+    def __init__(self, image_shape: ImageShape, classes: int, *, rngs: nnx.Rngs):
         height, width, channels = image_shape
         self.conv1 = _convolutional(channels, 32, rngs)
         self.conv2 = _convolutional(32, 64, rngs)
@@ -28,15 +25,15 @@ class CNN(nnx.Module):
         self.dense1 = _dense(pixels * 64, 64, rngs)
         self.dense2 = _dense(64, classes, rngs)
 
-    def __call__(self, images: jax.Array) -> jax.Array:
-        x = _pooled(self.conv1, images)
-        x = _pooled(self.conv2, x)
+    def __call__(self, images: Images) -> Logits:
+        x = _convolve_and_pool(self.conv1, images)
+        x = _convolve_and_pool(self.conv2, x)
         x = nnx.relu(self.conv3(x))
         x = nnx.relu(self.dense1(x.reshape(x.shape[0], -1)))
         return self.dense2(x)
 
 
-def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Params:
+def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases.
 
     Args:
@@ -51,46 +48,38 @@ def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Par
       UsageError: the images are too small for the network.
     """
     height, width, _ = image_shape
-    if min(height, width) < LEAST_SIZE:
+    if min(height, width) < _SMALLEST:
         raise UsageError(
             f"images are {height}x{width}, but this network needs at least "
-            f"{LEAST_SIZE}x{LEAST_SIZE} pixels: enlarge them."
+            f"{_SMALLEST}x{_SMALLEST} pixels: enlarge them."
         )
     _, params = nnx.split(CNN(image_shape, classes, rngs=nnx.Rngs(key)))
     return nnx.to_pure_dict(params)
 
 
-def apply(params: Params, images: jax.Array) -> jax.Array:
-    """The logits of images.
-
-    Args:
-      params: from `init` for images of the same shape.
-      images: [batch, height, width, channels], float32 in [0, 1].
-
-    Returns:
-      [batch, classes], float32.
-    """
+def apply(params: Params, images: Images) -> Logits:
+    """The logits of images; `params` must be from `init` for images of their shape."""
     classes = params["dense2"]["bias"].shape[0]
     return nnx.merge(_graphdef(images.shape[1:], classes), params)(images)
 
 
-def _pooled(layer: nnx.Conv, x: jax.Array) -> jax.Array:
-    """Convolution, pooling and ReLU, which commutes with pooling: a quarter is left."""
-    # An odd last row or column would only yield outputs that the pooling drops.
+def _convolve_and_pool(layer: nnx.Conv, x: Array) -> Array:
+    """Convolution, pooling and ReLU, which commutes with pooling; cheaper this way."""
+    # The pooling drops all outputs of an odd last row or column.
     even = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
     return nnx.relu(max_pool(layer(even)))
 
 
 @cache
-def _graphdef(image_shape: tuple[int, int, int], classes: int) -> Any:
-    """What of the network is not a parameter; costs no arithmetic."""
+def _graphdef(image_shape: ImageShape, classes: int) -> Any:
+    """The network without its parameters; computes nothing."""
     return nnx.graphdef(
         nnx.eval_shape(lambda: CNN(image_shape, classes, rngs=nnx.Rngs(0)))
     )
 
 
 def _convolutional(channels: int, features: int, rngs: nnx.Rngs) -> nnx.Conv:
-    def ours(images, kernel, *_, **__):
+    def convolve(images, kernel, *_, **__):
         return convolution(images, kernel)
 
     return nnx.Conv(
@@ -99,7 +88,7 @@ def _convolutional(channels: int, features: int, rngs: nnx.Rngs) -> nnx.Conv:
         (3, 3),
         padding="VALID",
         kernel_init=nnx.initializers.glorot_uniform(),
-        conv_general_dilated=ours,
+        conv_general_dilated=convolve,
         rngs=rngs,
     )
 

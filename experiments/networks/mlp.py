@@ -1,17 +1,18 @@
-"""A small network for small images: one hidden layer, as two functions of arrays."""
+"""A small network for small images: one hidden layer."""
 
 import math
 from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
-from experiments.networks.cnn import Params
+from experiments.networks.network import Images, ImageShape, Logits, Params, RandomKey
 
-_HIDDEN = 64
+_HIDDEN = 64  # units
 
 
-def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Params:
+def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases.
 
     Args:
@@ -31,19 +32,11 @@ def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Par
     }
 
 
-def apply(params: Params, images: jax.Array) -> jax.Array:
-    """The logits of images.
-
-    Args:
-      params: from `init` for images of the same shape.
-      images: [batch, height, width, channels], float32 in [0, 1].
-
-    Returns:
-      [batch, classes], float32.
-    """
+def apply(params: Params, images: Images) -> Logits:
+    """The logits of images; `params` must be from `init` for images of their shape."""
     hidden = jax.nn.relu(_dense(params["dense1"], images.reshape(len(images), -1)))
     return _dense(params["dense2"], hidden)
 
 
-def _dense(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+def _dense(layer: dict[str, Array], x: Array) -> Array:
     return x @ layer["kernel"] + layer["bias"][None]

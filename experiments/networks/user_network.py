@@ -1,4 +1,4 @@
-"""A network of the user's own, in Flax, as two functions of plain arrays."""
+"""Users' own Flax networks, as two functions of plain arrays."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,22 +6,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen, nnx
+from jax import Array
 
+from experiments.networks.network import Images, ImageShape, RandomKey
 from experiments.records.config import UsageError
-from experiments.user_code import load, told
-
-Shape = tuple[int, int, int]  # height, width, channels
+from experiments.user_code import load, usage_errors
 
 
 class UserNetwork(NamedTuple):
-    """A network for `experiments.scoring`: hashable, and equal for an equal module."""
+    """A `Network` around a user's function; hashable, to be a static argument."""
 
-    where: str  # what its refusals begin with
-    function: Callable[[Shape, int, nnx.Rngs], Any]
+    where: str  # the beginning of its error messages
+    function: Callable[[ImageShape, int, nnx.Rngs], Any]
     classes: int
 
-    def init(self, key: jax.Array, image_shape: Shape, classes: int) -> Any:
-        """Draws the parameters: dictionaries of arrays."""
+    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Any:
+        """Draws the parameters: nested dictionaries of arrays."""
         module = self._module(key, image_shape, classes)
         if isinstance(module, nnx.Module):
             _, params, others, _ = nnx.split(module, nnx.Param, nnx.Variable, ...)
@@ -33,17 +33,16 @@ class UserNetwork(NamedTuple):
             kinds = set(variables) - {"params"}
         if kinds:
             raise UsageError(
-                f"{self.where}: the module keeps {', '.join(sorted(kinds))} beside its "
-                "parameters, and a run here is a function of these alone. Put "
-                "LayerNorm or GroupNorm in the place of BatchNorm, and leave Dropout "
-                "out."
+                f"{self.where}: the module has {', '.join(sorted(kinds))} besides its "
+                "parameters, but a run must be a function of the parameters alone. "
+                "Replace BatchNorm by LayerNorm or GroupNorm, and omit Dropout."
             )
         return params
 
-    def apply(self, params: Any, images: jax.Array) -> Any:
-        """The logits of images, [batch, height, width, channels], float32 in [0, 1]."""
+    def apply(self, params: Any, images: Images) -> Any:
+        """The logits of images."""
         _, height, width, channels = images.shape
-        # What a new module draws is replaced at once, so JAX leaves it out.
+        # JAX drops the initial values of the new module, as they are replaced at once.
         shape = height, width, channels
         module = self._module(jax.random.key(0), shape, self.classes)
         if isinstance(module, nnx.Module):
@@ -51,60 +50,60 @@ class UserNetwork(NamedTuple):
             return module(images)
         return module.apply({"params": params}, images)
 
-    def _module(self, key: jax.Array, image_shape: Shape, classes: int) -> Any:
-        """A module, newly built: within a trace of JAX, where that is cheap."""
+    def _module(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Any:
+        """Builds a new module, which is cheap because JAX is tracing."""
         module = self.function(image_shape, classes, nnx.Rngs(key))
         if not isinstance(module, nnx.Module | linen.Module):
             raise UsageError(
-                f"{self.where}: it returned {type(module).__name__}, and a module of "
-                "Flax is needed, from flax.nnx or flax.linen."
+                f"{self.where}: it returned {type(module).__name__}; a Flax module is "
+                "needed, from flax.nnx or flax.linen."
             )
         return module
 
 
 def network(
-    option: str, reference: str, image_shape: Shape, classes: int
+    option: str, reference: str, image_shape: ImageShape, classes: int
 ) -> tuple[UserNetwork, str]:
-    """The network that a user's function makes for the images of a data set.
+    """Loads a user's function and checks the network that it builds.
 
     `function(image_shape, classes, rngs)`, with `flax.nnx.Rngs`, returns a module of
-    Flax NNX, or one of Flax Linen, which needs no rngs. Called on images, float32
-    [batch, height, width, channels] in [0, 1], the module returns logits, float32
-    [batch, classes]. It is tried here, without any arithmetic, before it trains.
+    Flax NNX or of Flax Linen, which needs no rngs. Called on images, float32 [batch,
+    height, width, channels] in [0, 1], the module returns logits, float32 [batch,
+    classes]. The check traces one call and computes nothing.
 
-    A run is a function of the parameters alone. So a module must have no other state:
-    neither running statistics of batches nor the random numbers of dropout.
+    A run is a function of the parameters alone. So a module must not have other state,
+    such as the running statistics of BatchNorm or the random numbers of Dropout.
 
     Args:
-      option: the option by which it was named, for messages: "--model".
+      option: the option that names the function, for messages: "--model".
       reference: FILE.py:function.
       image_shape: (height, width, channels).
       classes: the number of logits.
 
     Returns:
-      The network, for these classes alone, and the digest of its code.
+      The network, which always has this number of classes, and the digest of its code.
 
     Raises:
-      UsageError: there is no such function, or it returns no such module.
+      UsageError: there is no such function, or it doesn't return such a module.
     """
     function, digest = load(option, reference)
-    own = UserNetwork(f"{option} {reference}", function, classes)
+    network = UserNetwork(f"{option} {reference}", function, classes)
 
-    def tried(images: jax.Array) -> tuple[Any, Any]:
-        params = own.init(jax.random.key(0), image_shape, classes)
-        return params, own.apply(params, images)
+    def init_and_apply(images: Array) -> tuple[Any, Any]:
+        params = network.init(jax.random.key(0), image_shape, classes)
+        return params, network.apply(params, images)
 
-    batch = classes + 1  # so that logits the wrong way round have another shape
+    batch = classes + 1  # so that transposed logits have another shape
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.float32)
-    with told(option, reference, f"its network for images {list(image_shape)}"):
-        params, logits = jax.eval_shape(tried, images)
-    _check_params(own.where, params)
-    _check_logits(own.where, images, logits, classes)
-    return own, digest
+    with usage_errors(option, reference, f"its network for images {list(image_shape)}"):
+        params, logits = jax.eval_shape(init_and_apply, images)
+    _check_params(network.where, params)
+    _check_logits(network.where, images, logits, classes)
+    return network, digest
 
 
 def _check_params(where: str, params: Any) -> None:
-    """Raises `UsageError` unless there is something to train, all of it real."""
+    """Raises `UsageError` unless there are parameters, all of them floating-point."""
     leaves = jax.tree.leaves_with_path(params)
     if not leaves:
         raise UsageError(f"{where}: the module has no parameters to train.")
@@ -112,19 +111,18 @@ def _check_params(where: str, params: Any) -> None:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise UsageError(
                 f"{where}: the parameter {jax.tree_util.keystr(path)} is "
-                f"{leaf.dtype}, and has no gradient; make it floating-point."
+                f"{leaf.dtype}, which has no gradient; make it floating-point."
             )
 
 
 def _check_logits(where: str, images: Any, logits: Any, classes: int) -> None:
     """Raises `UsageError` unless there are as many logits as classes, in float32."""
     expected = f"float32 {[images.shape[0], classes]}"
-    is_array = isinstance(logits, jax.ShapeDtypeStruct)
-    found = (
-        f"{logits.dtype} {list(logits.shape)}" if is_array else type(logits).__name__
-    )
-    if found != expected:
+    returned = type(logits).__name__
+    if isinstance(logits, jax.ShapeDtypeStruct):
+        returned = f"{logits.dtype} {list(logits.shape)}"
+    if returned != expected:
         raise UsageError(
-            f"{where}: for images {list(images.shape)} the module returned "
-            f"{found}, and logits [batch, classes] are needed: {expected}."
+            f"{where}: for images {list(images.shape)} the module returned {returned}; "
+            f"logits [batch, classes] are needed: {expected}."
         )

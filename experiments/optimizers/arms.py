@@ -1,24 +1,33 @@
-"""The arms of `compare`: ways to turn gradients into steps."""
+"""Arms: the optimizers that `compare` puts side by side, and what each computes."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import optax
 
 from optax_momentum import ema, keras, storage
 
 
-class Arm(NamedTuple):
-    """One way to turn gradients into steps.
+class MakeOptimizer(Protocol):
+    """Builds the transformation from gradients to updates, which are ready to add."""
 
-    `transformation(learning_rate, beta)` takes the plan's learning rate; where the arm
-    derives its own from it, `equation` says how. Its updates are ready to be added.
+    def __call__(
+        self, learning_rate: Any, beta: Any, /
+    ) -> optax.GradientTransformation:
+        """Takes numbers, traced scalars or, for the rate, a function of steps done."""
+        ...
+
+
+class Arm(NamedTuple):
+    """An optimizer under comparison, as in the arm of a clinical trial.
+
+    Every arm of a plan gets the same learning rate and beta. If an arm uses another
+    rate, its equation says how that follows from the plan's.
     """
 
     title: str
     equation: str  # θ parameters, g gradient, α learning rate, β beta, v buffer
-    transformation: Callable[[float, float], optax.GradientTransformation]
+    transformation: MakeOptimizer
 
 
 def _sgd(learning_rate: float, beta: float) -> optax.GradientTransformation:
@@ -34,8 +43,9 @@ def _sgd_large_step(learning_rate: float, beta: float) -> optax.GradientTransfor
     return optax.sgd(learning_rate / (1 - beta))
 
 
-# Under a constant gradient g, the first two settle at steps of α g, the others at
-# α g / (1 − β): only at equal settled steps is a difference due to momentum.
+# Under a constant gradient g, the steps of the first two settle at α g, those of the
+# others at α g / (1 − β): a difference is due to momentum only between arms whose
+# settled steps are equal.
 ARMS = {
     "sgd": Arm("SGD", "θ ← θ − α g", _sgd),
     # The tutorial's equation.
@@ -45,7 +55,7 @@ ARMS = {
     "keras": Arm("Keras momentum", "v ← β v − α g,  θ ← θ + v", keras),
 }
 
-# One method, its buffer kept in 4, 2 and about 1 bytes a parameter.
+# One method that stores its buffer in 4, 2 or about 1 bytes per parameter.
 STORAGES = {
     "keras": ARMS["keras"],
     "keras_bfloat16": Arm(

@@ -1,29 +1,35 @@
-"""How the learning rate of a run changes from its first to its last step."""
+"""Learning-rate schedules: how the rate changes from the first to the last step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float32
 
 
 class Schedule(NamedTuple):
-    """A course of the learning rate.
+    """A learning-rate schedule.
 
-    `factor(t)` is what the learning rate is multiplied by when the share t of all steps
-    is done, 0 at the first step; None stands for a rate that never changes.
+    At a step, the learning rate is multiplied by `factor(t)`, where t is the fraction
+    of the run's steps that come before it: 0 at the first. A `factor` of None means
+    that the rate is constant.
     """
 
     title: str
-    factor: Callable[[jax.Array], jax.Array] | None
+    factor: Callable[[Float32[Array, ""]], Float32[Array, ""]] | None
 
     def rate(self, learning_rate: ArrayLike, steps: int) -> Any:
-        """What an optimizer takes for its learning rate: a number or a function.
+        """The learning rate as an optimizer takes it: a number, or a function of steps.
 
         Args:
-          learning_rate: the largest, shape (), a number or a traced scalar.
-          steps: of the whole run.
+          learning_rate: the largest rate of the run, a number or a traced scalar.
+          steps: the number of steps in the whole run.
+
+        Returns:
+          `learning_rate` itself if the rate is constant; otherwise a function that maps
+          the number of steps done to a float32 scalar.
         """
         factor = self.factor
         if factor is None:
@@ -32,20 +38,20 @@ class Schedule(NamedTuple):
         return lambda step: peak * factor(jnp.asarray(step, jnp.float32) / steps)
 
 
-def _cosine(t: jax.Array) -> jax.Array:
+def _cosine(t: Array) -> Array:
     return (1 + jnp.cos(jnp.pi * jnp.clip(t, 0, 1))) / 2
 
 
-def _steps(t: jax.Array) -> jax.Array:
+def _steps(t: Array) -> Array:
     return jnp.where(t < 0.5, 1.0, jnp.where(t < 0.75, 0.1, 0.01))
 
 
-def _warm_up_cosine(t: jax.Array) -> jax.Array:
+def _warm_up_cosine(t: Array) -> Array:
     warm = 0.05
     return jnp.where(t < warm, t / warm, _cosine((t - warm) / (1 - warm)))
 
 
-def _one_cycle(t: jax.Array) -> jax.Array:
+def _one_cycle(t: Array) -> Array:
     rise, first, last = 0.3, 1 / 25, 1e-4 / 25
     up = first + (1 - first) * (1 - _cosine(t / rise))
     down = last + (1 - last) * _cosine((t - rise) / (1 - rise))
@@ -61,6 +67,6 @@ SCHEDULES = {
     "warmup_cosine": Schedule(
         "linear over 5%, then half a cosine to 0", _warm_up_cosine
     ),
-    # Smith and Topin 2017, arXiv:1708.07120, in cosines; beta stays what it is.
+    # Smith and Topin 2017, arXiv:1708.07120, with cosines and a constant beta.
     "one_cycle": Schedule("one cycle: up over 30%, then down to nothing", _one_cycle),
 }

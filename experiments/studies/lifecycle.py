@@ -13,6 +13,7 @@ from experiments.data import image_dataset
 from experiments.distributed import shared_plan
 from experiments.distributed.processes import ALONE, Processes, is_first
 from experiments.networks import cnn, user_network
+from experiments.networks.network import Network, check_takes
 from experiments.optimizers.arms import Arm
 from experiments.records import plan
 from experiments.records.config import (
@@ -29,7 +30,6 @@ from experiments.reporting.page import Page
 from experiments.studies.context import Fold, StudyContext, hold_out
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
-from experiments.training.scoring import Network, check_takes
 
 TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 

@@ -1,7 +1,7 @@
 """Loss and accuracy of a batch, and of all examples of a split."""
 
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.training.lanes import LANES, as_lane, map_lanes
+from experiments.networks.network import Network
 
 _BATCH = 500  # images that a device scores at once; on a CPU, what its cache holds
 
@@ -23,23 +24,6 @@ class Score(NamedTuple):
 
     loss: Array  # float32: softmax cross-entropy, in nats
     accuracy: Array  # float32 in [0, 1]
-
-
-class Network(Protocol):
-    """Two functions of plain arrays: the modules `model` and `mlp` are such."""
-
-    def init(
-        self, key: Array, image_shape: tuple[int, int, int], classes: int
-    ) -> cnn.Params: ...
-
-    def apply(self, params: cnn.Params, images: Array) -> Array: ...
-
-
-def check_takes(network: Network, images: Any, classes: int) -> None:
-    """Raises `UsageError` where a network refuses such images; nothing is computed."""
-    _, height, width, channels = images.shape
-    shape = height, width, channels
-    jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
 
 
 @partial(Jitted, static_argnums=2)

@@ -10,7 +10,7 @@ from tally import Tally
 from truth import Truth, completed
 
 from experiments.data import image_dataset
-from experiments.data.splits import split
+from experiments.data.examples import split
 from experiments.records import runs
 from experiments.training import step
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.image_folders import write_pets
-from support.prepared_dataset import random_images
+from support.small_images import random_images
 
 from experiments.__main__ import COMMANDS, main
 from experiments.bench import command as bench

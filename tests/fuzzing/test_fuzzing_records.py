@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from support.demonstration import PAGE, with_table
 from support.image_folders import write_pets
 from support.json_values import VALUES, places, replaced
-from support.prepared_dataset import random_images
 from support.reports import SETTING
+from support.small_images import random_images
 from support.synthetic import synthetic_run
 
 from experiments.__main__ import main

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from support.prepared_dataset import random_images
+from support.small_images import random_images
 
 PIXELS = random_images(31, 12, 6, 5, 3)
 
@@ -17,7 +17,7 @@ def write(path: Path, pixels: np.ndarray = PIXELS[0], **options: Any) -> Path:
 
 
 def write_pets(root: Path, per_class: int = 3) -> Path:
-    """Cats and dogs, written in another order than that of their names."""
+    """Writes cats and dogs, in another order than that of the file names."""
     for index in reversed(range(per_class)):
         write(root / "dogs" / f"{index}.png", PIXELS[per_class + index])
         write(root / "cats" / f"{index}.png", PIXELS[index])

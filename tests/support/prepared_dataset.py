@@ -1,21 +1,38 @@
-"""Prepared data sets for the tests, in the very format of tensorflow-datasets."""
+"""Prepared data sets for the tests, in the format of tensorflow-datasets."""
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
-from PIL import Image
+from support.small_images import png
+
+from experiments.data import prepare
 
 
-def random_images(seed: int, n: int, *shape: int) -> np.ndarray:
-    """uint8 [n, *shape]."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (n, *shape), dtype=np.uint8)
+def fake_download(
+    monkeypatch: pytest.MonkeyPatch,
+    download: Callable[[Path], None],
+    full_name: str = "cifar10/3.0.2",
+) -> None:
+    """Replaces TensorFlow: `download(data_dir)` downloads and prepares a data set."""
+
+    def builder(name, *, data_dir, file_format):
+        assert full_name.startswith(name)
+        assert file_format.value == "array_record"
+        return SimpleNamespace(
+            download_and_prepare=lambda: download(data_dir),
+            info=SimpleNamespace(full_name=full_name),
+        )
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    monkeypatch.setattr(prepare, "find_spec", lambda name: name)
 
 
 def write_prepared(
@@ -30,12 +47,12 @@ def write_prepared(
 
     Args:
       folder: .../NAME/VERSION, or .../NAME/CONFIGURATION/VERSION.
-      splits: images, uint8 [n, height, width, channels] or a list of unequal ones, and
-        labels, of each split.
-      features: what the metadata say; by default an image of any height and width, and
-        as many classes as the largest label asks for.
-      shards: files a split.
-      **metadata: to stand in dataset_info.json beside or instead of what is true.
+      splits: the images and the labels of each split. Images are uint8 [n, height,
+        width, channels], or a list of images of different shapes.
+      features: what the metadata state; by default an image of any height and width,
+        and as many classes as the largest label requires.
+      shards: files per split.
+      **metadata: entries of dataset_info.json, which may replace correct ones.
     """
     folder.mkdir(parents=True)
     images, _ = next(iter(splits.values()))
@@ -50,7 +67,9 @@ def write_prepared(
     for split, (images, labels) in splits.items():
         records = [
             encode.serialize_example(
-                encode.encode_example({"image": _png(image), "label": int(label)})
+                encode.encode_example(
+                    {"image": io.BytesIO(png(image)), "label": int(label)}
+                )
             )
             for image, label in zip(images, labels, strict=True)
         ]
@@ -67,7 +86,7 @@ def write_prepared(
 def _write_split(
     folder: Path, split: str, records: list[bytes], shards: int
 ) -> dict[str, Any]:
-    """Returns what dataset_info.json says of the split."""
+    """Returns what dataset_info.json states about the split."""
     lengths = []
     for shard, part in enumerate(np.array_split(np.arange(len(records)), shards)):
         suffix = f"array_record-{shard:05}-of-{shards:05}"
@@ -83,10 +102,3 @@ def _write_split(
         "numBytes": str(sum(map(len, records))),
         "shardLengths": lengths,
     }
-
-
-def _png(image: np.ndarray) -> io.BytesIO:
-    file = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(file, "png")
-    file.seek(0)
-    return file

@@ -1,4 +1,4 @@
-"""One dense layer in place of the CNN, for tests of all that is around it."""
+"""One dense layer that replaces the CNN in tests of what surrounds a network."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Three splits of few random images, whose training set no batch of 8 divides."""
+"""Three splits of a few random images; 8 does not divide the training images."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +9,7 @@ RNG = np.random.default_rng(5)
 
 
 def examples(count: int) -> Examples:
-    """Images of 18 x 18, of three classes."""
+    """Images of 18 x 18 in three classes."""
     images = RNG.integers(0, 256, (count, 18, 18, 1), dtype=np.uint8)
     labels = RNG.integers(0, 3, count, dtype=np.int32)
     return Examples(jnp.asarray(images), jnp.asarray(labels))

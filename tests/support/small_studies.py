@@ -5,20 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
+from support import small_images
 
 from experiments.studies.lifecycle import StudyOptions
 
 
 def sixty_images(path: Path) -> str:
     """Writes an .npz file of images of 24×24 in three classes; 38 are trained on."""
-    random = np.random.default_rng(4)
-    labels = random.permutation(60) % 3
-    noise = random.integers(0, 60, (60, 24, 24))
-    images = (labels[:, None, None] * 80 + noise) % 256
-    np.savez(path, images=images.astype(np.uint8), labels=labels)
-    return str(path)
+    return str(small_images.write(path, 60, size=(24, 24), seed=4))
 
 
 def printed(study: Callable, options: StudyOptions, output: Path) -> str:

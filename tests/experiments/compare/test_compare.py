@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from support import small_images
 
 from experiments.__main__ import main
 from experiments.compare.study import Compare
@@ -38,11 +39,7 @@ def command(*words) -> Finished:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Runs a command with the small data set."""
-    rng = np.random.default_rng(1)
-    labels = rng.permutation(90) % 3
-    images = (labels[:, None, None] * 80 + rng.integers(0, 60, (90, 6, 5))) % 256
-    path = tmp_path_factory.mktemp("small") / "data.npz"
-    np.savez(path, images=images, labels=labels)
+    path = small_images.write(tmp_path_factory.mktemp("small") / "data.npz")
     return lambda *words: command(*(path if w == "data.npz" else w for w in words))
 
 

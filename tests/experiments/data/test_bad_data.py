@@ -1,7 +1,7 @@
-"""The nine data sets that can't be: told in one line, with the image to blame.
+"""Nine kinds of bad data, refused by a command in one line that names the image.
 
-`test_npz_reader`, `test_folder_refusals` and `test_tfds_reader` have what each reader
-refuses beside these; here the command runs, on a data set like CIFAR-10 but smaller.
+The data set is like CIFAR-10, but smaller. `test_npz`, `test_folder` and `test_tfds`
+test what else each reader refuses.
 """
 
 import json
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import requests
 import tensorflow_datasets as tfds
-from support.prepared_dataset import random_images, write_prepared
+from support.prepared_dataset import fake_download, write_prepared
 from support.refused import refusal
+from support.small_images import random_images
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
-from test_prepare import stand_in
 
-from experiments.data import image_dataset, tfds_reader
+from experiments.data import image_dataset
 from experiments.studies.crossval.folds import nested, stratified
 
 TRAIN = random_images(41, 12, 32, 32, 3), np.array([3, 1, 9, 0, 2, 4, 5, 6, 7, 8, 3, 1])
@@ -29,9 +29,9 @@ FEATURES = {
 
 @pytest.fixture(autouse=True)
 def without_data_sets(idle_directory, tmp_path_factory, monkeypatch):
-    """No data set is prepared or in the cache, which is elsewhere."""
+    """No data set is prepared, and the cache is an empty directory elsewhere."""
     cache = str(tmp_path_factory.mktemp("cache"))
-    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: cache)
+    monkeypatch.setattr("experiments.data.tfds.user_cache_dir", lambda _: cache)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
@@ -39,8 +39,8 @@ def compare(capsys: pytest.CaptureFixture, *words: str) -> str:
     return refusal(capsys, "compare", "--output", "results", *words)
 
 
-def prepared(capsys: pytest.CaptureFixture, images, labels) -> str:
-    """What `compare` says of such training images."""
+def refusal_of_prepared(capsys: pytest.CaptureFixture, images, labels) -> str:
+    """The error of `compare` for a prepared data set of such training images."""
     splits = {"train": (images, np.array(labels)), "test": TEST}
     write_prepared(Path("sets/tiny/1.0.0"), splits, features=FEATURES)
     return compare(capsys, "--dataset", "tiny", "--data-dir", "sets")
@@ -50,12 +50,12 @@ def changed(values, index: int, value) -> list:
     return [*values[:index], value, *values[index + 1 :]]
 
 
-def test_missing_set_is_refused_and_no_other_takes_its_place(capsys):
+def test_missing_data_set_is_refused_and_not_replaced(capsys):
     message = compare(capsys, "--dataset", "cifar10", "--data-dir", "nothing")
     assert message == (
         "cifar10 is not prepared in nothing, which has no "
-        "cifar10/VERSION/dataset_info.json. Download and prepare it by `uv run --extra "
-        "prepare python -m experiments prepare cifar10 --data-dir nothing`."
+        "cifar10/VERSION/dataset_info.json. Download and prepare it with `uv run "
+        "--extra prepare python -m experiments prepare cifar10 --data-dir nothing`."
     )
 
 
@@ -68,41 +68,41 @@ def test_missing_set_is_refused_and_no_other_takes_its_place(capsys):
         ),
     ],
 )
-def test_failed_download_is_told_in_the_words_of_its_error(capsys, monkeypatch, error):
+def test_failed_download_is_reported_with_its_error(capsys, monkeypatch, error):
     def fail(_):
         raise error
 
-    stand_in(monkeypatch, fail)
+    fake_download(monkeypatch, fail)
     assert refusal(capsys, "prepare", "cifar10", "--data-dir", "sets") == (
-        "cifar10 couldn't be downloaded and prepared in sets. It needs a network "
-        "connection and room on the disk; tensorflow-datasets said: "
+        "cifar10 couldn't be downloaded and prepared in sets. That needs a network "
+        "connection and room on the disk; tensorflow-datasets reports: "
         f"{type(error).__name__}: {' '.join(str(error).split())}"
     )
 
 
 @pytest.mark.parametrize("label", [10, -1])
-def test_label_outside_the_classes_is_refused_by_its_image(capsys, label):
-    assert prepared(capsys, TRAIN[0], changed(TRAIN[1], 7, label)) == (
+def test_label_outside_the_classes_is_refused_with_its_image(capsys, label):
+    assert refusal_of_prepared(capsys, TRAIN[0], changed(TRAIN[1], 7, label)) == (
         f"--dataset tiny: training image 7 has label {label}, outside the classes 0 "
         "to 9 of the training split. Remove the image or correct its label."
     )
 
 
-def test_image_of_another_size_is_refused_by_its_index(capsys):
+def test_image_of_another_size_is_refused_with_its_index(capsys):
     images = changed(TRAIN[0], 5, TRAIN[0][5, :, :31])
-    assert prepared(capsys, images, TRAIN[1]) == (
+    assert refusal_of_prepared(capsys, images, TRAIN[1]) == (
         "sets/tiny/1.0.0: train example 5 is uint8 of shape (32, 31, 3) where uint8 of "
-        "shape (32, 32, 3) is needed: all images must have one size. Save them so with "
-        "numpy.savez, and give that .npz file."
+        "shape (32, 32, 3) is needed: all images must have one size. Resize them, save "
+        "them with numpy.savez, and pass that .npz file."
     )
 
 
-def test_images_without_colour_beside_others_with_it_are_refused(capsys):
+def test_gray_test_images_are_refused_if_training_images_have_color(capsys):
     arrays = {"x_train": TRAIN[0], "y_train": TRAIN[1], "y_test": TEST[1]}
     np.savez("own.npz", x_test=TEST[0][..., :1], **arrays)
     assert compare(capsys, "--dataset", "own.npz") == (
         "--dataset own.npz: the training images have shape (32, 32, 3) and the test "
-        "images (32, 32, 1); they must be equal."
+        "images (32, 32, 1); the shapes must be equal."
     )
 
 
@@ -117,7 +117,7 @@ def test_images_too_small_for_the_network_are_refused(capsys, command):
     )
 
 
-def test_image_with_a_nan_is_refused_by_its_index(capsys):
+def test_image_with_a_nan_is_refused_with_its_index(capsys):
     images = (TRAIN[0] / 255).astype(np.float32)
     images[8, 3, 1, 2] = np.nan
     np.savez("own.npz", images=images, labels=TRAIN[1] % 2)
@@ -127,7 +127,7 @@ def test_image_with_a_nan_is_refused_by_its_index(capsys):
     )
 
 
-def test_constant_image_is_an_image_as_others_are():
+def test_constant_images_are_kept():
     images = random_images(43, 20, 6, 5)
     images[2], images[9] = 0, 255
     np.savez("own.npz", images=images, labels=np.arange(20) % 2)
@@ -140,10 +140,10 @@ def test_constant_image_is_an_image_as_others_are():
     ("length", "message"),
     [
         (13, "train example 12 can't be read (index 12 out of bound 12)."),
-        (11, "train has 12 examples, and 11 by its metadata."),
+        (11, "train has 12 examples, but 11 according to its metadata."),
     ],
 )
-def test_set_of_another_length_than_its_own_metadata_say_is_refused(
+def test_data_set_of_another_length_than_its_metadata_state_is_refused(
     capsys, length, message
 ):
     folder = Path("sets/tiny/1.0.0")
@@ -157,7 +157,7 @@ def test_set_of_another_length_than_its_own_metadata_say_is_refused(
     )
 
 
-def test_no_record_is_both_trained_on_and_validated_or_tested_with():
+def test_splits_and_folds_share_no_image():
     ids = np.random.default_rng(5).permutation(90)
     images = np.zeros((90, 4, 3, 1), np.uint8) + ids[:, None, None, None].astype("u1")
     np.savez("own.npz", images=images, labels=ids % 3)
@@ -173,8 +173,8 @@ def test_no_record_is_both_trained_on_and_validated_or_tested_with():
     outer = stratified("--folds", labels, 4)
     inner = nested("--nested", labels, outer, 3)
     for name, fold in outer.items():
-        train, validation = (read(loaded.train_images[own]) for own in fold)
+        train, validation = (read(loaded.train_images[part]) for part in fold)
         assert not train & validation and train | validation == whole
         for fold in inner[name].values():
-            within, beside = (read(loaded.train_images[own]) for own in fold)
-            assert not within & beside and within | beside == train
+            within, validated = (read(loaded.train_images[part]) for part in fold)
+            assert not within & validated and within | validated == train

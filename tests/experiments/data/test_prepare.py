@@ -1,12 +1,11 @@
-"""Preparing a data set, with a stand-in for the download and for TensorFlow."""
+"""Preparing a data set, with replacements for the download and for TensorFlow."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from support.prepared_dataset import random_images, write_prepared
+from support.prepared_dataset import fake_download, write_prepared
+from support.small_images import random_images
 
 from experiments.data import prepare as module
 from experiments.data.prepare import prepare
@@ -16,26 +15,9 @@ IMAGES = random_images(31, 4, 6, 5, 3), np.arange(4)
 SPLITS = {"train": IMAGES, "test": IMAGES}
 
 
-def stand_in(monkeypatch, action, full_name="cifar10/3.0.2"):
-    """Replaces tfds.builder; `action(data_dir)` is its download and preparation."""
-
-    def builder(name, *, data_dir, file_format):
-        assert full_name.startswith(name)
-        assert file_format.value == "array_record"
-        return SimpleNamespace(
-            download_and_prepare=lambda: action(data_dir),
-            info=SimpleNamespace(full_name=full_name),
-        )
-
-    monkeypatch.setattr(tfds, "builder", builder)
-    monkeypatch.setattr(module, "find_spec", lambda name: name)
-
-
-def test_prepare_prints_where_the_set_is_and_what_to_do_next(
-    tmp_path, monkeypatch, capsys
-):
+def test_prepare_prints_the_folder_and_the_next_command(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "cifar10" / "3.0.2"
-    stand_in(monkeypatch, lambda _: write_prepared(folder, SPLITS))
+    fake_download(monkeypatch, lambda _: write_prepared(folder, SPLITS))
     prepare("cifar10", tmp_path)
     assert capsys.readouterr().out == (
         f"cifar10 is prepared: {folder}\n"
@@ -44,11 +26,11 @@ def test_prepare_prints_where_the_set_is_and_what_to_do_next(
     )
 
 
-def test_prepare_names_the_configuration_that_was_chosen(tmp_path, monkeypatch, capsys):
+def test_prepare_names_the_default_configuration(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "emnist" / "byclass" / "3.1.0"
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    action = lambda _: write_prepared(folder, SPLITS)  # noqa: E731
-    stand_in(monkeypatch, action, "emnist/byclass/3.1.0")
+    full_name = "emnist/byclass/3.1.0"
+    fake_download(monkeypatch, lambda _: write_prepared(folder, SPLITS), full_name)
     prepare("emnist", None)
     assert capsys.readouterr().out == (
         f"emnist/byclass is prepared: {folder}\n"
@@ -56,20 +38,20 @@ def test_prepare_names_the_configuration_that_was_chosen(tmp_path, monkeypatch, 
     )
 
 
-def test_prepare_leaves_a_prepared_set_alone(tmp_path: Path, monkeypatch, capsys):
+def test_prepare_does_not_prepare_a_data_set_twice(tmp_path: Path, monkeypatch, capsys):
     write_prepared(tmp_path / "cifar10" / "3.0.2", SPLITS)
-    stand_in(monkeypatch, lambda _: pytest.fail("downloaded"))
+    fake_download(monkeypatch, lambda _: pytest.fail("downloaded"))
     prepare("cifar10", tmp_path)
     out = capsys.readouterr().out
-    assert out.startswith(f"cifar10 was prepared already: {tmp_path}/cifar10/3.0.2\n")
+    assert out.startswith(f"cifar10 is already prepared: {tmp_path}/cifar10/3.0.2\n")
 
 
 @pytest.mark.parametrize("missing", ["tensorflow", "importlib_resources"])
 def test_prepare_names_the_command_that_installs_what_is_missing(
     tmp_path: Path, monkeypatch, missing: str
 ):
-    found = {"tensorflow", "importlib_resources"} - {missing}
-    monkeypatch.setattr(module, "find_spec", lambda name: name in found or None)
+    installed = {"tensorflow", "importlib_resources"} - {missing}
+    monkeypatch.setattr(module, "find_spec", lambda name: name in installed or None)
     message = (
         f"needs {missing}, .* Run `uv run --extra prepare python -m experiments "
         f"prepare cifar10 --data-dir {tmp_path}`"
@@ -78,20 +60,20 @@ def test_prepare_names_the_command_that_installs_what_is_missing(
         prepare("cifar10", tmp_path)
 
 
-def test_prepare_finds_out_when_nothing_was_prepared(tmp_path: Path, monkeypatch):
-    stand_in(monkeypatch, lambda _: None)
+def test_prepare_reports_a_preparation_without_result(tmp_path: Path, monkeypatch):
+    fake_download(monkeypatch, lambda _: None)
     with pytest.raises(
         UsageError, match=r"has no dataset_info\.json\. Remove the cifar10"
     ):
         prepare("cifar10", tmp_path)
 
 
-def test_prepare_refuses_an_unknown_name_before_it_needs_tensorflow(tmp_path: Path):
+def test_prepare_refuses_an_unknown_name_without_tensorflow(tmp_path: Path):
     with pytest.raises(UsageError, match=r"cifar11 is neither .* mean .*cifar10"):
         prepare("cifar11", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["digits", "own.npz"])
-def test_prepare_refuses_what_needs_no_preparation(name: str):
-    with pytest.raises(UsageError, match=f"^{name} needs no preparation: compare"):
+def test_prepare_refuses_data_that_need_no_preparation(name: str):
+    with pytest.raises(UsageError, match=f"^{name} needs no preparation: pass it"):
         prepare(name, None)

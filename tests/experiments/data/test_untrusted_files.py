@@ -1,4 +1,4 @@
-"""Files from elsewhere: too large ones are refused unread, and none of them is run."""
+"""Files from strangers: refused unread if too large, and never run as code."""
 
 import ast
 import io
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.image_folders import write_pets
-from support.prepared_dataset import random_images, write_prepared
+from support.prepared_dataset import write_prepared
+from support.small_images import random_images
+from support.usage_errors import usage_error
 
 import experiments
-from experiments.data import folder, memory, npz, tfds_reader
+from experiments.data import folder, memory, npz, tfds
 from experiments.records.config import UsageError
 
 LABELS = np.arange(6) % 2
@@ -20,7 +22,7 @@ LABELS = np.arange(6) % 2
 
 @pytest.fixture
 def small_memory(monkeypatch):
-    """Two million bytes."""
+    """The machine has two million bytes of memory."""
     monkeypatch.setattr(memory, "total", lambda: 2_000_000)
 
 
@@ -32,7 +34,7 @@ def array(values: np.ndarray) -> bytes:
 
 
 def header(shape: str, descr: str = "'|u1'") -> bytes:
-    """An .npy file of a header alone."""
+    """The content of an .npy file that ends after its header."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
 
@@ -45,39 +47,32 @@ def zipped(path: Path, images: bytes, **options) -> Path:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(UsageError) as refused:
-        npz.read(path)
-    message = str(refused.value)
-    assert message.startswith(f"--dataset {path}: ") and message.isprintable()
-    return message.removeprefix(f"--dataset {path}: ")
+    return usage_error(f"--dataset {path}: ", npz.read, path)
 
 
-def test_bomb_is_refused_before_any_of_it_is_unpacked(
+def test_zip_bomb_is_refused_before_any_of_it_is_unpacked(
     tmp_path, monkeypatch, small_memory
 ):
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     assert path.stat().st_size < 20_000
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
-    with pytest.raises(UsageError) as refused:
-        npz.read(path)
-    assert str(refused.value) == (
-        f"--dataset {path} would take 0.0 GB, more than half of this machine's memory "
-        "of 0.0 GB. Give a smaller file."
+    assert usage_error(f"--dataset {path} would take ", npz.read, path) == (
+        "0.0 GB, more than half of this machine's memory of 0.0 GB. Use a smaller file."
     )
 
 
-def test_what_is_not_read_may_be_of_any_size(tmp_path, small_memory):
+def test_array_that_is_not_read_may_have_any_size(tmp_path, small_memory):
     path, images = tmp_path / "own.npz", random_images(51, 6, 4, 5)
     np.savez_compressed(path, images=images, labels=LABELS, rest=np.zeros(500_000))
     [(read, _)] = npz.read(path)
     assert (read[..., 0] == images).all()
 
 
-def test_bomb_that_lies_about_its_size_is_not_unpacked_beyond_it(tmp_path, monkeypatch):
+def test_no_more_than_the_stated_size_of_an_array_is_unpacked(tmp_path, monkeypatch):
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     content = path.read_bytes()
     size = (6_000_128).to_bytes(4, "little")
-    assert content.count(size) == 2  # before the array, and in the directory at the end
+    assert content.count(size) == 2  # before the array and in the directory at the end
     path.write_bytes(content.replace(size, (200).to_bytes(4, "little")))
     monkeypatch.setattr(memory, "total", lambda: 200_000)
     assert refusal(path).startswith("an array can't be read (")
@@ -92,55 +87,52 @@ def test_bomb_that_lies_about_its_size_is_not_unpacked_beyond_it(tmp_path, monke
         header("(" * 3_000),
         header("(6, 4, 5)", "'|O'"),
         header("(6, 4, 5)", "[('a', '|u1'), ('b', '<m8[s]')]"),
-        header("(6, 4, 5)" + " " * 20_000),  # of which NumPy says three lines
+        header("(6, 4, 5)" + " " * 20_000),  # for which NumPy reports three lines
         header("(6, 4, 5)"),
         b"\x93NUMPY\x09\x00",
         b"words",
         b"",
     ],
 )
-def test_array_that_is_none_is_told_in_one_line(tmp_path, images):
+def test_invalid_array_is_reported_in_one_line(tmp_path, images):
     path = zipped(tmp_path, images)
     message = refusal(path)
     assert "an array can't be read (" in message or "images has dtype" in message
 
 
-def test_times_are_no_numbers(tmp_path):
+def test_times_are_refused_as_images(tmp_path):
     images = random_images(52, 6, 4, 5).astype("m8[s]")
     np.savez(tmp_path / "own.npz", images=images, labels=LABELS)
     assert refusal(tmp_path / "own.npz").startswith("images has dtype timedelta64")
 
 
-def test_name_that_no_file_can_have_is_refused(tmp_path):
+def test_name_that_is_too_long_for_a_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"n\.npz: there is no such file\.$"):
         npz.read(tmp_path / f"{'n' * 300}.npz")
 
 
-def test_images_that_together_are_too_large_are_refused(tmp_path, monkeypatch):
+def test_images_that_are_too_large_in_total_are_refused(tmp_path, monkeypatch):
     write_pets(tmp_path)
     monkeypatch.setattr(memory, "total", lambda: 2 * 5 * 6 * 5 * 3)
-    with pytest.raises(UsageError) as refused:
-        folder.read(tmp_path, skip_broken=True)
-    assert str(refused.value).startswith(
-        f"--dataset {tmp_path}: the images would take "
-    )
+    prefix = f"--dataset {tmp_path}: the images would take "
+    usage_error(prefix, folder.read, tmp_path, skip_broken=True)
     monkeypatch.setattr(memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
     assert len(folder.read(tmp_path, skip_broken=True).parts[0][1]) == 6
 
 
-def test_image_that_unpacks_to_too_many_pixels_is_refused_unread(tmp_path, monkeypatch):
+def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
     write_pets(tmp_path)
     Image.new("RGB", (600, 500)).save(tmp_path / "cats" / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
-    monkeypatch.setattr(Image.Image, "convert", small_alone(Image.Image.convert))
+    monkeypatch.setattr(Image.Image, "convert", only_small(Image.Image.convert))
     with pytest.raises(
         UsageError, match=r"1 broken, first cats/bomb\.png \(Image size"
     ):
         folder.read(tmp_path, skip_broken=False)
 
 
-def small_alone(convert):
-    """Pillow's `convert`, which unpacks an image, of small ones."""
+def only_small(convert):
+    """Pillow's `convert`, which decodes an image, for small images only."""
 
     def checked(image, *arguments):
         assert image.size == (5, 6)
@@ -149,18 +141,19 @@ def small_alone(convert):
     return checked
 
 
-def test_prepared_set_that_is_too_large_is_refused_at_its_first_image(
+def test_prepared_data_set_that_is_too_large_is_refused_at_its_first_image(
     tmp_path, monkeypatch
 ):
     images = random_images(53, 9, 6, 5, 3), np.arange(9) % 4
     write_prepared(tmp_path / "tiny" / "1.0.0", {"train": images, "test": images})
-    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: str(tmp_path / "kept"))
+    cache = str(tmp_path / "cache")
+    monkeypatch.setattr(tfds, "user_cache_dir", lambda _: cache)
     monkeypatch.setattr(memory, "total", lambda: 1_000)
     with pytest.raises(UsageError, match=r"train would take .* more than half of t"):
-        tfds_reader.read("tiny", tmp_path)
+        tfds.read("tiny", tmp_path)
 
 
-def test_nothing_is_unpickled_and_only_a_users_own_file_is_run():
+def test_nothing_is_unpickled_and_only_users_files_are_run():
     unpickling = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     running = {"eval", "exec", "compile", "__import__", "import_module", "runpy"}
     root = Path(experiments.__file__).parent

@@ -1,4 +1,4 @@
-"""The small network: its parameters and its function."""
+"""The multilayer perceptron: its parameters and its function."""
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,8 @@ def test_init_draws_glorot_uniform_kernels_and_zero_biases():
 
 
 def test_init_is_a_function_of_its_key():
-    first, again, other = (mlp.init(jax.random.key(k), SHAPE, 5) for k in (1, 1, 2))
-    np.testing.assert_array_equal(first["dense1"]["kernel"], again["dense1"]["kernel"])
+    first, same, other = (mlp.init(jax.random.key(k), SHAPE, 5) for k in (1, 1, 2))
+    np.testing.assert_array_equal(first["dense1"]["kernel"], same["dense1"]["kernel"])
     assert (first["dense1"]["kernel"] != other["dense1"]["kernel"]).any()
 
 

@@ -1,4 +1,4 @@
-"""The arms take the steps that the comparisons suppose."""
+"""Arms take the steps that the comparisons rely on."""
 
 from typing import Any
 
@@ -9,24 +9,24 @@ import pytest
 from experiments.optimizers.arms import ARMS, STORAGES
 
 
-def steps(arm, learning_rate, beta, gradients):
+def updates(arm, learning_rate, beta, gradients):
     """The updates of one parameter, shape [steps]."""
     transformation = ARMS[arm].transformation(learning_rate, beta)
     param = jnp.zeros(())
     state = transformation.init(param)
-    emitted = []
+    values = []
     for gradient in gradients:
         update, state = transformation.update(jnp.float32(gradient), state, param)
-        emitted.append(float(jnp.asarray(update)))
-    return np.array(emitted)
+        values.append(float(jnp.asarray(update)))
+    return np.array(values)
 
 
 @pytest.mark.parametrize(
     ("arm", "factor"),
     [("sgd", 1), ("ema", 1), ("sgd_large_step", 4), ("keras", 4)],
 )
-def test_arm_settles_at_its_step(arm, factor):
-    settled = steps(arm, 0.02, 0.75, [3.0] * 80)[-1]
+def test_arm_settles_at_its_step_size(arm, factor):
+    settled = updates(arm, 0.02, 0.75, [3.0] * 80)[-1]
     assert settled == pytest.approx(-0.02 * 3.0 * factor, rel=1e-6)
 
 
@@ -38,10 +38,8 @@ def test_ema_and_keras_are_the_tutorials_equation_and_code():
         expected.append(-0.03 * velocity)
         keras_velocity = 0.8 * keras_velocity - 0.03 * g
         keras_expected.append(keras_velocity)
-    np.testing.assert_allclose(steps("ema", 0.03, 0.8, gradients), expected, rtol=1e-5)
-    np.testing.assert_allclose(
-        steps("keras", 0.03, 0.8, gradients), keras_expected, rtol=1e-5
-    )
+    for arm, values in (("ema", expected), ("keras", keras_expected)):
+        np.testing.assert_allclose(updates(arm, 0.03, 0.8, gradients), values, 1e-5)
 
 
 def test_arms_have_one_line_titles_and_equations():
@@ -51,12 +49,12 @@ def test_arms_have_one_line_titles_and_equations():
         assert "θ ←" in arm.equation
 
 
-def test_storages_differ_in_what_is_kept_alone():
+def test_storages_differ_in_the_dtype_of_the_buffer():
     params = jnp.ones((64, 64))
-    kept: dict[str, Any] = {}
+    buffers: dict[str, Any] = {}
     for name, arm in STORAGES.items():
         state: Any = arm.transformation(0.02, 0.75).init(params)
-        kept[name] = state.buffer
-    assert kept["keras"].dtype == jnp.float32
-    assert kept["keras_bfloat16"].dtype == jnp.bfloat16
-    assert kept["keras_int8"].codes.dtype == jnp.int8
+        buffers[name] = state.buffer
+    assert buffers["keras"].dtype == jnp.float32
+    assert buffers["keras_bfloat16"].dtype == jnp.bfloat16
+    assert buffers["keras_int8"].codes.dtype == jnp.int8

@@ -1,4 +1,4 @@
-"""The tutorial's network: its parameters, its function, where it runs."""
+"""The tutorial's CNN: its parameters, its function, its operations per platform."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from support.usage_errors import usage_error
 
 from experiments.networks import cnn
-from experiments.records.config import UsageError
 
 init = jax.jit(cnn.init, static_argnums=(1, 2))  # one program instead of many
 
@@ -18,9 +18,9 @@ def images_like(shape, *, batch=6):
 
 
 def drawn(shape, classes):
-    """Parameters as after training: biases are not 0, and count where they belong.
+    """Parameters as after training, with biases that are not 0.
 
-    Not from `init`, which takes seconds to compile for a shape.
+    They don't come from `init`, which takes seconds to compile for each shape.
     """
     random = np.random.default_rng(5)
 
@@ -44,7 +44,7 @@ def cross_entropy(apply, params, images, labels):
 
 
 def tutorial_apply(params, images):
-    """The network in the words of the tutorial, from Flax's stock operations."""
+    """The tutorial's network, built from stock operations."""
 
     def convolve(x, layer):
         kernel, bias = params[layer]["kernel"], params[layer]["bias"]
@@ -74,7 +74,7 @@ def training_step(apply):
     return step
 
 
-def test_init_draws_the_tutorials_122570_parameters():
+def test_init_draws_122570_parameters_as_in_the_tutorial():
     params = init(jax.random.key(1), (32, 32, 3), 10)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 122_570
     assert {
@@ -102,10 +102,10 @@ def test_init_gives_glorot_uniform_kernels_and_zero_biases():
 
 
 def test_init_is_a_function_of_the_key():
-    first, again, other = (
+    first, same, other = (
         init(jax.random.key(seed), (18, 18, 3), 5) for seed in (3, 3, 4)
     )
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, first, again))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, first, same))
     assert (first["conv2"]["kernel"] != other["conv2"]["kernel"]).all()
 
 
@@ -150,7 +150,7 @@ def test_training_in_scan_and_vmap_follows_stock_operations_step_by_step():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_other_platforms_get_the_ordinary_operations(platform):
+def test_other_platforms_use_the_ordinary_operations(platform):
     params = drawn((18, 18, 3), 5)
     text = (
         jax.jit(jax.grad(cross_entropy, argnums=1), static_argnums=0)
@@ -158,12 +158,12 @@ def test_other_platforms_get_the_ordinary_operations(platform):
         .lower(lowering_platforms=(platform,))
         .as_text()
     )
-    # Forward in three layers, their kernels' gradients, the inputs' of the last two.
+    # Three forward, three for gradients of kernels, two for gradients of inputs.
     assert text.count("stablehlo.convolution") == 8
     assert text.count("stablehlo.select_and_scatter") == 2
 
 
-def test_cpu_gets_neither_convolution_nor_scatter():
+def test_cpu_uses_neither_convolution_nor_scatter():
     params = drawn((18, 18, 3), 5)
     text = (
         jax.jit(jax.grad(lambda p, x: cnn.apply(p, x).sum()))
@@ -181,6 +181,4 @@ def test_init_refuses_images_that_are_too_small(shape):
         f"images are {height}x{width}, but this network needs at least 18x18 pixels: "
         "enlarge them."
     )
-    with pytest.raises(UsageError) as error:
-        cnn.init(jax.random.key(0), shape, 10)
-    assert str(error.value) == message
+    assert usage_error("", cnn.init, jax.random.key(0), shape, 10) == message

@@ -1,4 +1,4 @@
-"""The courses of the learning rate: each against NumPy in float64."""
+"""Learning-rate schedules against their equations in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 
 from experiments.optimizers.schedules import SCHEDULES
 
-STEPS, PEAK = 1_390, 0.37  # neither a twentieth nor three tenths of it is whole
+STEPS, PEAK = 1_390, 0.37  # neither 5% nor 30% of the steps is a whole number of steps
 SHARES = np.array(
     [0.0137, 0.0431, 0.0619, 0.2713, 0.3307, 0.4877, 0.5371, 0.7433, 0.97]
 )
@@ -33,7 +33,7 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_schedule_is_its_equation_at_any_step(name):
+def test_schedule_follows_its_equation(name):
     steps = np.rint(SHARES * STEPS).astype(np.int32)
     rate = SCHEDULES[name].rate(PEAK, STEPS)
     got = jax.vmap(rate)(jnp.asarray(steps))
@@ -43,24 +43,24 @@ def test_schedule_is_its_equation_at_any_step(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_schedule_of_a_traced_rate_is_the_schedule_of_that_number(name):
-    def at(learning_rate, step):
+def test_schedule_of_a_traced_rate_equals_that_of_a_number(name):
+    def rate(learning_rate, step):
         return SCHEDULES[name].rate(learning_rate, STEPS)(step)
 
     for step in (101, 997):
         want = SCHEDULES[name].rate(PEAK, STEPS)(step)
-        assert float(jax.jit(at)(PEAK, step)) == pytest.approx(float(want), rel=1e-6)
+        assert float(jax.jit(rate)(PEAK, step)) == pytest.approx(float(want), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_schedule_never_leaves_zero_to_the_learning_rate_and_reaches_it(name):
-    every = jax.vmap(SCHEDULES[name].rate(PEAK, STEPS))(jnp.arange(STEPS + 1))
-    assert float(every.min()) >= 0
-    assert float(every.max()) == pytest.approx(PEAK, rel=1e-5)
-    assert float(every[-1]) <= PEAK / 99
+def test_schedule_stays_between_zero_and_the_peak_and_reaches_it(name):
+    rates = jax.vmap(SCHEDULES[name].rate(PEAK, STEPS))(jnp.arange(STEPS + 1))
+    assert float(rates.min()) >= 0
+    assert float(rates.max()) == pytest.approx(PEAK, rel=1e-5)
+    assert float(rates[-1]) <= PEAK / 99
 
 
-def test_constant_schedule_is_the_number_itself():
+def test_constant_schedule_is_the_number():
     assert SCHEDULES["constant"].rate(PEAK, STEPS) == PEAK
 
 

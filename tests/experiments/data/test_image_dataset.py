@@ -1,4 +1,4 @@
-"""What an experiment gets to see of its data: sources, splits, digests, refusals."""
+"""Data sets of an experiment: sources, splits, digests, refusals."""
 
 import os
 import re
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.prepared_dataset import random_images
+from support.small_images import random_images
 
-from experiments.data import image_dataset, tfds_reader
+from experiments.data import image_dataset
 from experiments.records.config import UsageError
 
 CIFAR10 = os.environ.get("TFDS_DATA_DIR")
@@ -21,7 +21,7 @@ def dataset(n: int) -> image_dataset.Dataset:
     )
 
 
-def test_digits_are_enlarged_and_split_by_label_in_equal_proportions():
+def test_digits_are_enlarged_and_split_with_stratification():
     digits = image_dataset.load("digits", None)
     assert digits.name == "digits"
     assert digits.classes == 10
@@ -38,7 +38,7 @@ def test_digits_are_enlarged_and_split_by_label_in_equal_proportions():
     assert (np.rint(sixteenths * 255 / 16) == small).all()
 
 
-def test_digits_keep_every_image_once_and_with_its_label():
+def test_digits_contain_every_image_once_with_its_label():
     from sklearn.datasets import load_digits
 
     digits = image_dataset.load("digits", None)
@@ -50,23 +50,23 @@ def test_digits_keep_every_image_once_and_with_its_label():
     assert sorted(ours) == sorted(np.column_stack([original, original_labels]).tolist())
 
 
-def test_digits_test_split_is_the_same_every_time():
+def test_digits_test_split_is_always_the_same():
     assert (
         image_dataset.digest(image_dataset.load("digits", None)) == "8eb05ca4dc2cdefc"
     )
 
 
-# n and where keras 3.15.1 cuts it: keras.src...array_slicing.train_validation_split.
+# The cuts of keras 3.15.1: keras.src...array_slicing.train_validation_split.
 @pytest.mark.parametrize(
-    ("n", "kept"), [(2, 1), (7, 5), (13, 10), (1437, 1149), (8003, 6402)]
+    ("n", "cut"), [(2, 1), (7, 5), (13, 10), (1437, 1149), (8003, 6402)]
 )
-def test_hold_out_cuts_the_end_off_where_keras_does(n: int, kept: int):
+def test_hold_out_cuts_where_keras_does(n: int, cut: int):
     whole = dataset(n)
     images, labels, validation_images, validation_labels = image_dataset.hold_out(whole)
-    assert labels.tolist() == list(range(kept))
-    assert validation_labels.tolist() == list(range(kept, n))
-    assert (images == whole.train_images[:kept]).all()
-    assert (validation_images == whole.train_images[kept:]).all()
+    assert labels.tolist() == list(range(cut))
+    assert validation_labels.tolist() == list(range(cut, n))
+    assert (images == whole.train_images[:cut]).all()
+    assert (validation_images == whole.train_images[cut:]).all()
 
 
 def test_digest_differs_when_a_value_shape_dtype_or_class_count_does():
@@ -83,7 +83,7 @@ def test_digest_differs_when_a_value_shape_dtype_or_class_count_does():
     assert len({image_dataset.digest(variant) for variant in variants}) == 5
 
 
-def test_digest_is_of_the_values_not_of_their_layout_or_name():
+def test_digest_does_not_depend_on_memory_layout_or_name():
     whole = dataset(6)
     other = whole._replace(name="y", train_images=np.asfortranarray(whole.train_images))
     assert image_dataset.digest(other) == image_dataset.digest(whole)
@@ -91,8 +91,8 @@ def test_digest_is_of_the_values_not_of_their_layout_or_name():
 
 
 @pytest.mark.parametrize("name", ["digits", "file.npz"])
-def test_load_refuses_a_data_directory_that_it_would_not_read(name: str):
-    with pytest.raises(UsageError, match=f"--data-dir .*--dataset {name} is none of"):
+def test_load_refuses_a_data_directory_that_it_would_ignore(name: str):
+    with pytest.raises(UsageError, match=f"--data-dir .*--dataset {name} is not one"):
         image_dataset.load(name, Path("anywhere"))
 
 
@@ -107,7 +107,7 @@ def save(path: Path, train: list[int], test: list[int], **changes) -> str:
     return str(path / "own.npz")
 
 
-def test_divided_file_keeps_its_own_splits(tmp_path: Path):
+def test_file_with_two_splits_keeps_them(tmp_path: Path):
     path = save(tmp_path, [2, 0, 1, 2, 1], [1, 0])
     loaded = image_dataset.load(path, None)
     assert loaded.name == "own.npz"
@@ -118,7 +118,7 @@ def test_divided_file_keeps_its_own_splits(tmp_path: Path):
     assert loaded.test_labels.tolist() == [1, 0]
 
 
-def test_undivided_file_is_split_by_label_in_equal_proportions(tmp_path: Path):
+def test_file_without_splits_is_split_with_stratification(tmp_path: Path):
     images, labels = random_images(4, 60, 4, 5, 3), np.repeat([0, 1, 2], [30, 20, 10])
     np.savez(tmp_path / "own.npz", images=images, labels=labels)
     loaded = image_dataset.load(str(tmp_path / "own.npz"), None)
@@ -135,7 +135,7 @@ def test_undivided_file_is_split_by_label_in_equal_proportions(tmp_path: Path):
     [
         ([0, 1, 0, 1, 0], [1, 0, 2], "test image 2 has label 2, outside .* 0 to 1 of"),
         ([0, 0, 0, 0, 0], [0], "all labels are 0; at least two classes are needed"),
-        ([1], [0], "1 training and 1 test images are too few; two and one"),
+        ([1], [0], "1 training and 1 test images are too few; at least two and one"),
         (
             [1, 2, 1, 2, 1],
             [1],
@@ -145,7 +145,7 @@ def test_undivided_file_is_split_by_label_in_equal_proportions(tmp_path: Path):
         ([0, 0, 1, 1, 2], [1], "no image of class 2 is left .* shuffle a file sorted"),
     ],
 )
-def test_divided_file_is_refused_when_its_labels_are(
+def test_file_with_two_splits_is_refused_for_bad_labels(
     tmp_path: Path, train: list[int], test: list[int], message: str
 ):
     path = save(tmp_path, train, test)
@@ -153,7 +153,7 @@ def test_divided_file_is_refused_when_its_labels_are(
         image_dataset.load(path, None)
 
 
-def test_divided_file_is_refused_when_test_images_have_another_shape(tmp_path: Path):
+def test_file_is_refused_if_test_images_have_another_shape(tmp_path: Path):
     path = save(tmp_path, [0, 1, 0, 1], [1, 0], x_test=random_images(3, 2, 5, 4))
     message = r"training images have shape \(4, 5, 1\) and the test images \(5, 4, 1\)"
     with pytest.raises(UsageError, match=message):
@@ -168,7 +168,7 @@ def test_divided_file_is_refused_when_test_images_have_another_shape(tmp_path: P
         ([0, 2] * 10, "no image of class 1 is left"),
     ],
 )
-def test_undivided_file_is_refused_when_it_cannot_be_split(
+def test_file_without_splits_is_refused_if_it_cannot_be_split(
     tmp_path: Path, labels: list[int], message: str
 ):
     path = tmp_path / "own.npz"
@@ -178,8 +178,8 @@ def test_undivided_file_is_refused_when_it_cannot_be_split(
 
 
 @pytest.mark.skipif(CIFAR10 is None, reason="needs CIFAR-10 at TFDS_DATA_DIR")
-def test_cifar10_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: str(tmp_path))
+def test_cifar10_is_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("experiments.data.tfds.user_cache_dir", lambda _: str(tmp_path))
     cifar10 = image_dataset.load("cifar10", None)
     assert cifar10.classes == 10
     assert cifar10.train_images.shape == (50_000, 32, 32, 3)

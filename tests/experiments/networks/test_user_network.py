@@ -1,4 +1,4 @@
-"""Users' own networks: pure functions of their parameters, or refused in one line."""
+"""Users' networks: functions of their parameters alone, or refused in one line."""
 
 import re
 from pathlib import Path
@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.usage_errors import usage_error
 
 from experiments.networks.user_network import network
-from experiments.records.config import UsageError
 
 SHAPE, CLASSES = (5, 4, 3), 6
 HEAD = """
@@ -32,7 +32,7 @@ class Linen(linen.Module):
             x = linen.BatchNorm(use_running_average=False)(x)
         return linen.Dropout(0.5, deterministic=False)(x) if self.dropout else x
 """
-# Layers in a list, one of them used twice, and constants of both kinds of array.
+# A list of layers, one of them used twice; constants of NumPy and of JAX.
 NNX = """
 class Network(nnx.Module):
     def __init__(self, image_shape, classes, rngs):
@@ -54,7 +54,7 @@ def f(image_shape, classes, rngs):
 LINEN = "f = lambda image_shape, classes, rngs: Linen(classes)"
 
 
-def made(tmp_path: Path, text: str):
+def load(tmp_path: Path, text: str):
     path = tmp_path / "own.py"
     path.write_text(HEAD + text)
     return network("--model", f"{path}:f", SHAPE, CLASSES)
@@ -64,15 +64,15 @@ def images_like(batch: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(4).random((batch, *SHAPE)), jnp.float32)
 
 
-def draw(own, seed: int):
-    init = jax.jit(own.init, static_argnums=(1, 2))
+def draw(model, seed: int):
+    init = jax.jit(model.init, static_argnums=(1, 2))
     return init(jax.random.key(seed), SHAPE, CLASSES)
 
 
-def test_nnx_module_computes_what_it_computes_by_itself(tmp_path: Path):
-    own, digest = made(tmp_path, NNX)
+def test_nnx_module_is_applied_with_the_given_parameters(tmp_path: Path):
+    model, digest = load(tmp_path, NNX)
     assert re.fullmatch("[0-9a-f]{16}", digest)
-    params = draw(own, 1)
+    params = draw(model, 1)
     assert jax.tree.map(jnp.shape, params) == {
         "layers": {
             0: {"kernel": (3, 4), "bias": (4,)},
@@ -92,34 +92,34 @@ def test_nnx_module_computes_what_it_computes_by_itself(tmp_path: Path):
         return 2 * x.mean((1, 2)) @ head["kernel"] + head["bias"][None]
 
     images = images_like(7)
-    logits = jax.jit(own.apply)(moved, images)
+    logits = jax.jit(model.apply)(moved, images)
     np.testing.assert_allclose(logits, expected(moved, images), rtol=1e-5, atol=1e-5)
 
 
-def test_linen_module_computes_what_it_computes_by_itself(tmp_path: Path):
-    own, _ = made(tmp_path, LINEN)
-    params, images = draw(own, 1), images_like(7)
+def test_linen_module_is_applied_with_the_given_parameters(tmp_path: Path):
+    model, _ = load(tmp_path, LINEN)
+    params, images = draw(model, 1), images_like(7)
     assert jax.tree.map(jnp.shape, params) == {
         "Dense_0": {"kernel": (60, 6), "bias": (6,)}
     }
     kernel, bias = params["Dense_0"]["kernel"], params["Dense_0"]["bias"] + 0.5
     expected = np.asarray(images).reshape(7, -1) @ np.asarray(kernel) + 0.5
-    logits = jax.jit(own.apply)({"Dense_0": {"kernel": kernel, "bias": bias}}, images)
+    logits = jax.jit(model.apply)({"Dense_0": {"kernel": kernel, "bias": bias}}, images)
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_network_of_the_recipes_is_one(tmp_path: Path):
+def test_network_of_the_recipes_is_accepted(tmp_path: Path):
     recipes = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text()
     [example] = re.findall("```python\n(# network.py\n.*?)```", recipes, re.S)
-    own, _ = made(tmp_path, f"{example}\nf = network")
-    shapes = jax.eval_shape(lambda: own.init(jax.random.key(0), SHAPE, CLASSES))
+    model, _ = load(tmp_path, f"{example}\nf = network")
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), SHAPE, CLASSES))
     assert shapes["layers"][4]["kernel"].shape == (96, 6)
 
 
 @pytest.mark.parametrize("text", [NNX, LINEN], ids=["nnx", "linen"])
-def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, text):
-    own, _ = made(tmp_path, text)
-    assert made(tmp_path, text)[0] == own  # so that nothing is compiled twice
+def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
+    model, _ = load(tmp_path, text)
+    assert load(tmp_path, text)[0] == model  # so nothing compiles twice
     images = images_like(3)
 
     def trained(network, seed):
@@ -137,10 +137,10 @@ def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, te
     lanes = jax.jit(
         lambda network, seeds: jax.vmap(lambda seed: trained(network, seed))(seeds),
         static_argnums=0,
-    )(own, jnp.arange(2))
+    )(model, jnp.arange(2))
     alone = jax.jit(trained, static_argnums=0)
     for seed, lane in enumerate(lanes):
-        np.testing.assert_allclose(lane, alone(own, seed), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(lane, alone(model, seed), rtol=1e-4, atol=1e-5)
     assert abs(lanes[0] - lanes[1]).max() > 0.01
 
 
@@ -151,13 +151,13 @@ def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, te
             "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
             "nnx.Linear(60, 6, rngs=rngs), nnx.BatchNorm(6, rngs=rngs), "
             "nnx.Dropout(0.5, rngs=rngs))",
-            "the module keeps BatchStat, RngCount, RngKey beside its parameters, and a "
-            "run here is a function of these alone. Put LayerNorm or GroupNorm in the "
-            "place of BatchNorm, and leave Dropout out.",
+            "the module has BatchStat, RngCount, RngKey besides its parameters, but a "
+            "run must be a function of the parameters alone. Replace BatchNorm by "
+            "LayerNorm or GroupNorm, and omit Dropout.",
         ),
         (
             "f = lambda image_shape, classes, rngs: Linen(classes, norm=True)",
-            "the module keeps batch_stats beside its parameters, and a run here is a ",
+            "the module has batch_stats besides its parameters, but a run must be a ",
         ),
         (
             "f = lambda image_shape, classes, rngs: Linen(classes, dropout=True)",
@@ -165,27 +165,27 @@ def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, te
         ),
         (
             "f = lambda image_shape, classes, rngs: Linen(7)",
-            "for images [7, 5, 4, 3] the module returned float32 [7, 7], and logits "
+            "for images [7, 5, 4, 3] the module returned float32 [7, 7]; logits "
             "[batch, classes] are needed: float32 [7, 6].",
         ),
         (
             "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
             "nnx.Linear(60, 6, rngs=rngs), jnp.transpose)",
-            "returned float32 [6, 7], and logits [batch, classes] are needed",
+            "returned float32 [6, 7]; logits [batch, classes] are needed",
         ),
         (
             "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
             "nnx.Linear(60, 6, rngs=rngs), lambda x: x.astype(jnp.bfloat16))",
-            "the module returned bfloat16 [7, 6], and logits [batch, classes] are need",
+            "the module returned bfloat16 [7, 6]; logits [batch, classes] are need",
         ),
         (
             "f = lambda image_shape, classes, rngs: nnx.Sequential(flat, "
             "nnx.Linear(60, 6, rngs=rngs), lambda x: {'logits': x})",
-            "the module returned dict, and logits [batch, classes] are needed: float32",
+            "the module returned dict; logits [batch, classes] are needed: float32",
         ),
         (
             "f = lambda image_shape, classes, rngs: flat",
-            "it returned function, and a module of Flax is needed, from flax.nnx or ",
+            "it returned function; a Flax module is needed, from flax.nnx or ",
         ),
         (
             "f = lambda image_shape, classes, rngs: nnx.Sequential(flat)",
@@ -196,7 +196,7 @@ def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, te
             "    def __init__(self): self.w = nnx.Param(jnp.ones(6, jnp.int32))\n"
             "    def __call__(self, x): return x\n"
             "f = lambda image_shape, classes, rngs: M()",
-            "the parameter ['w'] is int32, and has no gradient; make it floating",
+            "the parameter ['w'] is int32, which has no gradient; make it floating",
         ),
         (
             "f = lambda image_shape: None",
@@ -209,8 +209,7 @@ def test_network_is_a_static_argument_that_seeds_can_be_mapped_over(tmp_path, te
         ),
     ],
 )
-def test_what_is_no_pure_network_is_refused(tmp_path: Path, text: str, message: str):
-    with pytest.raises(UsageError) as refused:
-        made(tmp_path, text)
-    assert str(refused.value).startswith(f"--model {tmp_path}/own.py:f: ")
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+def test_network_that_is_not_pure_is_refused(tmp_path: Path, text: str, message: str):
+    assert message in usage_error(
+        f"--model {tmp_path}/own.py:f: ", load, tmp_path, text
+    )

@@ -1,4 +1,4 @@
-"""Prepared data sets: found, decoded, cached, refused. None of it needs TensorFlow."""
+"""Prepared data sets: found, decoded, cached or refused, all without TensorFlow."""
 
 import json
 import re
@@ -9,9 +9,10 @@ from random import Random
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from support.prepared_dataset import random_images, write_prepared
+from support.prepared_dataset import write_prepared
+from support.small_images import random_images
 
-from experiments.data import image_dataset, tfds_reader
+from experiments.data import image_dataset
 from experiments.records.config import UsageError
 
 TRAIN = random_images(21, 9, 6, 5, 3), np.arange(9) % 4
@@ -22,12 +23,13 @@ RECORDS = "tiny-train.array_record-00000-of-00001"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tfds_reader, "user_cache_dir", lambda _: str(tmp_path / "kept"))
+    path = tmp_path / "cache"
+    monkeypatch.setattr("experiments.data.tfds.user_cache_dir", lambda _: str(path))
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
-    return tmp_path / "kept"
+    return path
 
 
-def test_prepared_set_is_read_as_it_was_written(tmp_path: Path):
+def test_prepared_data_set_is_read_as_it_was_written(tmp_path: Path):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
     loaded = image_dataset.load("tiny", tmp_path)
     assert loaded.name == "tiny"
@@ -41,18 +43,18 @@ def test_prepared_set_is_read_as_it_was_written(tmp_path: Path):
     assert "tensorflow" not in sys.modules
 
 
-def test_prepared_set_may_be_grey_in_several_files_and_in_more_splits(tmp_path: Path):
-    grey = random_images(23, 10, 7, 4, 1), np.arange(10) % 3
-    splits = {"train": grey, "test": (grey[0][:4], grey[1][:4]), "extra": grey}
+def test_prepared_data_set_may_be_gray_with_many_files_and_splits(tmp_path: Path):
+    gray = random_images(23, 10, 7, 4, 1), np.arange(10) % 3
+    splits = {"train": gray, "test": (gray[0][:4], gray[1][:4]), "extra": gray}
     write_prepared(tmp_path / "tiny" / "1.0.0", splits, shards=3)
     loaded = image_dataset.load("tiny", tmp_path)
     assert loaded.train_images.shape == (10, 7, 4, 1)
-    assert (loaded.train_images == grey[0]).all()
-    assert loaded.train_labels.tolist() == grey[1].tolist()
+    assert (loaded.train_images == gray[0]).all()
+    assert loaded.train_labels.tolist() == gray[1].tolist()
     assert len(loaded.test_labels) == 4
 
 
-def test_newest_version_is_read_and_unfinished_ones_are_not(tmp_path: Path):
+def test_newest_complete_version_is_read(tmp_path: Path):
     for seed, version in enumerate(["2.0.0", "10.0.1", "9.9.9"]):
         images = random_images(seed, 9, 6, 5, 3)
         splits = {"train": (images, TRAIN[1]), "test": TEST}
@@ -68,7 +70,7 @@ def test_configuration_is_part_of_the_name(tmp_path: Path):
     assert image_dataset.load("tiny/small", tmp_path).name == "tiny/small"
 
 
-def test_directory_is_the_option_else_the_environment_variable(tmp_path, monkeypatch):
+def test_option_takes_precedence_over_the_environment_variable(tmp_path, monkeypatch):
     other = {"train": (TRAIN[0] // 2, TRAIN[1]), "test": TEST}
     write_prepared(tmp_path / "a" / "tiny" / "1.0.0", SPLITS)
     write_prepared(tmp_path / "b" / "tiny" / "1.0.0", other)
@@ -77,54 +79,55 @@ def test_directory_is_the_option_else_the_environment_variable(tmp_path, monkeyp
     assert (image_dataset.load("tiny", None).train_images == TRAIN[0] // 2).all()
 
 
-def test_second_read_decodes_nothing(tmp_path: Path, cache: Path, monkeypatch):
+def test_second_read_uses_the_cache(tmp_path: Path, cache: Path, monkeypatch):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
     first = image_dataset.load("tiny", tmp_path)
-    [kept] = cache.iterdir()
-    assert re.fullmatch(r"tiny-1\.0\.0-[0-9a-f]{16}\.npz", kept.name)
-    monkeypatch.setattr(tfds_reader, "_decode", None)
-    assert image_dataset.digest(
-        image_dataset.load("tiny", tmp_path)
-    ) == image_dataset.digest(first)
+    [file] = cache.iterdir()
+    assert re.fullmatch(r"tiny-1\.0\.0-[0-9a-f]{16}\.npz", file.name)
+    monkeypatch.setattr("experiments.data.tfds._decode", None)
+    second = image_dataset.load("tiny", tmp_path)
+    assert image_dataset.digest(second) == image_dataset.digest(first)
 
 
-def test_cache_is_left_alone_when_the_data_set_changes(tmp_path: Path):
+def test_cache_of_another_version_of_the_data_is_not_used(tmp_path: Path):
     write_prepared(tmp_path / "a" / "tiny" / "1.0.0", SPLITS)
     images = TRAIN[0].copy()
     images[8, 0, 0, 0] ^= 1
     other = {"train": (images, TRAIN[1]), "test": TEST}
     write_prepared(tmp_path / "b" / "tiny" / "1.0.0", other)
     size = [(tmp_path / x / "tiny/1.0.0" / RECORDS).stat().st_size for x in "ab"]
-    assert size[0] == size[1]  # so that sizes alone would not tell them apart
+    assert size[0] == size[1]  # so that their sizes don't distinguish them
     image_dataset.load("tiny", tmp_path / "a")
     assert (image_dataset.load("tiny", tmp_path / "b").train_images == images).all()
 
 
-@pytest.mark.parametrize("keep", [0, 100, -1])
-def test_broken_cache_file_is_written_anew(tmp_path: Path, cache: Path, keep: int):
+@pytest.mark.parametrize("length", [0, 100, -1])
+def test_broken_cache_file_is_replaced(tmp_path: Path, cache: Path, length: int):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
     image_dataset.load("tiny", tmp_path)
-    [kept] = cache.iterdir()
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[:keep])
+    [file] = cache.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:length])
     assert (image_dataset.load("tiny", tmp_path).test_images == TEST[0]).all()
-    assert [path.name for path in cache.iterdir()] == [kept.name]
-    assert len(kept.read_bytes()) == len(whole)
+    assert [path.name for path in cache.iterdir()] == [file.name]
+    assert len(file.read_bytes()) == len(whole)
 
 
-def test_cache_that_cannot_be_written_is_done_without(tmp_path: Path, cache: Path):
+def test_data_are_read_without_a_cache_if_it_cannot_be_written(
+    tmp_path: Path, cache: Path
+):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
-    cache.write_text("a file where the directory would be")
+    cache.write_text("a file in place of the directory")
     assert (image_dataset.load("tiny", tmp_path).test_images == TEST[0]).all()
 
 
-def test_missing_set_is_refused_with_the_command_that_prepares_it(tmp_path: Path):
+def test_missing_data_set_is_refused_with_the_command_that_prepares_it(tmp_path: Path):
     command = "uv run --extra prepare python -m experiments prepare cifar10"
     with pytest.raises(UsageError) as error:
         image_dataset.load("cifar10", None)
     assert str(error.value) == (
         f"cifar10 is not prepared in {tmp_path / 'elsewhere'}, which has no "
-        f"cifar10/VERSION/dataset_info.json. Download and prepare it by `{command}`."
+        f"cifar10/VERSION/dataset_info.json. Download and prepare it with `{command}`."
     )
     with pytest.raises(UsageError, match=f"`{command} --data-dir '.*/a b'`"):
         image_dataset.load("cifar10", tmp_path / "a b")
@@ -138,8 +141,8 @@ def test_missing_set_is_refused_with_the_command_that_prepares_it(tmp_path: Path
         ("../x", "$"),
     ],
 )
-def test_unknown_name_is_refused_with_the_nearest_known(tmp_path, name, hint):
-    message = rf"^{name} is neither digits, nor a path .*-datasets knows\.{hint}"
+def test_unknown_name_is_refused_with_the_most_similar_one(tmp_path, name, hint):
+    message = rf"^{name} is neither digits, nor the path .*-datasets knows\.{hint}"
     with pytest.raises(UsageError, match=message):
         image_dataset.load(name, tmp_path)
 
@@ -150,21 +153,23 @@ def test_data_directory_that_is_a_file_is_refused(tmp_path: Path):
         image_dataset.load("cifar10", tmp_path / "file")
 
 
-def test_set_in_another_file_format_is_refused(tmp_path: Path):
+def test_data_set_in_another_file_format_is_refused(tmp_path: Path):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS, fileFormat="tfrecord")
     message = "1.0.0 is prepared as tfrecord; only array_record .* prepare tiny --data"
     with pytest.raises(UsageError, match=message):
         image_dataset.load("tiny", tmp_path)
 
 
-def test_set_without_image_and_label_is_refused(tmp_path: Path):
+def test_data_set_without_image_and_label_is_refused(tmp_path: Path):
     features = {"text": tfds.features.Text(), "label": tfds.features.Text()}
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS, features=features)
-    with pytest.raises(UsageError, match=r"no set of labelled .* and has label, text"):
+    with pytest.raises(
+        UsageError, match=r"not a set of labeled .* and has label, text"
+    ):
         image_dataset.load("tiny", tmp_path)
 
 
-def test_set_without_test_images_is_refused(tmp_path: Path):
+def test_data_set_without_test_images_is_refused(tmp_path: Path):
     folder = tmp_path / "tiny" / "1.0.0"
     write_prepared(folder, {"train": TRAIN, "validation": TEST, "test": TEST})
     info = json.loads((folder / "dataset_info.json").read_text())
@@ -175,7 +180,7 @@ def test_set_without_test_images_is_refused(tmp_path: Path):
         image_dataset.load("tiny", tmp_path)
 
 
-def test_set_with_images_of_several_sizes_is_refused(tmp_path: Path):
+def test_data_set_with_images_of_several_sizes_is_refused(tmp_path: Path):
     images = [*TRAIN[0][:4], TRAIN[0][4][:, :3], *TRAIN[0][5:]]
     splits = {"train": (images, TRAIN[1]), "test": TEST}
     write_prepared(tmp_path / "tiny" / "1.0.0", splits)
@@ -216,7 +221,9 @@ def damage_last_image(folder: Path) -> None:
         ),
     ],
 )
-def test_damaged_set_is_refused_with_the_first_bad_example(tmp_path, damage, message):
+def test_damaged_data_set_is_refused_with_the_first_bad_example(
+    tmp_path, damage, message
+):
     folder = tmp_path / "tiny" / "1.0.0"
     write_prepared(folder, SPLITS)
     damage(folder)
@@ -224,11 +231,11 @@ def test_damaged_set_is_refused_with_the_first_bad_example(tmp_path, damage, mes
         image_dataset.load("tiny", tmp_path)
 
 
-def test_set_with_a_flipped_bit_is_refused_or_of_the_same_images(tmp_path: Path):
+def test_data_set_with_a_flipped_bit_is_refused_or_has_the_same_images(tmp_path: Path):
     folder, random, refused = tmp_path / "tiny" / "1.0.0", Random(5), 0
     write_prepared(folder, SPLITS)
     whole = (folder / RECORDS).read_bytes()
-    used = [at for at, byte in enumerate(whole) if byte]  # most of the file is padding
+    used = [i for i, byte in enumerate(whole) if byte]  # most of the file is padding
     for _ in range(60):
         content = bytearray(whole)
         content[random.choice(used)] ^= 1 << random.randrange(8)

@@ -1,4 +1,4 @@
-"""Our convolution and pooling against the ordinary ones, gradients included."""
+"""Convolution and pooling on CPU against those of lax, including gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax import lax
 
 from experiments.networks.on_cpu import convolution, max_pool
 
-# Odd and even sizes, not square; few channels (one method) and many (the other).
+# Odd and even sizes, not square; with 16 channels or more, another method is used.
 CONVOLUTIONS = [(3, 3, 1), (6, 11, 3), (9, 8, 15), (4, 3, 16), (9, 8, 20), (5, 7, 17)]
 SIZES = [(2, 2), (6, 7), (9, 4), (5, 5)]
 
@@ -30,7 +30,7 @@ def normal(seed, shape):
 
 
 def value_and_gradients(function, *operands):
-    """The result and, for one fixed random cotangent, every gradient."""
+    """The result and all gradients, for one fixed random cotangent."""
 
     @jax.jit
     def both(operands):
@@ -58,7 +58,7 @@ def test_convolution_and_its_gradients_equal_those_of_lax(height, width, channel
 
 
 @pytest.mark.parametrize("channels", [3, 32])
-def test_convolution_loses_little_in_float32(channels):
+def test_convolution_is_accurate_in_float32(channels):
     images = jnp.asarray(normal(3, (4, 12, 14, channels)), jnp.float32)
     kernel = jnp.asarray(normal(4, (3, 3, channels, 24)), jnp.float32)
     ours = value_and_gradients(convolution, images, kernel)
@@ -80,15 +80,15 @@ def test_max_pool_gives_the_gradient_of_equal_maxima_to_the_first():
 
 
 @pytest.mark.parametrize("position", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_max_pool_passes_nan_on(position):
+def test_max_pool_propagates_nan(position):
     images = jnp.asarray(normal(7, (1, 4, 4, 1)), jnp.float32)
     pooled = max_pool(images.at[0, *position, 0].set(jnp.nan))
     assert jnp.isnan(pooled[0, 0, 0, 0])
     assert jnp.isfinite(pooled).sum() == 3
 
 
-def test_max_pool_of_relu_equals_relu_of_max_pool_gradients_included():
-    """Tied zeros, frequent after ReLU, have gradient 0 whichever is routed to."""
+def test_max_pool_and_relu_commute_including_gradients():
+    """Equal zeros are frequent after ReLU; their gradient is 0 in either order."""
     images = jnp.asarray(normal(8, (2, 10, 6, 4)), jnp.float32)
     ours = value_and_gradients(lambda x: jax.nn.relu(max_pool(x)), images)
     reference = value_and_gradients(lambda x: reference_pool(jax.nn.relu(x)), images)

@@ -1,0 +1,37 @@
+"""What training calls a network: two functions of plain arrays."""
+
+from typing import Any, Protocol
+
+import jax
+from jax import Array
+from jaxtyping import Float32, Key
+
+RandomKey = Key[Array, ""]
+Params = dict[str, dict[str, Array]]  # {layer: {"kernel": ..., "bias": ...}}
+ImageShape = tuple[int, int, int]  # height, width, channels
+Images = Float32[Array, "batch height width channels"]  # values in [0, 1]
+Logits = Float32[Array, "batch classes"]
+
+
+class Network(Protocol):
+    """A network, such as the module `cnn` or `mlp`; hashable, to be a static argument.
+
+    The parameters of a `UserNetwork` may be nested in another way than `Params`.
+    """
+
+    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Params: ...
+
+    def apply(self, params: Params, images: Images) -> Logits: ...
+
+
+def check_takes(network: Network, images: Any, classes: int) -> None:
+    """Raises `UsageError` if the network refuses such images; computes nothing.
+
+    Args:
+      network: its `init` is traced.
+      images: an array of shape [n, height, width, channels]; only the shape is used.
+      classes: the number of logits.
+    """
+    _, height, width, channels = images.shape
+    shape = height, width, channels
+    jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
