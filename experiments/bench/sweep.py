@@ -70,14 +70,15 @@ def _measure(case: SweepCase, peers: Path | None) -> Iterator[Mapping[str, objec
             if peer is not None:
                 name = f"{peer.greeting}, one after another"
                 programs[name] = _repeated(_peer_epoch(peer), case, runs)
-            seconds = table.seconds_in_turn(programs, TURNS)
             images = runs * case.epochs * case.images[0]
-            rates = {
-                name: [images / s for s in in_turns]
-                for name, in_turns in seconds.items()
-            }
             labels = {"benchmark": "sweep", "network": case.name, "runs": runs}
-            yield from table.compared(rates, unit="images_per_second", **labels)
+            yield from table.compare(
+                programs,
+                TURNS,
+                work=dict.fromkeys(programs, images),
+                unit="images_per_second",
+                **labels,
+            )
 
 
 def _together(case: SweepCase, splits: Splits, runs: int) -> Timed:

@@ -3,7 +3,7 @@
 import json
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from rich.console import Console
@@ -57,31 +57,43 @@ def seconds_in_turn(
     return seconds
 
 
-def compared(
-    rates: Mapping[str, Sequence[float]], *, unit: str, **labels: object
+def compare(
+    programs: Mapping[str, Timed],
+    turns: int,
+    *,
+    work: Mapping[str, float],
+    unit: str,
+    **labels: object,
 ) -> list[dict[str, object]]:
-    """One record a program: its median rate, the range, and our median over it.
+    """Runs all programs in turn, and makes one record of the rates of each.
 
     Args:
-      rates: of every program, in every turn; the first program is ours.
-      unit: the key of the median rate.
+      programs: by name; the first is ours.
+      turns: how many are measured.
+      work: what each program does in a turn, such as the images it trains on.
+      unit: the key of the median of work per second.
       **labels: the first entries of every record.
+
+    Returns:
+      Records with the median rate, the range, and our median over this one.
     """
-    ours = statistics.median(next(iter(rates.values())))
-    records = []
-    for name, in_turns in rates.items():
-        median = statistics.median(in_turns)
-        records.append(
-            {
-                **labels,
-                "program": name,
-                unit: round(median, 1),
-                "slowest": round(min(in_turns), 1),
-                "fastest": round(max(in_turns), 1),
-                "ours_over_this": round(ours / median, 3),
-            }
-        )
-    return records
+    rates = {
+        name: [work[name] / seconds for seconds in in_turns]
+        for name, in_turns in seconds_in_turn(programs, turns).items()
+    }
+    medians = {name: statistics.median(in_turns) for name, in_turns in rates.items()}
+    ours = next(iter(medians.values()))
+    return [
+        {
+            **labels,
+            "program": name,
+            unit: round(medians[name], 1),
+            "slowest": round(min(in_turns), 1),
+            "fastest": round(max(in_turns), 1),
+            "ours_over_this": round(ours / medians[name], 3),
+        }
+        for name, in_turns in rates.items()
+    ]
 
 
 def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:

@@ -61,11 +61,8 @@ def _compare(
     title: str, programs: Mapping[str, Timed], images: Mapping[str, int]
 ) -> None:
     """Measures epochs in turn and prints images per second."""
-    seconds = table.seconds_in_turn(programs, TURNS)
-    rates = {
-        name: [images[name] / s for s in in_turns] for name, in_turns in seconds.items()
-    }
-    records = table.compared(rates, unit="images_per_second", benchmark="train")
+    unit = "images_per_second"
+    records = table.compare(programs, TURNS, work=images, unit=unit, benchmark="train")
     table.print_records(title, records)
 
 

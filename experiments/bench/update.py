@@ -102,18 +102,11 @@ def _measure(case: UpdateCase, peers: Path | None) -> Iterator[Mapping[str, obje
             **peer_programs,
             STREAM: _streaming(case),
         }
-        seconds = table.seconds_in_turn(programs, TURNS)
-    bytes_per_parameter = dict.fromkeys(programs, BYTES) | {STREAM: 12}
-    rates = {
-        name: [
-            bytes_per_parameter[name] * case.parameters * case.steps / s / 1e9
-            for s in in_turns
-        ]
-        for name, in_turns in seconds.items()
-    }
-    yield from table.compared(
-        rates, unit="GB_per_s", benchmark="update", case=str(case)
-    )
+        gigabytes = case.parameters * case.steps / 1e9  # at one byte per parameter
+        work = {name: BYTES * gigabytes for name in programs}
+        work[STREAM] = 12 * gigabytes
+        labels = {"benchmark": "update", "case": str(case)}
+        yield from table.compare(programs, TURNS, work=work, unit="GB_per_s", **labels)
 
 
 def _jax_steps(
