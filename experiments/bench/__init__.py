@@ -1,1 +1,1 @@
-"""Benchmarks: ours in turn with others, as ratios of medians taken in one run."""
+"""Benchmarks: our programs and others, measured in turn and compared by medians."""

@@ -1,4 +1,4 @@
-"""Seconds to the accuracy with which the tutorial's Keras run on CIFAR-10 ends."""
+"""Seconds to reach the final accuracy of the tutorial's Keras run on CIFAR-10."""
 
 import json
 import tempfile
@@ -15,31 +15,31 @@ from jax.typing import ArrayLike
 from experiments.bench import table
 from experiments.data import image_dataset
 from experiments.data.examples import Splits, split
-from experiments.peers import peer_process
+from experiments.peers import process
 from experiments.records.config import UsageError
 from experiments.training.engine import compile_to_fit, train_runs
 from experiments.training.program import Point, compile_program
 from experiments.training.step import TrainSpec, constant
 from optax_momentum import keras
 
-EPOCHS = 3  # ours; the tutorial's are 10
+EPOCHS = 3  # of our runs; the tutorial trains 10
 BATCH_SIZE = 32
-FALLING = 0.4  # of the steps: the last ones, over which the learning rate falls
+FALLING = 0.4  # the last part of the steps, in which the learning rate falls
 LEARNING_RATES = (0.01, 0.02, 0.03)
 BETAS = (0.8, 0.9, 0.95)
-TUNING_SEEDS = (100, 101, 102)  # those of the measured runs are others
+TUNING_SEEDS = (100, 101, 102)  # none of them is measured
 SEEDS = (0, 1, 2)
 
 
 def bench_accuracy(python: Path | None, data_dir: Path | None) -> None:
     """Tunes on validation data, then measures; JSON lines to stdout, a table to stderr.
 
-    Our runs last a few epochs; the learning rate stays as it is and then falls
-    straight to 0. Its first value and beta are those that a sweep found best on the
-    validation split. Every compilation counts, as in a first run.
+    Our runs train for a few epochs. The learning rate is constant, then falls linearly
+    to 0; a sweep on the validation split chooses its first value and beta. The seconds
+    include every compilation, as in a first run.
 
     Raises:
-      UsageError: no interpreter, or one without Keras; or no prepared CIFAR-10.
+      UsageError: there is no interpreter, it lacks Keras, or CIFAR-10 is not prepared.
     """
     if python is None:
         raise UsageError(
@@ -47,15 +47,15 @@ def bench_accuracy(python: Path | None, data_dir: Path | None) -> None:
         )
     jax.config.update("jax_compilation_cache_dir", None)
     splits = split(image_dataset.load("cifar10", data_dir))
-    title = "seconds to the accuracy of the tutorial's Keras run"
+    title = "seconds to reach the accuracy of the tutorial's Keras run"
     table.print_records(title, _measure(python, splits))
 
 
 def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
-    """A record of Keras, then one of each of our seeds."""
-    theirs = _keras(python, splits)
-    seconds, goal = theirs["seconds"], theirs["validation_accuracy"]
-    yield {**theirs, "reached": True, "theirs_over_this": 1.0}
+    """One record for Keras, then one for each of our seeds."""
+    baseline = _keras(python, splits)
+    goal = baseline["validation_accuracy"]
+    yield {**baseline, "reached": True, "theirs_over_this": 1.0}
     best = _tuned(splits)
     for seed in SEEDS:
         jax.clear_caches()
@@ -63,23 +63,23 @@ def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
         program = compile_program(spec, 1, splits, test=True)
         outcome = train_runs(program, [Point(*best, seed)], splits, EPOCHS, test=True)
         assert outcome.test is not None
-        own = program.compile_seconds + outcome.seconds
+        seconds = program.compile_seconds + outcome.seconds
         accuracy = float(outcome.validation.accuracy[0, -1])
         yield {
             "benchmark": "accuracy",
             "program": f"optax_momentum, learning rate {best[0]}, beta {best[1]}",
             "seed": seed,
             "epochs": EPOCHS,
-            "seconds": round(own, 1),
+            "seconds": round(seconds, 1),
             "validation_accuracy": accuracy,
             "test_accuracy": float(outcome.test.accuracy[0]),
             "reached": accuracy >= goal,
-            "theirs_over_this": round(seconds / own, 2),
+            "theirs_over_this": round(baseline["seconds"] / seconds, 2),
         }
 
 
 def _keras(python: Path, splits: Splits) -> dict:
-    """The tutorial's momentum run; it measures itself."""
+    """The record of the tutorial's momentum run, which Keras times itself."""
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         names = "train", "validation", "test"
         arrays: dict[str, Any] = {
@@ -90,13 +90,13 @@ def _keras(python: Path, splits: Splits) -> dict:
         np.savez(file, **arrays)
         file.flush()
         arguments = python, "accuracy_keras.py", file.name, str(SEEDS[0])
-        with peer_process.start(*arguments) as peer:
+        with process.start(*arguments) as peer:
             answer = json.loads(peer.ask("fit"))
     return {"benchmark": "accuracy", "program": peer.greeting, **answer}
 
 
 def _tuned(splits: Splits) -> tuple[float, float]:
-    """The (learning_rate, beta) of the best mean validation accuracy at the end."""
+    """The (learning_rate, beta) with the best mean final validation accuracy."""
     settings = [(rate, beta) for rate in LEARNING_RATES for beta in BETAS]
     points = [Point(*setting, seed) for setting in settings for seed in TUNING_SEEDS]
     spec = TrainSpec(_decaying(splits), BATCH_SIZE)
@@ -108,13 +108,13 @@ def _tuned(splits: Splits) -> tuple[float, float]:
 
 
 def _decaying(splits: Splits):
-    """Keras's momentum, with Nesterov; its learning rate falls to 0 at the end."""
+    """Keras's Nesterov momentum, whose learning rate falls to 0 at the end."""
     steps = EPOCHS * -(-len(splits.train.labels) // BATCH_SIZE)
 
     def transformation(learning_rate, beta) -> optax.GradientTransformation:
         def rate(step: ArrayLike) -> jax.Array:
-            left = 1 - jnp.asarray(step, jnp.float32) / steps
-            return learning_rate * jnp.minimum(1, left / FALLING)
+            remaining = 1 - jnp.asarray(step, jnp.float32) / steps
+            return learning_rate * jnp.minimum(1, remaining / FALLING)
 
         return keras(rate, beta, nesterov=True)
 

@@ -1,4 +1,4 @@
-"""The command `bench`: what can be measured, each by a module of its own."""
+"""The command `bench`, which runs one of the benchmarks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,33 +16,34 @@ from experiments.bench.update import bench_update
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure speed, and print one JSON object a line, ours first.
+    """Measure speed or memory, and print one JSON object a line, ours first.
 
-    train: images per second of training the tutorial's CNN (8,192 random 32x32x3
-    float32 images, batch 64, learning rate 0.01, momentum 0.9, shuffling included), and
-    what the machine's matrix products would allow at the 25.7 MFLOP that an image
-    takes; then of 2 and 4 times the images, and batches of 32 to 1024. Medians of three
-    epochs.
+    train: images per second while training the tutorial's CNN on 8,192 random 32x32x3
+    float32 images, with batch size 64, learning rate 0.01 and momentum 0.9, shuffling
+    included; and the rate that the machine's matrix products would allow, at 25.7 MFLOP
+    an image. Then with 2 and 4 times the images, and with batch sizes from 32 to 1024.
+    Medians of three epochs.
 
-    update: GB/s of momentum SGD alone, at 20 bytes a float32 parameter, of 1 leaf of
-    50M, 200 of 512x512 and 1000 of 64x64: medians of 9 turns. The gradients are there,
-    packed where the parameters are. Beside it, what the machine can do: a += b.
+    update: GB/s of the momentum SGD update alone, at 20 bytes per float32 parameter,
+    for 1 leaf of 50M, 200 of 512x512 and 1000 of 64x64. The gradients exist already,
+    and are packed if the parameters are. For comparison, the machine's a += b. Medians
+    of 9 turns.
 
-    sweep: images per second of 1 to 16 runs trained together, as one program, and of as
-    many one after another: of the tutorial's CNN, and of a small MLP on 8x8 pixels.
-    Medians of three turns.
+    sweep: images per second of 1 to 16 runs trained together in one program, and of as
+    many trained one after another, for the tutorial's CNN and for a small MLP on 8x8
+    pixels. Medians of three turns.
 
-    memory: bytes a parameter that the compiled update needs: the state, temporaries
-    (also of a training step), and the share of params and state that it overwrites.
+    memory: bytes per parameter that the compiled update needs for the state and for
+    temporaries (also in a training step), and how many of params and state it reuses.
 
-    accuracy: seconds to the validation accuracy with which the tutorial's Keras run on
-    CIFAR-10 ends, compilation included, with a learning rate and beta that a sweep on
-    validation data found. Needs --peers, and takes about ten minutes.
+    accuracy: seconds, compilation included, until the validation accuracy reaches that
+    of the tutorial's finished Keras run on CIFAR-10. A sweep on validation data chooses
+    the learning rate and beta. Needs --peers and takes about ten minutes.
 
-    scaling: images per second of the CNN on 1, 2, 4, ... of the devices, with 64 images
-    a step in all (strong) and on each (weak), the momentum whole and divided; what an
-    exchange takes; and a model of ResNet-50 on up to 1,024 devices. CPUs are as many
-    devices as JAX_NUM_CPU_DEVICES says.
+    scaling: images per second of the CNN on 1, 2, 4, ... devices, with 64 images in a
+    step on all devices together (strong) or on each (weak), and with the momentum whole
+    or divided among them; the time of an exchange; and a model of ResNet-50 on up to
+    1,024 devices. JAX_NUM_CPU_DEVICES sets the number of CPU devices.
     """
 
     what: tyro.conf.Positional[
@@ -52,12 +53,12 @@ class Bench:
 
     peers: Path | None = None
     """Python interpreter of an environment that has
-    TensorFlow, Keras and PyTorch: they are then measured
+    TensorFlow, Keras and PyTorch, which are then measured
     too, in turn with ours."""
 
     data_dir: Path | None = None
-    """Of accuracy: directory where tensorflow-datasets has
-    prepared CIFAR-10; without it, TFDS_DATA_DIR or else
+    """For accuracy: directory in which tensorflow-datasets
+    has prepared CIFAR-10; by default TFDS_DATA_DIR, or else
     ~/tensorflow_datasets."""
 
 
@@ -65,7 +66,7 @@ def bench(options: Bench) -> None:
     """Measures, prints JSON lines to stdout and a table to stderr.
 
     Raises:
-      UsageError: the peers' interpreter is missing or lacks their libraries.
+      UsageError: the peers' interpreter is missing or lacks the libraries.
     """
     match options.what:
         case "train":

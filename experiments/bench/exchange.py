@@ -1,4 +1,8 @@
-"""The sum over all devices, at once and as `sharded` has it made, in two halves."""
+"""Times the sum over all devices: as one all-reduce, and in two halves.
+
+`sharded` sums in two halves: a reduce-scatter of the gradients, and an all-gather of
+the updates.
+"""
 
 import statistics
 import time
@@ -11,23 +15,24 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.bench import table
 from experiments.bench.scaling_model import bytes_sent
+from experiments.bench.table import Timed
 from experiments.distributed.devices import device_mesh
 
 NBYTES = (2**12, 2**15, 2**18, 2**21, 2**24)
 TURNS = 5
-TOGETHER = 20  # exchanges that are timed as one
+REPETITIONS = 20  # exchanges that are timed together
 
 
 def exchanges(counts: Sequence[int]) -> Iterator[dict[str, object]]:
-    """What each takes, on these numbers of devices."""
+    """Times both exchanges at each of these numbers of devices."""
     for devices in counts:
         for nbytes in NBYTES:
             programs = {
                 "all-reduce": _exchange(devices, nbytes, all_reduce),
                 "in two halves": _exchange(devices, nbytes, in_halves),
             }
-            for kind, own in table.seconds_in_turn(programs, TURNS).items():
-                seconds = statistics.median(own) / TOGETHER
+            for kind, in_turns in table.seconds_in_turn(programs, TURNS).items():
+                seconds = statistics.median(in_turns) / REPETITIONS
                 sent = bytes_sent(nbytes, devices)
                 yield {
                     "benchmark": "exchange",
@@ -40,22 +45,22 @@ def exchanges(counts: Sequence[int]) -> Iterator[dict[str, object]]:
 
 
 def all_reduce(x: Array) -> Array:
+    """Sums over the devices at once."""
     return jax.lax.psum(x, "data")
 
 
 def in_halves(x: Array) -> Array:
+    """Sums a part on every device, then gathers the parts."""
     part = jax.lax.psum_scatter(x, "data", tiled=True)
     return jax.lax.all_gather(part, "data", tiled=True)
 
 
-def _exchange(
-    devices: int, nbytes: int, sum_up: Callable[[Array], Array]
-) -> Callable[[], float]:
-    """Some exchanges, one after another, of so many bytes; returns their seconds."""
+def _exchange(devices: int, nbytes: int, sum_up: Callable[[Array], Array]) -> Timed:
+    """Consecutive exchanges of that many bytes."""
     mesh, spec = device_mesh(count=devices), PartitionSpec("data")
 
     def repeat(x: Array) -> Array:
-        return jax.lax.fori_loop(0, TOGETHER, lambda _, x: sum_up(x) / devices, x)
+        return jax.lax.fori_loop(0, REPETITIONS, lambda _, x: sum_up(x) / devices, x)
 
     mapped = jax.shard_map(
         repeat, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False

@@ -1,4 +1,4 @@
-"""What the update needs in memory, as compiled: state, temporaries, what it reuses."""
+"""The memory of the compiled update: state, temporaries, and what it reuses."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from experiments.bench.update import compile_step
 from optax_momentum import pack, sgd, storage, unpack
 
 LEAVES, SHAPE = 16, (1024, 1024)
-BATCH_SIZE = 8  # so few that the activations of the training step hardly count
+BATCH_SIZE = 8  # small, so that activations hardly count in the training step
 
 PROGRAMS = {
     "optax_momentum": sgd(0.01, 0.9),
@@ -27,7 +27,7 @@ PROGRAMS = {
 
 def bench_memory() -> None:
     """Compiles the updates, prints JSON lines to stdout and a table to stderr."""
-    table.print_records("memory of the update, bytes a parameter", _measure())
+    table.print_records("memory of the update, bytes per parameter", _measure())
 
 
 def _measure() -> Iterator[Mapping[str, object]]:
@@ -43,29 +43,31 @@ def _measure() -> Iterator[Mapping[str, object]]:
 def memory(
     transformation: optax.GradientTransformation, params: Any
 ) -> dict[str, float]:
-    """Bytes a parameter of one compiled update that overwrites params and state.
+    """Bytes per parameter of a compiled update that overwrites params and state.
 
     Args:
-      transformation: makes the updates that are applied.
+      transformation: the optimizer, learning rate included.
       params: arrays, or their shapes and dtypes.
     """
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
     state = jax.eval_shape(transformation.init, params)
-    held = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state))
-    compiled = compile_step(transformation, params).memory_analysis()
-    trained = _training_step(transformation, params).memory_analysis()
+    state_bytes = sum(
+        math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
+    )
+    update = compile_step(transformation, params).memory_analysis()
+    training_step = _training_step(transformation, params).memory_analysis()
     return {
-        "state": round(held / count, 4),
-        "temporaries": round(compiled.temp_size_in_bytes / count, 4),
-        "of_a_training_step": round(trained.temp_size_in_bytes / count, 4),
-        "overwritten": round(compiled.alias_size_in_bytes / count, 4),
+        "state": round(state_bytes / count, 4),
+        "temporaries": round(update.temp_size_in_bytes / count, 4),
+        "of_a_training_step": round(training_step.temp_size_in_bytes / count, 4),
+        "overwritten": round(update.alias_size_in_bytes / count, 4),
     }
 
 
 def _training_step(transformation: optax.GradientTransformation, params: Any) -> Any:
-    """A compiled step that also makes its gradients, of layers of such parameters.
+    """A compiled step that also computes its gradients, of a network of such layers.
 
-    There the updates can take the place of the gradients, which live no longer.
+    There the updates can reuse the memory of the gradients.
     """
 
     def loss(params: Any, x: jax.Array) -> jax.Array:

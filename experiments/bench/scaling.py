@@ -1,4 +1,4 @@
-"""What more devices give: steps on 1, 2, 4, ... of them, and what they exchange."""
+"""Training on 1, 2, 4, ... devices, and the exchanges among them."""
 
 import statistics
 import time
@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
+from experiments.bench.table import Timed
 from experiments.data.examples import Examples
 from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, slice_size
@@ -43,7 +44,7 @@ TURNS = 5
 
 _EVERYWHERE = PartitionSpec()
 
-Epoch = Callable[[Any], Any]  # what a step changes ↦ the same after all its steps
+Epoch = Callable[[Any], Any]  # maps a training state to the state an epoch later
 
 
 def bench_scaling() -> None:
@@ -60,16 +61,16 @@ def bench_scaling() -> None:
 
 
 def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, object]]:
-    """Epochs on every number of devices, in turn, with the state whole and divided."""
+    """Measures epochs on each number of devices, with the state whole and divided."""
     programs = {
-        (devices, state): _timed(*of(device_mesh(count=devices), batch_size))
+        (devices, state): _timed(*start(device_mesh(count=devices), batch_size))
         for devices, batch_size in batches.items()
-        for state, of in (("whole", whole), ("divided", divided))
+        for state, start in (("whole", whole), ("divided", divided))
     }
     seconds = table.seconds_in_turn(programs, TURNS)
-    alone = statistics.median(seconds[1, "whole"])
-    for (devices, state), own in seconds.items():
-        median = statistics.median(own)
+    one_device = statistics.median(seconds[1, "whole"])
+    for (devices, state), in_turns in seconds.items():
+        median = statistics.median(in_turns)
         yield {
             "benchmark": "scaling",
             "scaling": name,
@@ -77,9 +78,9 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
             "batch_size": batches[devices],
             "state": state,
             "images_per_second": round(IMAGES / median, 1),
-            "slowest": round(IMAGES / max(own), 1),
-            "fastest": round(IMAGES / min(own), 1),
-            "times_one_device": round(alone / median, 3),
+            "slowest": round(IMAGES / max(in_turns), 1),
+            "fastest": round(IMAGES / min(in_turns), 1),
+            "times_one_device": round(one_device / median, 3),
         }
 
 
@@ -107,7 +108,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         mesh=mesh,
         in_specs=(_EVERYWHERE, PartitionSpec(None, "data"), _EVERYWHERE, _EVERYWHERE),
         out_specs=plan.slices,
-        check_vma=False,  # as in `train`
+        check_vma=False,  # for the reason that `train` gives
     )
     def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
         _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)
@@ -126,8 +127,8 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     return lambda carry: steps(carry, rows, examples), (params, optimizer.init(params))
 
 
-def _timed(epoch: Epoch, carry: Any) -> Callable[[], float]:
-    """An epoch on every call; returns its seconds."""
+def _timed(epoch: Epoch, carry: Any) -> Timed:
+    """One epoch, from where the last one ended."""
 
     def call() -> float:
         nonlocal carry

@@ -1,8 +1,8 @@
 """Scaling on paper: a step of ResNet-50, and its state, on up to 1,024 devices.
 
-A step takes what a device needs for its own images, and what the exchange of all
-gradients takes beside: where nothing of it overlaps, that is their sum; where as much
-as can be does, the longer of the two. Bytes of a state are counted, not computed.
+A device computes the gradients of its images, and all devices exchange theirs. Without
+overlap, a step takes the sum of both times; with full overlap, the longer of the two.
+The bytes of a state are counted exactly.
 """
 
 import math
@@ -17,36 +17,37 @@ from jax.sharding import AbstractMesh
 from optax_momentum import sgd, sharding_plan, storage
 
 DEVICES = (1, 8, 64, 256, 1024)
-_OWN, _ALL = 32, 8192  # images a step: of each device, and of all where that is fixed
+_PER_DEVICE = 32  # images in a step on each device, in weak scaling
+_IN_ALL = 8192  # images in a step on all devices together, in strong scaling
 
 
 class Cluster(NamedTuple):
-    """Hosts of a few devices each, whose links to other hosts they share."""
+    """Hosts with a few devices each, which share the host's link to other hosts."""
 
     name: str
-    devices: int  # a host
-    images_per_second: float  # of one device, exchange excluded
-    inside: float  # bytes per second of a device to others of its host
-    outside: float  # bytes per second of a host to other hosts
-    latency: float  # seconds of a message
+    devices: int  # in one host
+    images_per_second: float  # of one device, without the exchange
+    inside: float  # bytes per second from a device to others in its host
+    outside: float  # bytes per second from a host to other hosts
+    latency: float  # seconds per message
 
 
 CLUSTERS = (
     # Goyal et al. 2017, arXiv:1706.02677: 32 images in 120 ms, hosts with 50 Gbit/s;
-    # NVLink by its data sheet; the latency is assumed.
+    # NVLink from its data sheet; the latency is an assumption.
     Cluster("P100", 8, 32 / 0.120, 80e9, 50e9 / 8, 1e-5),
-    # Links by the data sheets of NVIDIA's DGX H100; the rest is assumed.
+    # Links from the data sheets of NVIDIA's DGX H100; the rest is an assumption.
     Cluster("H100", 8, 3000, 450e9, 400e9, 1e-5),
 )
 
 
 def bytes_sent(nbytes: int, devices: float) -> float:
-    """By each device, to sum up an array of all: each half, N - 1 of N parts."""
+    """What each of N devices sends to sum an array: (N - 1) / N of it in each half."""
     return 2 * (devices - 1) / devices * nbytes
 
 
 def exchange_seconds(cluster: Cluster, nbytes: int, devices: int) -> float:
-    """First among the devices of a host, then among hosts, and back.
+    """Seconds of a sum: first inside each host, then among hosts, and back.
 
     Thakur, Rabenseifner and Gropp 2005, doi:10.1177/1094342005051521.
     """
@@ -56,20 +57,20 @@ def exchange_seconds(cluster: Cluster, nbytes: int, devices: int) -> float:
 
 
 def bytes_on_links(cluster: Cluster, nbytes: int, devices: int) -> tuple[float, float]:
-    """What each device sends inside its host, and each host to others."""
+    """What each device sends inside its host, and each host to other hosts."""
     inside = min(devices, cluster.devices)
     return bytes_sent(nbytes, inside), bytes_sent(nbytes, devices / inside)
 
 
 def steps() -> Iterator[dict[str, object]]:
-    """What a step takes: with as many images in all, and with as many on each device.
+    """The time of a step, at a fixed total batch (strong) or per device (weak).
 
     Efficiency is the share of a step in which a device works on its images.
     """
     nbytes = sum(4 * math.prod(leaf.shape) for leaf in jax.tree.leaves(resnet50()))
     for cluster, scaling, devices in product(CLUSTERS, ("strong", "weak"), DEVICES):
-        images = _OWN if scaling == "weak" else _ALL / devices
-        own = images / cluster.images_per_second
+        images = _PER_DEVICE if scaling == "weak" else _IN_ALL / devices
+        compute = images / cluster.images_per_second
         inside, outside = bytes_on_links(cluster, nbytes, devices)
         exchange = exchange_seconds(cluster, nbytes, devices)
         yield {
@@ -80,18 +81,18 @@ def steps() -> Iterator[dict[str, object]]:
             "mb_inside": round(inside / 1e6, 1),
             "mb_outside": round(outside / 1e6, 1),
             "exchange_ms": round(1e3 * exchange, 2),
-            "step_ms": round(1e3 * (own + exchange), 1),
-            "efficiency": round(own / (own + exchange), 3),
-            "if_overlapped": round(own / max(own, exchange), 3),
+            "step_ms": round(1e3 * (compute + exchange), 1),
+            "efficiency": round(compute / (compute + exchange), 3),
+            "if_overlapped": round(compute / max(compute, exchange), 3),
         }
 
 
 def states() -> Iterator[dict[str, object]]:
-    """Bytes of momentum on each device, and how much of it could not be divided."""
+    """The momentum on each device, and how much of it can't be divided."""
     kinds = {"float32": None, "int8": storage.int8()}
-    for (name, kept), devices in product(kinds.items(), DEVICES):
+    for (name, buffer), devices in product(kinds.items(), DEVICES):
         mesh = AbstractMesh((devices,), ("data",))
-        optimizer = sgd(0.1, 0.9, storage=kept)
+        optimizer = sgd(0.1, 0.9, storage=buffer)
         shards = sharding_plan(optimizer, resnet50(), mesh, "data").shards
         whole = [shard for shard in shards if shard.axis is None]
         sizes = {
@@ -103,14 +104,14 @@ def states() -> Iterator[dict[str, object]]:
             "benchmark": "paper",
             "storage": name,
             "devices": devices,
-            **{of: round(nbytes / 1e6, 3) for of, nbytes in sizes.items()},
+            **{key: round(nbytes / 1e6, 3) for key, nbytes in sizes.items()},
             "arrays_divided": len(shards) - len(whole),
             "arrays_whole": len(whole),
         }
 
 
 def resnet50() -> dict[str, Any]:
-    """The shapes of its parameters; kernels are [height, width, inputs, outputs].
+    """The shapes of the parameters; kernels are [height, width, inputs, outputs].
 
     He, Zhang, Ren and Sun 2016, arXiv:1512.03385, table 1.
     """

@@ -1,7 +1,7 @@
-"""Runs trained together, against as many one after another, ours and PyTorch's."""
+"""Runs trained together, compared with as many trained one after another."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from experiments.bench import table
+from experiments.bench.table import Timed
 from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import on_all_devices
 from experiments.networks import cnn, mlp
 from experiments.optimizers.arms import ARMS
-from experiments.peers import peer_process
+from experiments.peers import process
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.scoring import Network
 from experiments.training.step import TrainSpec, constant, steps_per_epoch
@@ -24,18 +25,18 @@ TURNS = 3
 BATCH_SIZE, LEARNING_RATE, BETA, CLASSES = 64, 0.01, 0.9, 10
 
 
-class Case(NamedTuple):
-    """What each run trains on: random images, which cost what real ones cost."""
+class SweepCase(NamedTuple):
+    """A network, and the random images that every run trains it on."""
 
-    name: str  # of the network, to the peer
+    name: str  # the network's, as the peer knows it
     network: Network
-    images: tuple[int, int, int, int]
-    epochs: int  # measured together, in a turn
+    images: tuple[int, int, int, int]  # [image, height, width, channel]
+    epochs: int  # in one turn
 
 
 CASES = (
-    Case("cnn", cnn, (1024, 32, 32, 3), 1),
-    Case("mlp", mlp, (1149, 8, 8, 1), 20),  # scikit-learn's digits, less those held out
+    SweepCase("cnn", cnn, (1024, 32, 32, 3), 1),
+    SweepCase("mlp", mlp, (1149, 8, 8, 1), 20),  # as scikit-learn's training digits
 )
 
 
@@ -49,16 +50,16 @@ def bench_sweep(peers: Path | None) -> None:
       UsageError: that interpreter is missing or lacks PyTorch.
     """
     records = (record for case in CASES for record in _measure(case, peers))
-    table.print_records("sweeps, images per second of all runs", records)
+    table.print_records("sweeps: images per second, of all runs together", records)
 
 
-def _measure(case: Case, peers: Path | None) -> Iterator[Mapping[str, object]]:
-    """The records of one case; for each number of runs, all programs in turn."""
+def _measure(case: SweepCase, peers: Path | None) -> Iterator[Mapping[str, object]]:
+    """The records of one case; the programs run in turn for each number of runs."""
     with ExitStack() as stack:
         peer = None
-        if peers is not None:  # first, as it may be refused
+        if peers is not None:  # first: it may be missing
             arguments = "train_pytorch.py", str(case.images[0]), case.name
-            peer = stack.enter_context(peer_process.start(peers, *arguments))
+            peer = stack.enter_context(process.start(peers, *arguments))
         splits = _splits(case.images)
         alone = _alone(case, splits)
         for runs in RUNS:
@@ -68,16 +69,20 @@ def _measure(case: Case, peers: Path | None) -> Iterator[Mapping[str, object]]:
             }
             if peer is not None:
                 name = f"{peer.greeting}, one after another"
-                programs[name] = _repeated(_theirs(peer), case, runs)
-            seconds = table.seconds_in_turn(programs, TURNS)
+                programs[name] = _repeated(_peer_epoch(peer), case, runs)
             images = runs * case.epochs * case.images[0]
-            rates = {name: [images / s for s in own] for name, own in seconds.items()}
-            of = {"benchmark": "sweep", "network": case.name, "runs": runs}
-            yield from table.compared(rates, unit="images_per_second", **of)
+            labels = {"benchmark": "sweep", "network": case.name, "runs": runs}
+            yield from table.compare(
+                programs,
+                TURNS,
+                work=dict.fromkeys(programs, images),
+                unit="images_per_second",
+                **labels,
+            )
 
 
-def _together(case: Case, splits: Splits, runs: int) -> Callable[[], float]:
-    """The epochs of a turn, of all runs as one program; returns their seconds."""
+def _together(case: SweepCase, splits: Splits, runs: int) -> Timed:
+    """The epochs of a turn, for all runs in one program."""
     transformation = ARMS["keras"].transformation
     spec = TrainSpec(transformation, BATCH_SIZE, case.network)
     program = compile_program(spec, runs, splits)
@@ -97,8 +102,8 @@ def _together(case: Case, splits: Splits, runs: int) -> Callable[[], float]:
     return turn
 
 
-def _alone(case: Case, splits: Splits) -> Callable[[], float]:
-    """An epoch of one run of ours; returns its seconds."""
+def _alone(case: SweepCase, splits: Splits) -> Timed:
+    """One epoch of a single run."""
     transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
     spec = TrainSpec(constant(transformation), BATCH_SIZE, case.network)
     program = compile_program(spec, 1, splits)
@@ -116,18 +121,18 @@ def _alone(case: Case, splits: Splits) -> Callable[[], float]:
     return epoch
 
 
-def _theirs(peer: peer_process.PeerProcess) -> Callable[[], float]:
-    """The same of PyTorch, which measures it itself."""
+def _peer_epoch(peer: process.PeerProcess) -> Timed:
+    """One epoch of a single run in PyTorch, which times it itself."""
     return lambda: float(peer.ask("epoch"))
 
 
-def _repeated(epoch: Callable[[], float], case: Case, runs: int) -> Callable[[], float]:
-    """The epochs of a turn, of some runs one after another; returns their seconds."""
+def _repeated(epoch: Timed, case: SweepCase, runs: int) -> Timed:
+    """The epochs of a turn, one run after another."""
     return lambda: sum(epoch() for _ in range(runs * case.epochs))
 
 
 def _splits(shape: tuple[int, int, int, int]) -> Splits:
-    """Random images; a few of them for what is not measured."""
+    """Random images, with few in the splits that are not measured."""
     rng = np.random.default_rng(0)
     images = rng.random(shape, dtype=np.float32)
     labels = rng.integers(0, CLASSES, shape[0], dtype=np.int32)

@@ -1,9 +1,9 @@
-"""Programs measured in turn: what was seen as JSON lines, and as a table beside."""
+"""Measures programs in turn, and prints the results as JSON lines and as a table."""
 
 import json
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from rich.console import Console
@@ -11,17 +11,41 @@ from rich.table import Table
 
 Name = TypeVar("Name", bound=Hashable)
 
-REST = 0.5  # seconds: threads of the last program may wait busily for more work
+Timed = Callable[[], float]  # runs a program once and returns the seconds it took
+
+REST = 0.5  # seconds: threads of the last program may still spin, waiting for work
+
+# The table's headings, where the keys of the JSON records don't read as words.
+HEADINGS = {
+    "GB_per_s": "GB/s",
+    "arrays_whole": "arrays not divided",
+    "case": "parameters",
+    "exchange_ms": "exchange, ms",
+    "if_overlapped": "efficiency if overlapped",
+    "mb_divided": "MB on each device",
+    "mb_inside": "MB sent inside a host",
+    "mb_of_it_whole": "MB not divided",
+    "mb_outside": "MB sent to other hosts",
+    "mb_undivided": "MB in all",
+    "of_a_training_step": "temporaries of a training step",
+    "ours_over_this": "ours / this program",
+    "overwritten": "reused from the arguments",
+    "reached": "reached Keras's accuracy",
+    "sent_gb_per_second": "GB/s sent",
+    "step_ms": "step, ms",
+    "theirs_over_this": "Keras's seconds / these",
+    "times_one_device": "times one device",
+}
 
 
 def seconds_in_turn(
-    programs: Mapping[Name, Callable[[], float]], turns: int
+    programs: Mapping[Name, Timed], turns: int
 ) -> dict[Name, list[float]]:
-    """The seconds that each program says it took, turn by turn, with a rest between.
+    """Runs all programs once in every turn, and returns the seconds of each.
 
     Args:
-      programs: by name; a call runs one once and returns its seconds.
-      turns: kept, after one that warms all up and is left out.
+      programs: by name.
+      turns: how many are returned; one more warms everything up before them.
     """
     seconds: dict[Name, list[float]] = {name: [] for name in programs}
     for turn in range(1 + turns):
@@ -33,49 +57,64 @@ def seconds_in_turn(
     return seconds
 
 
-def compared(
-    rates: Mapping[str, Sequence[float]], *, unit: str, **of: object
+def compare(
+    programs: Mapping[str, Timed],
+    turns: int,
+    *,
+    work: Mapping[str, float],
+    unit: str,
+    **labels: object,
 ) -> list[dict[str, object]]:
-    """One record a program: the median of its rates, their range, and ours over it.
+    """Runs all programs in turn, and makes one record of the rates of each.
 
     Args:
-      rates: of each program, in every turn; the first program is ours.
-      unit: the name of the median in a record.
-      **of: what every record begins with.
+      programs: by name; the first is ours.
+      turns: how many are measured.
+      work: what each program does in a turn, such as the images it trains on.
+      unit: the key of the median of work per second.
+      **labels: the first entries of every record.
+
+    Returns:
+      Records with the median rate, the range, and our median over this one.
     """
-    ours = statistics.median(next(iter(rates.values())))
-    records = []
-    for name, own in rates.items():
-        median = statistics.median(own)
-        records.append(
-            {
-                **of,
-                "program": name,
-                unit: round(median, 1),
-                "slowest": round(min(own), 1),
-                "fastest": round(max(own), 1),
-                "ours_over_this": round(ours / median, 3),
-            }
-        )
-    return records
+    rates = {
+        name: [work[name] / seconds for seconds in in_turns]
+        for name, in_turns in seconds_in_turn(programs, turns).items()
+    }
+    medians = {name: statistics.median(in_turns) for name, in_turns in rates.items()}
+    ours = next(iter(medians.values()))
+    return [
+        {
+            **labels,
+            "program": name,
+            unit: round(medians[name], 1),
+            "slowest": round(min(in_turns), 1),
+            "fastest": round(max(in_turns), 1),
+            "ours_over_this": round(ours / medians[name], 3),
+        }
+        for name, in_turns in rates.items()
+    ]
 
 
 def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:
-    """Prints each record as a line of stdout once it is there, then all as a table."""
+    """Prints each record to stdout when it arrives, then a table of all to stderr."""
     table = Table(title=title)
     for record in records:
         print(json.dumps(record), flush=True)
-        cells = {k.replace("_", " "): v for k, v in record.items() if k != "benchmark"}
+        cells = {key: cell for key, cell in record.items() if key != "benchmark"}
         if not table.columns:
-            for heading, cell in cells.items():
+            for key, cell in cells.items():
+                heading = HEADINGS.get(key, key.replace("_", " "))
                 justify = "left" if isinstance(cell, str) else "right"
                 table.add_column(heading, justify=justify)
-        table.add_row(*(_text(cell) for cell in cells.values()))
+        table.add_row(*map(_text, cells.values()))
     Console(stderr=True).print(table)
 
 
 def _text(cell: object) -> str:
-    """A figure with as many digits as tell something."""
+    """The cell, with four significant digits, or more if they are before the point."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
     if not isinstance(cell, float):
         return str(cell)
     return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"

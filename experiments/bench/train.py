@@ -1,7 +1,7 @@
-"""Training throughput: ours, in turn with Keras and PyTorch, and at other sizes."""
+"""Training throughput: ours in turn with Keras and PyTorch, and at other sizes."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,11 +11,12 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.bench import table
+from experiments.bench.table import Timed
 from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import device_mesh, on_all_devices
 from experiments.optimizers.arms import ARMS
-from experiments.peers import peer_process
-from experiments.peers.peer_process import PeerProcess
+from experiments.peers import process
+from experiments.peers.process import PeerProcess
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.step import TrainSpec, constant, steps_per_epoch
 
@@ -23,8 +24,8 @@ IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
 TURNS = 3
 CLASSES = 10
-OPERATIONS = 25.7e6  # of an image: the multiplications and additions of its products
-SIZES = [  # (times IMAGES, images a step): each beside the first by one of the two
+OPERATIONS = 25.7e6  # per image: multiplications and additions in matrix products
+SIZES = [  # (multiple of IMAGES, batch size): one of the two differs from the first
     (1, 64),
     (2, 64),
     (4, 64),
@@ -40,11 +41,11 @@ def bench_train(python: Path | None) -> None:
     """
     with ExitStack() as stack:
         peers = {}
-        if python is not None:  # first, as they may be refused
+        if python is not None:  # first: they may be missing
             for program in ("train_keras.py", "train_pytorch.py"):
-                peer = peer_process.start(python, program, str(IMAGES))
+                peer = process.start(python, program, str(IMAGES))
                 peer = stack.enter_context(peer)
-                peers[peer.greeting] = _their_epoch(peer)
+                peers[peer.greeting] = _peer_epoch(peer)
         programs = {
             f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
             **peers,
@@ -54,21 +55,20 @@ def bench_train(python: Path | None) -> None:
     names = {f"{n * IMAGES} images, {batch} a step": (n, batch) for n, batch in SIZES}
     programs = {name: _our_epoch(n * IMAGES, b) for name, (n, b) in names.items()}
     sizes = {name: n * IMAGES for name, (n, _) in names.items()}
-    _compare("ours, at other sizes", programs, sizes)
+    _compare("optax_momentum at other sizes", programs, sizes)
 
 
 def _compare(
-    title: str, programs: Mapping[str, Callable[[], float]], images: Mapping[str, int]
+    title: str, programs: Mapping[str, Timed], images: Mapping[str, int]
 ) -> None:
-    """Measures epochs in turn and prints their images per second."""
-    seconds = table.seconds_in_turn(programs, TURNS)
-    rates = {name: [images[name] / s for s in own] for name, own in seconds.items()}
-    records = table.compared(rates, unit="images_per_second", benchmark="train")
+    """Measures epochs in turn and prints images per second."""
+    unit = "images_per_second"
+    records = table.compare(programs, TURNS, work=images, unit=unit, benchmark="train")
     table.print_records(title, records)
 
 
-def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
-    """One epoch of our training on every call; returns its seconds."""
+def _our_epoch(images: int, batch_size: int) -> Timed:
+    """One epoch of our training."""
     rng = np.random.default_rng(0)
     pixels = rng.random((images, 32, 32, 3), dtype=np.float32)
     labels = rng.integers(0, CLASSES, images, dtype=np.int32)
@@ -92,13 +92,13 @@ def _our_epoch(images: int, batch_size: int) -> Callable[[], float]:
     return epoch
 
 
-def _their_epoch(peer: PeerProcess) -> Callable[[], float]:
-    """The same of a peer, which measures it itself."""
+def _peer_epoch(peer: PeerProcess) -> Timed:
+    """One epoch of a peer's training, which the peer times itself."""
     return lambda: float(peer.ask("epoch"))
 
 
-def _products() -> Callable[[], float]:
-    """What an epoch's arithmetic would take as large products, on all devices."""
+def _products() -> Timed:
+    """An epoch's arithmetic as large matrix products, on all devices."""
     size, repetitions = 1024, 8
     matrices = jnp.ones((jax.device_count(), size, size)) / size
     matrices = jax.device_put(
@@ -109,11 +109,11 @@ def _products() -> Callable[[], float]:
     def multiply(matrices: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, repetitions, lambda _, x: x @ matrices, matrices)
 
-    share = IMAGES * OPERATIONS / (2 * size**3 * repetitions * jax.device_count())
+    epochs = IMAGES * OPERATIONS / (2 * size**3 * repetitions * jax.device_count())
 
     def epoch() -> float:
         start = time.perf_counter()
         jax.block_until_ready(multiply(matrices))
-        return share * (time.perf_counter() - start)
+        return epochs * (time.perf_counter() - start)
 
     return epoch

@@ -1,4 +1,4 @@
-"""The update alone, in GB/s: ours, Optax's, PyTorch's and what the machine can do."""
+"""The speed of the update alone, in GB/s: ours, Optax's, PyTorch's, the machine's."""
 
 import math
 import time
@@ -13,21 +13,22 @@ import jax.numpy as jnp
 import optax
 
 from experiments.bench import table
-from experiments.peers import peer_process
+from experiments.bench.table import Timed
+from experiments.peers import process
 from optax_momentum import pack, sgd
 
-BYTES = 20  # a float32 parameter and step: read g, θ and m, write θ and m
+BYTES = 20  # per float32 parameter and step: read g, θ and m, write θ and m
 STREAM = "a += b, at 12 bytes"
 TURNS = 9
 LEARNING_RATE, BETA = 1e-3, 0.9
 
 
-class Case(NamedTuple):
-    """Parameters of one shape."""
+class UpdateCase(NamedTuple):
+    """Parameters of one shape, and how long a turn steps them."""
 
     leaves: int
     shape: tuple[int, ...]
-    steps: int  # measured together, in a turn
+    steps: int  # in one turn
 
     @property
     def parameters(self) -> int:
@@ -39,9 +40,9 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case(1, (50_000_000,), 2),
-    Case(200, (512, 512), 2),
-    Case(1000, (64, 64), 10),
+    UpdateCase(1, (50_000_000,), 2),
+    UpdateCase(200, (512, 512), 2),
+    UpdateCase(1000, (64, 64), 10),
 )
 
 
@@ -54,18 +55,18 @@ def bench_update(peers: Path | None) -> None:
     Raises:
       UsageError: that interpreter is missing or lacks PyTorch.
     """
-    title = f"the update, GB/s at {BYTES} bytes a parameter"
+    title = f"the update, GB/s at {BYTES} bytes per parameter"
     table.print_records(
         title, (record for case in CASES for record in _measure(case, peers))
     )
 
 
 def compile_step(transformation: optax.GradientTransformation, params: Any) -> Any:
-    """The whole update of such parameters, which it overwrites, compiled.
+    """Compiles an update that overwrites the parameters and the state.
 
     Args:
-      transformation: makes the updates that are applied.
-      params: arrays, or their shapes and dtypes; the gradients are like them.
+      transformation: the optimizer, learning rate included.
+      params: arrays, or their shapes and dtypes; the gradients have the same.
 
     Returns:
       The compiled function (params, state, gradients) ↦ (params, state).
@@ -80,82 +81,78 @@ def compile_step(transformation: optax.GradientTransformation, params: Any) -> A
     return jitted.lower(params, state, params).compile()
 
 
-def _measure(case: Case, peers: Path | None) -> Iterator[Mapping[str, object]]:
-    """The records of one case, all its programs taken in turn."""
+def _measure(case: UpdateCase, peers: Path | None) -> Iterator[Mapping[str, object]]:
+    """The records of one case, whose programs run in turn."""
     with ExitStack() as stack:
-        theirs = {}
-        if peers is not None:  # first, as they may be refused
+        peer_programs = {}
+        if peers is not None:  # first: they may be missing
             arguments = (case.leaves, *case.shape)
             peer = stack.enter_context(
-                peer_process.start(peers, "update_pytorch.py", *map(str, arguments))
+                process.start(peers, "update_pytorch.py", *map(str, arguments))
             )
             for kind in ("fused", "foreach"):
-                theirs[f"{peer.greeting}, {kind}"] = _their_steps(peer, kind, case)
-        ours, optaxs = sgd(LEARNING_RATE, BETA), optax.sgd(LEARNING_RATE, BETA)
+                peer_programs[f"{peer.greeting}, {kind}"] = _peer_steps(
+                    peer, kind, case
+                )
+        ours, theirs = sgd(LEARNING_RATE, BETA), optax.sgd(LEARNING_RATE, BETA)
         programs = {
             "optax_momentum": _jax_steps(ours, case, lambda tree: tree),
             "optax_momentum, packed": _jax_steps(ours, case, pack),
-            f"Optax {optax.__version__}": _jax_steps(optaxs, case, lambda tree: tree),
-            **theirs,
+            f"Optax {optax.__version__}": _jax_steps(theirs, case, lambda tree: tree),
+            **peer_programs,
             STREAM: _streaming(case),
         }
-        seconds = table.seconds_in_turn(programs, TURNS)
-    moved = dict.fromkeys(programs, BYTES) | {STREAM: 12}
-    rates = {
-        name: [moved[name] * case.parameters * case.steps / s / 1e9 for s in own]
-        for name, own in seconds.items()
-    }
-    yield from table.compared(
-        rates, unit="GB_per_s", benchmark="update", case=str(case)
-    )
+        gigabytes = case.parameters * case.steps / 1e9  # at one byte per parameter
+        work = {name: BYTES * gigabytes for name in programs}
+        work[STREAM] = 12 * gigabytes
+        labels = {"benchmark": "update", "case": str(case)}
+        yield from table.compare(programs, TURNS, work=work, unit="GB_per_s", **labels)
 
 
 def _jax_steps(
     transformation: optax.GradientTransformation,
-    case: Case,
-    arranged: Callable[[Any], Any],
-) -> Callable[[], float]:
-    """The steps of a turn in JAX, of a list of parameters or what is made of it."""
+    case: UpdateCase,
+    arrange: Callable[[Any], Any],
+) -> Timed:
+    """The steps of a turn in JAX; `arrange` may pack the list of parameters."""
     params, gradients = (
-        arranged([jnp.full(case.shape, value) for _ in range(case.leaves)])
+        arrange([jnp.full(case.shape, value) for _ in range(case.leaves)])
         for value in (1.0, 0.5)
     )
     state = transformation.init(params)
     step = compile_step(transformation, params)
 
-    def advance(steps: int) -> None:
+    def take_steps(steps: int) -> None:
         nonlocal params, state
         for _ in range(steps):
             params, state = step(params, state, gradients)
         jax.block_until_ready((params, state))
 
-    return partial(_seconds, advance, case.steps)
+    return partial(_seconds, take_steps, case.steps)
 
 
-def _their_steps(
-    peer: peer_process.PeerProcess, kind: str, case: Case
-) -> Callable[[], float]:
-    """The same of PyTorch, which measures it itself."""
+def _peer_steps(peer: process.PeerProcess, kind: str, case: UpdateCase) -> Timed:
+    """The steps of a turn in PyTorch, which times them itself."""
     return lambda: float(peer.ask(f"{kind} {case.steps}"))
 
 
-def _streaming(case: Case) -> Callable[[], float]:
-    """As many sums in place of two vectors of that many parameters."""
+def _streaming(case: UpdateCase) -> Timed:
+    """As many in-place sums of two vectors with as many elements."""
     a, b = (jnp.full(case.parameters, value) for value in (1.0, 0.5))
     add = jax.jit(lambda a, b: a + b, donate_argnums=0)
 
-    def advance(steps: int) -> None:
+    def take_steps(steps: int) -> None:
         nonlocal a
         for _ in range(steps):
             a = add(a, b)
         jax.block_until_ready(a)
 
-    return partial(_seconds, advance, case.steps)
+    return partial(_seconds, take_steps, case.steps)
 
 
-def _seconds(advance: Callable[[int], None], steps: int) -> float:
-    """So long take so many steps, after one that wakes the threads up."""
-    advance(1)
+def _seconds(take_steps: Callable[[int], None], steps: int) -> float:
+    """The seconds that the steps take, after one that wakes the threads."""
+    take_steps(1)
     start = time.perf_counter()
-    advance(steps)
+    take_steps(steps)
     return time.perf_counter() - start

@@ -1,1 +1,1 @@
-"""Which library keeps which promise, and what each does with bad inputs."""
+"""Which library keeps which promise, and how each reacts to bad inputs."""

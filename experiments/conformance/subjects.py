@@ -1,4 +1,4 @@
-"""Whom the conformance run examines: settings of each library, and what they claim."""
+"""The settings of each library that `conformance` examines, with their claims."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from experiments.peers.peer_optimizer import Peer
+from experiments.peers.optimizer import PeerLibrary
 from optax_momentum import (
     Coefficients,
     accumulate,
@@ -45,18 +45,18 @@ DECOUPLED = HEAVY_BALL._replace(decoupled_decay=DECAY)
 
 
 class Subject(NamedTuple):
-    """One setting of one library; what it hasn't got is None."""
+    """One setting of one library; None marks what it doesn't have."""
 
     name: str
     claim: Claim | None = None
-    optimizer: Optimizer | None = None  # what faces the equations of the claim
-    transformation: Any = None  # what faces the contract of Optax
-    linear: bool = True  # as `check_contract` means it
-    build: Callable[[Any], Any] | None = None  # from β
+    optimizer: Optimizer | None = None  # checked against the claim's equations
+    transformation: optax.GradientTransformation | None = None  # for the contract
+    linear: bool = True  # see `check_contract`
+    build: Callable[[Any], Any] | None = None  # makes the method from β
 
 
-def ours() -> list[Subject]:
-    """All public methods, each where it differs from the others."""
+def optax_momentum_() -> list[Subject]:
+    """All public methods, with the options that change what they compute."""
     k_betas = (0.6, BETA, 0.6)
     mean = Claim(tuple(Coefficients(beta, 1.0, 1 / 3) for beta in k_betas))
     quasi = Claim((Coefficients(BETA, 1 - BETA, 0.35, 0.65),))
@@ -103,17 +103,17 @@ def ours() -> list[Subject]:
 
 def optax_() -> list[Subject]:
     """Optax's momentum."""
-    look_ahead = partial(optax.trace, nesterov=True)
+    nesterov_trace = partial(optax.trace, nesterov=True)
     return [
         _outside("trace", HEAVY_BALL, optax.trace),
-        _outside("trace, nesterov", NESTEROV, look_ahead),
+        _outside("trace, nesterov", NESTEROV, nesterov_trace),
         _outside("ema", DEBIASED, optax.ema),
         _outside("ema, not debiased", AVERAGE, partial(optax.ema, debias=False)),
         _inside("sgd", HEAVY_BALL, lambda rate, beta: optax.sgd(rate, momentum=beta)),
     ]
 
 
-def pytorch(peer: Peer) -> list[Subject]:
+def pytorch(peer: PeerLibrary) -> list[Subject]:
     """`torch.optim.SGD`."""
     return [
         _peer("SGD", HEAVY_BALL, peer),
@@ -123,7 +123,7 @@ def pytorch(peer: Peer) -> list[Subject]:
     ]
 
 
-def keras_(peer: Peer) -> list[Subject]:
+def keras_(peer: PeerLibrary) -> list[Subject]:
     """`keras.optimizers.SGD`."""
     decayed = INSIDE._replace(decoupled_decay=DECAY)
     return [
@@ -134,7 +134,7 @@ def keras_(peer: Peer) -> list[Subject]:
 
 
 def _outside(name: str, claim: Claim, build: Callable[[Any], Any]) -> Subject:
-    """Of a transformation to which the learning rate is added."""
+    """Examines a transformation without a learning rate, which the optimizer adds."""
     transformation = build(BETA)
     whole = stepping(
         lambda rate: optax.chain(transformation, optax.scale_by_learning_rate(rate))
@@ -143,18 +143,18 @@ def _outside(name: str, claim: Claim, build: Callable[[Any], Any]) -> Subject:
 
 
 def _inside(name: str, claim: Claim, build: Callable[[Any, Any], Any]) -> Subject:
-    """Of one that has its learning rate."""
+    """Examines a transformation that has its own learning rate."""
     optimizer = stepping(lambda rate: build(rate, BETA))
     transformation = build(0.25, BETA)
     return Subject(name, claim, optimizer, transformation, build=partial(build, 0.25))
 
 
-def _peer(name: str, claim: Claim, peer: Peer, **options: Any) -> Subject:
-    """Of another environment, in which no tree, dtype or tracer of JAX's exists."""
+def _peer(name: str, claim: Claim, peer: PeerLibrary, **options: Any) -> Subject:
+    """Examines a library that has none of JAX's trees, dtypes and tracers."""
 
     def build(beta: Any) -> Optimizer:
         if jnp.ndim(beta) > 0:
-            raise DoesNotApply("its options are asked for as plain numbers")
+            raise DoesNotApply("its options are plain numbers")
         return peer.build(momentum=beta, **options)
 
     optimizer = peer.build(momentum=BETA, **options)

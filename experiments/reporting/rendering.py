@@ -16,18 +16,25 @@ _TURNS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 _SPELLED_OUT = {code: f"\\u{code:04x}" for code in _CONTROLS + _TURNS}
 
 
-def render(template: str, values: Mapping[str, Any], **filters: Callable) -> str:
+def render(
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    folder: Path = _HERE,
+    **filters: Callable,
+) -> str:
     """A page: in HTML values are escaped, and what can't be seen is spelled out.
 
     So are surrogates, as file names have where they aren't UTF-8: the page has none.
 
     Args:
-      template: a file beside this one.
+      template: a file of the folder.
       values: by the template's names.
+      folder: its templates may include those of `reporting`.
       **filters: the template's own; one that returns `Markup` is not escaped.
     """
     environment = Environment(
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader([folder, _HERE]),
         autoescape=template.endswith(".html.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -13,8 +13,8 @@ from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.compilation import Jitted
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
-from experiments.training.lanes import LANES, as_lane, map_lanes
 from experiments.networks.network import Network
+from experiments.training.lanes import LANES, as_lane, map_lanes
 
 _BATCH = 500  # images that a device scores at once; on a CPU, what its cache holds
 

@@ -19,7 +19,7 @@ from support.small_images import random_images
 from experiments.__main__ import COMMANDS, main
 from experiments.bench import command as bench
 from experiments.conformance import command
-from experiments.conformance.bad_inputs import systems
+from experiments.conformance.bad_inputs import libraries
 from experiments.data import prepare
 from experiments.studies.claims import record
 from experiments.training import startup_check
@@ -154,7 +154,7 @@ def directory(tmp_path_factory):
         patch.setenv("TFDS_DATA_DIR", "n" * 300)
         patch.setattr(startup_check, "check", interrupt)  # before anything is compiled
         patch.setattr(command, "examine", interrupt)
-        patch.setattr(systems, "ours", interrupt)
+        patch.setattr(libraries, "optax_momentum_", interrupt)
         patch.setattr(prepare, "find_spec", lambda name: None)
         patch.setattr(record, "read", interrupt)
         for name in [name for name in vars(bench) if name.startswith("bench_")]:

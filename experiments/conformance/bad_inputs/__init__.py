@@ -1,1 +1,1 @@
-"""Forty bad inputs to an optimizer, in four modes: what ours and what Optax's does."""
+"""Forty bad inputs, given to optax_momentum and to Optax in four modes."""

@@ -1,32 +1,39 @@
-"""The command `bad-inputs`: runs the table for ours and for Optax, and writes it."""
+"""The command `bad-inputs`: gives forty bad inputs to optax_momentum and to Optax."""
 
-import platform
 import warnings
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 from rich.console import Console
 
-from experiments.conformance.bad_inputs import systems
-from experiments.conformance.bad_inputs.systems import System
-from experiments.conformance.bad_inputs.table import INPUTS, in_words, promise, results
+from experiments.conformance.bad_inputs import libraries
+from experiments.conformance.bad_inputs.inputs import INPUTS, BadInput
+from experiments.conformance.bad_inputs.libraries import Library
+from experiments.conformance.bad_inputs.modes import MODES
+from experiments.conformance.matrix import (
+    Cell,
+    cell,
+    shorten,
+    use_two_cpu_devices,
+    versions,
+    write_page,
+)
 from experiments.records.plan import make_directory
-from experiments.records.runs import environment, write_atomically
 from experiments.reporting import rendering
-from optax_momentum.testing import Result, name_of
+from optax_momentum.testing import Result, judge, name_of
 
 FILE_NAME = "bad_inputs.md"
+LONGEST = 160  # characters of an outcome
 
 
 @dataclass(frozen=True)
 class BadInputs:
-    """Give forty bad inputs to our methods and to Optax's, and write what came of each.
+    """Give forty bad inputs to optax_momentum and to Optax, and write what happens.
 
-    In four modes: eager, jit, vmap and scan. Every cell of bad_inputs.md is run, none
-    is copied. Takes about two minutes.
+    Each is given in four modes: eager, jit, vmap and scan. Every cell of bad_inputs.md
+    comes from a run. Takes about two minutes.
     """
 
     output: Path = Path("docs")
@@ -34,39 +41,62 @@ class BadInputs:
 
 
 def bad_inputs(options: BadInputs, console: Console) -> None:
-    """Runs everything and writes the file.
+    """Runs every input on both libraries and writes the page.
 
     Raises:
-      UsageError: the output can't be written.
+      UsageError: the page can't be written.
     """
-    make_directory(options.output)  # or refuse it, before anything takes long
-    with suppress(RuntimeError):  # once JAX runs, it has the devices that it has
-        jax.config.update("jax_num_cpu_devices", 2)
-    found = {
-        system.name: _examine(system, console)
-        for system in (systems.ours(), systems.optax_())
+    make_directory(options.output)  # an error here comes before the long run
+    use_two_cpu_devices()
+    cells = {
+        library.name: _examine(library, console)
+        for library in (libraries.optax_momentum_(), libraries.optax_())
     }
-    path = options.output / FILE_NAME
-    write_atomically(path, render(found).encode())
-    console.print(f"wrote {path}")
+    write_page(options.output / FILE_NAME, render(cells), console)
 
 
-def render(found: Mapping[str, list[dict[str, Result]]]) -> str:
-    """The page, of each system's results by mode, in the order of the inputs."""
-    versions = {**environment(), "device": jax.devices()[0].device_kind}
-    versions["platform"] = f"{platform.system()} {platform.machine()}"
+def examine(bad_input: BadInput, library: Library) -> Cell:
+    """Gives a library one input in every mode."""
+    return cell({name_of(m): judge((bad_input,), library, m)[0] for m in MODES})
+
+
+def promise(bad_input: BadInput) -> str:
+    """What should happen, in one line."""
+    return " ".join((bad_input.__doc__ or "").split())
+
+
+def in_words(cell: Cell) -> str:
+    """Lists the outcomes, each after its modes; all modes agree if none is named."""
+    modes: dict[str, list[str]] = {}
+    for result, names in cell.settings.items():
+        modes.setdefault(_outcome(result), []).extend(names)
+    if len(modes) == 1:
+        return next(iter(modes))
+    return "; ".join(f"{', '.join(same)}: {outcome}" for outcome, same in modes.items())
+
+
+def render(cells: Mapping[str, Sequence[Cell]]) -> str:
+    """The page, from each library's cells in the order of the inputs."""
     rows = [
-        (name_of(bad_input), promise(bad_input), [in_words(own) for own in cells])
-        for bad_input, *cells in zip(INPUTS, *found.values(), strict=True)
+        (name_of(bad_input), promise(bad_input), row)
+        for bad_input, *row in zip(INPUTS, *cells.values(), strict=True)
     ]
-    counts = {system: _counts(own) for system, own in found.items()}
-    values = {"versions": versions, "rows": rows, "counts": counts}
-    return rendering.render("bad_inputs/bad_inputs.md.jinja", values)
+    counts = {
+        library: [
+            sum(c.count(passed) for c in column) for passed in (True, False, None)
+        ]
+        for library, column in cells.items()
+    }
+    values = {"versions": versions(), "rows": rows, "counts": counts}
+    folder = Path(__file__).parent
+    return rendering.render(
+        "bad_inputs.md.jinja", values, folder=folder, in_words=in_words
+    )
 
 
-def _examine(system: System, console: Console) -> list[dict[str, Result]]:
-    """Under JAX's own settings, whatever those of the caller are."""
-    found = []
+def _examine(library: Library, console: Console) -> list[Cell]:
+    """Every cell of a library, under JAX's default settings."""
+    cells = []
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.numpy_rank_promotion("allow"),
@@ -74,13 +104,13 @@ def _examine(system: System, console: Console) -> list[dict[str, Result]]:
     ):
         warnings.simplefilter("ignore")
         for number, bad_input in enumerate(INPUTS, start=1):
-            console.print(f"{system.name}: {number}, {name_of(bad_input)}")
-            found.append(results(bad_input, system))
-    return found
+            console.print(f"{library.name}: {number}, {name_of(bad_input)}")
+            cells.append(examine(bad_input, library))
+    return cells
 
 
-def _counts(found: list[dict[str, Result]]) -> tuple[int, int, int]:
-    """How many cells are kept, broken and impossible."""
-    cells = [result.passed for by_mode in found for result in by_mode.values()]
-    kept, broken, impossible = map(cells.count, (True, False, None))
-    return kept, broken, impossible
+def _outcome(result: Result) -> str:
+    if result.passed:
+        return "as promised"
+    impossible = "impossible: " if result.passed is None else ""
+    return shorten(impossible + result.detail, LONGEST)

@@ -1,4 +1,4 @@
-"""How an optimizer is called: a mode makes every call of a transformation its way."""
+"""The four modes: ways in which JAX can call an optimizer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,23 +8,24 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-Mode = Callable[[Any], Any]  # from transformation to transformation
+# Wraps a transformation: the result calls `init` and `update` in that mode.
+Mode = Callable[[Any], Any]
 
 
 def eager(transformation: Any) -> Any:
-    """As it is: operation by operation."""
+    """Runs operation by operation, as the transformation is written."""
     return transformation
 
 
 def jit(transformation: Any) -> Any:
-    """Compiled."""
+    """Compiles `init` and `update`."""
     return optax.GradientTransformation(
         jax.jit(transformation.init), jax.jit(transformation.update)
     )
 
 
 def vmap(transformation: Any) -> Any:
-    """In two lanes that are given the same; the first comes back."""
+    """Runs two lanes with equal inputs, and returns those of the first."""
 
     def in_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
         lanes = jax.vmap(function, axis_size=2)
@@ -36,7 +37,7 @@ def vmap(transformation: Any) -> Any:
 
 
 def scan(transformation: Any) -> Any:
-    """In the body of a compiled scan over one step, whose carry is the state."""
+    """Runs in the body of a compiled scan of one step; the state is the carry."""
 
     def init(params: optax.Params) -> optax.OptState:
         def body(carry: None, params: optax.Params) -> tuple[None, optax.OptState]:
@@ -66,7 +67,7 @@ MODES: tuple[Mode, ...] = (eager, jit, vmap, scan)
 def built_inside(
     build: Callable[[], optax.GradientTransformation],
 ) -> optax.GradientTransformation:
-    """Is built anew in every call, and so in the mode that the calls are made in."""
+    """Rebuilds the transformation in every call, so that the mode covers that too."""
     return optax.GradientTransformation(
         lambda params: build().init(params),
         lambda updates, state, params=None: build().update(updates, state, params),
@@ -76,10 +77,10 @@ def built_inside(
 def init_of_constant(
     transformation: optax.GradientTransformation, constant: Any
 ) -> optax.GradientTransformation:
-    """`init` of parameters that are a constant of its code, whatever its argument is.
+    """Makes `init` ignore its argument and use constant parameters.
 
-    So the optimizer sees them as they are, in every mode: of arguments, JAX refuses
-    some by itself, and changes others.
+    In every mode the optimizer then sees the parameters unchanged: JAX itself would
+    reject or convert some of them as arguments of a compiled function.
     """
     return optax.GradientTransformation(
         lambda params: transformation.init(constant), transformation.update
@@ -87,10 +88,10 @@ def init_of_constant(
 
 
 def _repeated(tree: Any, times: int) -> Any:
-    """Every leaf that often along a new first axis."""
+    """Repeats every leaf along a new first axis."""
 
     def repeat(leaf: Any) -> Any:
-        if isinstance(leaf, np.ndarray):  # a view, which stays what the leaf is
+        if isinstance(leaf, np.ndarray):  # a view: it stays a NumPy array of its kind
             return np.broadcast_to(leaf, (times, *leaf.shape), subok=True)
         return jnp.stack([jnp.asarray(leaf)] * times)
 

@@ -1,4 +1,4 @@
-"""The conformance command: what it makes of results, and of its peers."""
+"""`conformance`: the cells and pages of its matrix, and peers that can't run."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ from experiments.__main__ import main
 from experiments.conformance import command
 from experiments.conformance.command import GROUPS, examine, in_words, matrix, render
 from experiments.conformance.subjects import Subject
-from experiments.peers import peer_optimizer
+from experiments.peers.optimizer import start_library
 from optax_momentum import testing
 from optax_momentum.testing import Result
 
@@ -17,7 +17,7 @@ PROMISE = testing.name_of(testing.EQUATIONS[0])
 
 
 def results(**outcome):
-    """Of one setting: all kept, but for the first equation."""
+    """The results of a setting that keeps every promise except the first."""
     promises = [promise for group in GROUPS.values() for promise in group]
     kept = {testing.name_of(p): Result(testing.name_of(p), True) for p in promises}
     return {**kept, PROMISE: Result(PROMISE, **outcome)}
@@ -32,7 +32,7 @@ BROKEN = {
     },
     "absent": {"a": results(passed=None, detail="it has no θ")},
 }
-SYSTEMS = {name: [Subject(s) for s in settings] for name, settings in BROKEN.items()}
+LIBRARIES = {name: [Subject(s) for s in settings] for name, settings in BROKEN.items()}
 
 
 def test_a_cell_says_how_many_settings_broke_the_promise_and_why():
@@ -42,7 +42,7 @@ def test_a_cell_says_how_many_settings_broke_the_promise_and_why():
         "FAIL in 2 of 3: <b> & | 3",
         "does not apply: it has no θ",
     ]
-    assert cells["theirs"].broken == {"<b> & | 3": ["a", "c"]}
+    assert cells["theirs"].reasons(False) == {"<b> & | 3": ["a", "c"]}
 
 
 def test_the_matrix_has_every_promise_once():
@@ -54,36 +54,36 @@ def test_the_matrix_has_every_promise_once():
     ("template", "reason"),
     [("conformance.md.jinja", r"<b> & \| 3"), ("conformance.html.jinja", "&lt;b&gt;")],
 )
-def test_both_files_name_versions_systems_and_reasons(template, reason):
-    text = render(template, matrix(BROKEN), SYSTEMS, {"jax": "1.2.3"})
+def test_both_files_name_versions_libraries_and_reasons(template, reason):
+    text = render(template, matrix(BROKEN), LIBRARIES, {"jax": "1.2.3"})
     assert all(part in text for part in (reason, "1.2.3", "theirs", "it has no θ"))
     assert ("<b> &" in text) == template.endswith("md.jinja")
 
 
-def test_what_a_subject_has_not_got_does_not_apply():
-    found = examine(Subject("nothing"))
-    assert len(found) == sum(map(len, GROUPS.values()))
-    assert {result.passed for result in found.values()} == {None}
+def test_promises_about_what_a_subject_lacks_do_not_apply():
+    results = examine(Subject("nothing"))
+    assert len(results) == sum(map(len, GROUPS.values()))
+    assert {result.passed for result in results.values()} == {None}
 
 
 def test_an_environment_without_the_library_has_no_peer():
-    with peer_optimizer.peer(Path(sys.executable), "step_pytorch.py") as found:
-        assert found is None
+    with start_library(Path(sys.executable), "step_pytorch.py") as peer:
+        assert peer is None
 
 
 def test_a_peer_that_is_no_interpreter_is_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command.subjects, "ours", list)
+    monkeypatch.setattr(command.subjects, "optax_momentum_", list)
     monkeypatch.setattr(command.subjects, "optax_", list)
     missing = tmp_path / "python"
     arguments = ["conformance", f"--peers={missing}", f"--output={tmp_path}"]
     assert main(arguments) == 2
-    expected = f"error: --peers {missing} is no Python interpreter: No such file"
+    expected = f"error: --peers {missing} is not a Python interpreter: No such file"
     assert expected in capsys.readouterr().err
 
 
 def test_both_files_are_written(tmp_path, monkeypatch, capsys):
-    for system in ("ours", "optax_"):
-        monkeypatch.setattr(command.subjects, system, lambda: [Subject("nothing")])
+    for library in ("optax_momentum_", "optax_"):
+        monkeypatch.setattr(command.subjects, library, lambda: [Subject("nothing")])
     assert main(["conformance", f"--output={tmp_path / 'new'}"]) == 0
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert names == ["conformance.html", "conformance.md"]

@@ -1,4 +1,6 @@
-"""PyTorch's side of `bench update`: for every line read, so many steps of that kind.
+"""PyTorch in `bench update`: times steps of SGD for every line read.
+
+A line names the implementation and the number of steps; the answer is their seconds.
 
 Run by `python -m experiments bench update --peers PYTHON`, in PYTHON's environment.
 """
@@ -22,7 +24,7 @@ def main(leaves: int, shape: list[int]) -> None:
     print(f"PyTorch {torch.__version__}", flush=True)
     for line in sys.stdin:
         kind, steps = line.split()
-        optimizers[kind].step()  # wakes the threads up
+        optimizers[kind].step()  # wakes the worker threads
         start = time.perf_counter()
         for _ in range(int(steps)):
             optimizers[kind].step()

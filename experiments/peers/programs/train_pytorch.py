@@ -1,7 +1,7 @@
-"""PyTorch's epochs for `bench`: one for every line read, its seconds printed.
+"""PyTorch in `bench`: trains one epoch for every line read and prints its seconds.
 
 Run by `python -m experiments bench train --peers PYTHON`, in PYTHON's environment, and
-by `bench sweep`, which names the network.
+by `bench sweep`, which also passes the name of the network.
 """
 
 import sys
@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 BATCH_SIZE = 64
-
 
 CNN = nn.Sequential(
     *(nn.Conv2d(3, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
@@ -28,7 +27,7 @@ def main(images: int, network: str = "cnn") -> None:
     rng = np.random.default_rng(0)
     model, shape = NETWORKS[network]
     x = torch.from_numpy(rng.random((images, *shape), dtype=np.float32))
-    x = x.contiguous(memory_format=torch.channels_last)  # PyTorch's fastest on a CPU
+    x = x.contiguous(memory_format=torch.channels_last)  # fastest on a CPU
     y = torch.from_numpy(rng.integers(0, 10, images))
     model = model.to(memory_format=torch.channels_last)
     cross_entropy = nn.CrossEntropyLoss()

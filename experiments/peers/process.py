@@ -1,4 +1,4 @@
-"""A program of `experiments/peers`, run in the environment of another library."""
+"""Runs one of the `programs` in another library's Python environment."""
 
 import subprocess
 import tempfile
@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 from experiments.records.config import UsageError
 
-PROGRAMS = Path(__file__).parent
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 class PeerProcess(NamedTuple):
-    """A program that is idle but for what it is asked."""
+    """A running program, which answers each line that it gets with one line."""
 
-    greeting: str  # the first line that it printed: whose program it is
-    ask: Callable[[str], str]  # a line ↦ the line with which it answers
+    greeting: str  # the first line that it printed: its library and version
+    ask: Callable[[str], str]  # sends a line and returns the answer
 
 
 class CannotRun(UsageError):
-    """The program has ended, with the last line of its complaints as the reason."""
+    """The program has ended; the reason is the last line of its stderr."""
 
 
 @contextmanager
@@ -28,36 +28,36 @@ def start(python: Path, program: str, *arguments: str) -> Iterator[PeerProcess]:
     """Starts a program and waits for its greeting; it ends with the context.
 
     Args:
-      python: the environment's interpreter.
-      program: a file of `experiments/peers`.
-      *arguments: of its command line.
+      python: the interpreter of the library's environment.
+      program: the name of a file in `programs`.
+      *arguments: the program's command-line arguments.
 
     Raises:
       UsageError: there is no such interpreter.
-      CannotRun: the program ended where a line was due, there or when asked.
+      CannotRun: the program ended before its greeting or before an answer.
     """
-    with tempfile.TemporaryFile("w+") as complaints:  # unlike a pipe, never full
+    with tempfile.TemporaryFile("w+") as stderr:  # unlike a pipe, it can't fill up
         try:
             process = subprocess.Popen(
                 [python, PROGRAMS / program, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=stderr,
                 text=True,
             )
         except OSError as error:
             raise UsageError(
-                f"--peers {python} is no Python interpreter: {error.strerror}."
+                f"--peers {python} is not a Python interpreter: {error.strerror}."
             ) from None
         requests, answers = process.stdin, process.stdout
         assert requests and answers  # they are pipes
 
-        def answer() -> str:
+        def read_answer() -> str:
             line = answers.readline().strip()
             if not line:
                 status = process.wait()
-                complaints.seek(0)
-                reason = complaints.read().strip().rpartition("\n")[2]
+                stderr.seek(0)
+                reason = stderr.read().strip().rpartition("\n")[2]
                 raise CannotRun(
                     f"--peers {python} can't run {program}: "
                     f"{reason or f'it ended with status {status}.'}"
@@ -65,13 +65,13 @@ def start(python: Path, program: str, *arguments: str) -> Iterator[PeerProcess]:
             return line
 
         def ask(line: str) -> str:
-            with suppress(BrokenPipeError):  # it has ended: the answer says why
+            with suppress(BrokenPipeError):  # it has ended; reading the answer says why
                 print(line, file=requests, flush=True)
-            return answer()
+            return read_answer()
 
         with process:
             try:
-                yield PeerProcess(answer(), ask)
+                yield PeerProcess(read_answer(), ask)
             finally:
                 with suppress(BrokenPipeError):
                     requests.close()

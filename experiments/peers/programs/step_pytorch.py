@@ -1,7 +1,8 @@
-"""PyTorch's side of `conformance`: takes the steps that it is asked for, one a line.
+"""PyTorch in `conformance`: steps SGD as the lines that it reads say.
 
-Reads JSON: `{"options": …, "start": […]}` begins a run, `{"gradient": …, "rate": …}` is
-one step; answers each with the parameters, in float64, or with the error as a text.
+Each line is JSON: `{"options": …, "start": […]}` builds the optimizer and sets the
+parameters, `{"gradient": …, "rate": …}` takes one step. Answers with the parameters in
+float64, or with the text of the error.
 """
 
 import json
@@ -10,7 +11,7 @@ import sys
 import torch
 
 
-def begin(options: dict, start: list) -> tuple[torch.nn.Parameter, torch.optim.SGD]:
+def build(options: dict, start: list) -> tuple[torch.nn.Parameter, torch.optim.SGD]:
     parameter = torch.nn.Parameter(torch.tensor(start, dtype=torch.float64))
     return parameter, torch.optim.SGD([parameter], lr=1.0, **options)
 
@@ -21,13 +22,13 @@ def main() -> None:
         request = json.loads(line)
         try:
             if "options" in request:
-                parameter, optimizer = begin(**request)
+                parameter, optimizer = build(**request)
             else:
                 parameter.grad = torch.tensor(request["gradient"], dtype=torch.float64)
                 optimizer.param_groups[0]["lr"] = request["rate"]
                 optimizer.step()
             answer = parameter.tolist()
-        except Exception as error:  # the conformance run records what is refused
+        except Exception as error:  # `conformance` records which error it is
             answer = f"{type(error).__name__}: {error}"
         print(json.dumps(answer), flush=True)
 

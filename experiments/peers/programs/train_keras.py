@@ -1,4 +1,4 @@
-"""Keras's side of `bench train`: one epoch for every line read, its seconds printed.
+"""Keras in `bench train`: trains one epoch for every line read and prints its seconds.
 
 Run by `python -m experiments bench train --peers PYTHON`, in PYTHON's environment.
 """
@@ -7,7 +7,7 @@ import os
 import sys
 import time
 
-os.environ["KERAS_BACKEND"] = "tensorflow"  # its fastest on a CPU
+os.environ["KERAS_BACKEND"] = "tensorflow"  # the fastest backend on a CPU
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import keras

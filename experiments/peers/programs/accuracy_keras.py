@@ -1,4 +1,4 @@
-"""Keras's side of `bench accuracy`: the tutorial's momentum run for every line read.
+"""Keras in `bench accuracy`: runs the tutorial's momentum SGD once for every line read.
 
 Run by `python -m experiments bench accuracy --peers PYTHON`, in PYTHON's environment.
 """
@@ -16,11 +16,11 @@ EPOCHS = 10
 def main(path: str, seed: int) -> None:
     arrays = np.load(path)
 
-    def split(name):
+    def examples(name):
         images = arrays[f"{name}_images"].astype("float32") / 255
         return images, arrays[f"{name}_labels"]
 
-    train, validation, test = map(split, ("train", "validation", "test"))
+    train, validation, test = map(examples, ("train", "validation", "test"))
     print(versions(), flush=True)
     for _ in sys.stdin:
         keras.utils.set_random_seed(seed)

@@ -1,7 +1,8 @@
-"""Keras's side of `conformance`: takes the steps that it is asked for, one a line.
+"""Keras in `conformance`: steps SGD as the lines that it reads say.
 
-Reads JSON: `{"options": …, "start": […]}` begins a run, `{"gradient": …, "rate": …}` is
-one step; answers each with the parameters, in float64, or with the error as a text.
+Each line is JSON: `{"options": …, "start": […]}` builds the optimizer and sets the
+parameters, `{"gradient": …, "rate": …}` takes one step. Answers with the parameters in
+float64, or with the text of the error.
 """
 
 import json
@@ -16,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 
-def begin(options: dict, start: list) -> tuple[keras.Variable, keras.optimizers.SGD]:
-    # TensorFlow reads a Python float as float32; a NumPy float64 stays whole.
+def build(options: dict, start: list) -> tuple[keras.Variable, keras.optimizers.SGD]:
+    # TensorFlow reads a Python float as float32; a NumPy float64 keeps its digits.
     options = {
         name: np.float64(value) if isinstance(value, float) else value
         for name, value in options.items()
@@ -29,19 +30,19 @@ def begin(options: dict, start: list) -> tuple[keras.Variable, keras.optimizers.
 
 
 def main() -> None:
-    keras.config.set_floatx("float64")  # the learning rate is a variable of this dtype
+    keras.config.set_floatx("float64")  # also the dtype of the learning rate
     versions = f"{keras.__version__} on TensorFlow {tf.__version__}"
     print(json.dumps(versions), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if "options" in request:
-                variable, optimizer = begin(**request)
+                variable, optimizer = build(**request)
             else:
                 optimizer.learning_rate = np.float64(request["rate"])
                 optimizer.apply([tf.constant(request["gradient"], tf.float64)])
             answer = variable.numpy().tolist()
-        except Exception as error:  # the conformance run records what is refused
+        except Exception as error:  # `conformance` records which error it is
             answer = f"{type(error).__name__}: {error}"
         print(json.dumps(answer), flush=True)
 
