@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
 from experiments.data.examples import Examples
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
@@ -74,7 +74,7 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     """An epoch as a run takes it, on these devices alone, and what it begins with."""
     transformation, underway, examples = _begun(mesh)
     own = cnn, transformation, batch_size, None, mesh, _EVERYWHERE
-    steps = Jitted(partial(train.share_out, *own), donate_argnums=0)
+    steps = QuickJit(partial(train.share_out, *own), donate_argnums=0)
     rows = _rows(mesh, batch_size)
     numbers = np.int32(0), np.int32(len(rows[0]))
     return lambda underway: steps(underway, rows, *numbers, examples), underway
@@ -98,7 +98,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         _, sums, _ = train.own_sums(cnn, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
-    @partial(Jitted, donate_argnums=0)
+    @partial(QuickJit, donate_argnums=0)
     def steps(carry: Any, rows: Any, examples: Examples) -> Any:
         def step(number: Array, carry: Any) -> Any:
             params, state = carry

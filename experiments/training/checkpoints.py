@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
+from experiments.distributed.devices import to_host
 from experiments.records.config import Config
 from experiments.training.checkpoint import (
     MANIFEST,
@@ -163,7 +163,7 @@ def clear(output: Path, recorded: Collection[str]) -> None:
 def _on_host(tree: Any) -> Leaves:
     """Copies of all leaves; a random key is its data."""
     return {
-        jax.tree_util.keystr(path): np.array(in_full(_data(leaf)))
+        jax.tree_util.keystr(path): np.array(to_host(_data(leaf)))
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
@@ -184,7 +184,7 @@ def _of_first(leaves: Leaves | None, expected: Leaves) -> Leaves | None:
     """What process 0 has read, for all processes."""
     if jax.process_count() == 1:
         return leaves
-    if not processes.told_by_all(leaves is not None)[0]:
+    if not processes.all_gather_json(leaves is not None)[0]:
         return None
     own = expected if leaves is None else leaves
     content = {name: np.frombuffer(own[name].tobytes(), np.uint8) for name in expected}

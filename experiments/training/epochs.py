@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
-from experiments.distributed.signals import Stopped, awaited
+from experiments.distributed.devices import to_host
+from experiments.distributed.signals import Stopped, defer_signals
 from experiments.networks import cnn
 from experiments.records.config import UsageError
 from experiments.training.checkpoints import Checkpoints
@@ -77,7 +77,7 @@ def follow(
     for _ in range(course.epoch):
         on_epoch()
     pace = _FIRST_CALL
-    with awaited() as asked:
+    with defer_signals() as asked:
         while course.epoch < epochs:
             last = min(course.step + pace, training.steps)
             steps, before = last - course.step, course.seconds
@@ -90,7 +90,7 @@ def follow(
                 course = _validated(training, course)
                 on_epoch()
             due = checkpoints is not None and checkpoints.due()
-            said = processes.told_by_all([asked() or 0, pace, due])
+            said = processes.all_gather_json([asked() or 0, pace, due])
             number, (_, pace, due) = max(each[0] for each in said), said[0]
             if number:
                 raise _stopped(course, checkpoints, number)
@@ -123,8 +123,8 @@ def _advanced(training: Training, course: Course, last: int) -> Course:
 def _validated(training: Training, course: Course) -> Course:
     """The end of an epoch: its figures are written down."""
     underway = course.underway
-    trained = (in_full(each) / training.images for each in underway.sums)
-    validation = map(in_full, training.validate(underway.params))
+    trained = (to_host(each) / training.images for each in underway.sums)
+    validation = map(to_host, training.validate(underway.params))
     curves = course.curves.copy()
     curves[course.epoch] = np.stack([*trained, *validation])
     return course._replace(epoch=course.epoch + 1, step=0, curves=curves)
@@ -144,7 +144,7 @@ def _refused(
 def _saved(course: Course, checkpoints: Checkpoints) -> bool:
     """Whether it could be; none of several processes goes before the first knows."""
     checkpoints.save(course, _position(course))
-    return processes.told_by_all(checkpoints.wait())[0]
+    return processes.all_gather_json(checkpoints.wait())[0]
 
 
 def _position(course: Course) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.data.examples import Splits
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
+from experiments.distributed.devices import to_host
 from experiments.networks import cnn
 from experiments.records.config import UsageError, check_at_least_one, in_float32
 from experiments.training.checkpoints import Checkpoints
@@ -92,7 +92,7 @@ def compile_at_most(
     """
     check_at_least_one("--batch-size", batch_size, "it is the images of one step")
     limit = _memory_of_devices() if memory_limit is None else memory_limit
-    limit = processes.told_by_all(limit)[0]
+    limit = processes.all_gather_json(limit)[0]
     chunks = 1
     while True:
         part = -(-lanes // chunks)
@@ -180,7 +180,7 @@ def _scores(
     """Train, validation and test scores, the filling left out."""
     curves: Any = [course.curves[:, field, :points].T for field in range(4)]
     of_test = program.score(course.underway.params, splits.test) if test else None
-    tested = jax.tree.map(lambda x: in_full(x)[:points], of_test)
+    tested = jax.tree.map(lambda x: to_host(x)[:points], of_test)
     return Score(*curves[:2]), Score(*curves[2:]), tested
 
 

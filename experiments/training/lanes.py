@@ -16,7 +16,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.data.examples import Examples, Splits
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.training import train
@@ -85,13 +85,13 @@ def compile_lanes(
     by_lane = NamedSharding(mesh, _LANES)
     params = jax.eval_shape(initial, points.seed)
     params = jax.tree.map(lambda x: x.update(sharding=by_lane), params)
-    beginning = Jitted(jax.vmap(begin), out_shardings=by_lane).lower(points, params)
+    beginning = QuickJit(jax.vmap(begin), out_shardings=by_lane).lower(points, params)
     underway = beginning.out_info
     rows_of = partial(_rows, mesh, len(splits.train.labels), batch_size)
     rows = rows_of(points.seed, np.int32(0))
     steps = partial(_steps, network, transformation, batch_size, mesh)
     numbers = np.zeros(2, np.int32)
-    advancing = Jitted(steps, donate_argnums=1)
+    advancing = QuickJit(steps, donate_argnums=1)
     compiled = advancing.lower(points, underway, rows, *numbers, splits.train).compile()
     scored = mesh, network, underway.params, splits.validation
     validate = _score.lower(*scored).compile()
@@ -114,7 +114,7 @@ def as_arrays(points: Sequence[Point]) -> Point:
     return Point._make(map(np.array, zip(*points, strict=True), _DTYPES))
 
 
-@partial(Jitted, static_argnums=(0, 1, 2))
+@partial(QuickJit, static_argnums=(0, 1, 2))
 def _initial(
     mesh: Mesh, network: Network, classes: int, examples: Examples, seeds: Array
 ) -> cnn.Params:
@@ -127,7 +127,7 @@ def _initial(
     return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_lane)
 
 
-@partial(Jitted, static_argnums=(0, 1, 2))
+@partial(QuickJit, static_argnums=(0, 1, 2))
 def _rows(
     mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array
 ) -> tuple[Array, Array]:
@@ -141,7 +141,7 @@ def _rows(
     return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_row)
 
 
-@partial(Jitted, static_argnums=(0, 1))
+@partial(QuickJit, static_argnums=(0, 1))
 def _score(mesh: Mesh, network: Network, params: cnn.Params, split: Examples) -> Score:
     """Of every lane."""
     of_lane = partial(score_apart, network=network)

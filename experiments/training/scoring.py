@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 
@@ -41,7 +41,7 @@ def check_takes(network: Network, images: Any, classes: int) -> None:
     jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
 
 
-@partial(Jitted, static_argnums=2)
+@partial(QuickJit, static_argnums=2)
 def score(params: cnn.Params, split: Examples, network: Network = cnn) -> Score:
     """Loss and accuracy over all examples of a split, shared out to all devices."""
     rows = _rows(split, jax.device_count())

@@ -14,11 +14,11 @@ from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import (
     device_mesh,
     on_all_devices,
-    replicated,
+    replicated_shapes,
     slice_size,
 )
 from experiments.networks import cnn
@@ -63,13 +63,13 @@ def compile_steps(
       halted: true of a state after which no further step is taken.
     """
     draw = partial(begin, transformation, train, classes, network=network)
-    underway = replicated(jax.eval_shape(draw, 0))
+    underway = replicated_shapes(jax.eval_shape(draw, 0))
     own = network, transformation, batch_size, halted, device_mesh()
     sizes = len(train.labels), batch_size, jax.device_count()
     if jax.process_count() > 1:
         return _compile_parts(own, sizes, underway, train)
     rows = batch_rows(order_key(0, 0), *sizes)
-    steps = Jitted(partial(share_out, *own, PartitionSpec()), donate_argnums=0)
+    steps = QuickJit(partial(share_out, *own, PartitionSpec()), donate_argnums=0)
     compiled = steps.lower(underway, rows, *_NUMBERS, train).compile()
 
     def advance(underway, key, first, last, train) -> Underway:
@@ -83,7 +83,7 @@ def _compile_parts(
 ) -> Advance:
     """The same where each process hands over its own images, once an epoch."""
     rows = jax.eval_shape(lambda: batch_rows(order_key(0, 0), *sizes))
-    steps = Jitted(partial(share_out, *own, process_shard.BY_IMAGE), donate_argnums=0)
+    steps = QuickJit(partial(share_out, *own, process_shard.BY_IMAGE), donate_argnums=0)
     rows, images = process_shard.shapes(train, rows)
     compiled = steps.lower(underway, rows, *_NUMBERS, images).compile()
     parts: dict[bytes, Any] = {}
@@ -113,7 +113,7 @@ def begin(
 def begun(transformation: optax.GradientTransformation, params: cnn.Params) -> Underway:
     """The same of parameters that are there."""
     zeros = Score(jnp.zeros(()), jnp.zeros(()))
-    state = Jitted(transformation.init)(params)  # one program, not one for each leaf
+    state = QuickJit(transformation.init)(params)  # one program, not one for each leaf
     return Underway(params, *on_all_devices((state, zeros)))
 
 
@@ -132,7 +132,7 @@ def initial_params(
     return on_all_devices(_draw_params(network, key, shape, classes))
 
 
-@partial(Jitted, static_argnums=(0, 2, 3))
+@partial(QuickJit, static_argnums=(0, 2, 3))
 def _draw_params(
     network: Network, key: Array, shape: tuple[int, int, int], classes: int
 ) -> cnn.Params:
@@ -154,7 +154,7 @@ def batch_rows(
     return _shuffled(key, images, batch_size, devices * size)
 
 
-@partial(Jitted, static_argnums=(1, 2, 3))
+@partial(QuickJit, static_argnums=(1, 2, 3))
 def _shuffled(
     key: Array, images: int, batch_size: int, multiple: int
 ) -> tuple[Array, Array]:

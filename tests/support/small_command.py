@@ -28,8 +28,8 @@ def run(job: Job) -> NoReturn:
     for descriptor, name in ((1, "out"), (2, "errors")):
         os.dup2(os.open(job.log / name, os.O_WRONLY), descriptor)
     jax.config.update("jax_num_cpu_devices", job.devices)
-    processes.MEETING = job.meet
+    processes.JOIN_TIMEOUT = job.meet
     cnn.init, cnn.apply = small_network.init, small_network.apply
     status = main(list(job.words))
     sys.stdout.flush()
-    processes.leave(status)
+    processes.exit_process(status)

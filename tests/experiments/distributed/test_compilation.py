@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 
 
-@partial(Jitted, static_argnums=0)
+@partial(QuickJit, static_argnums=0)
 def shifted(by, x):
     return jnp.sin(x) + by
 
@@ -44,14 +44,14 @@ def test_alone_traced_and_lowered_it_computes_what_the_function_does():
 
 def test_memory_that_it_may_take_over_it_takes():
     x = jnp.ones(3)
-    Jitted(lambda x: x + 1, donate_argnums=0)(x)
+    QuickJit(lambda x: x + 1, donate_argnums=0)(x)
     assert x.is_deleted()
 
 
 def test_only_a_cpu_is_told_the_level_and_nobody_before_the_first_call(
     options, monkeypatch
 ):
-    on_cpu, elsewhere = Jitted(jnp.sin), Jitted(jnp.cos)
+    on_cpu, elsewhere = QuickJit(jnp.sin), QuickJit(jnp.cos)
     assert options == [None, None]
     on_cpu(jnp.ones(2))
     on_cpu(jnp.ones(3))
