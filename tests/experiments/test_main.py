@@ -70,7 +70,7 @@ def test_an_error_starts_a_new_line(printed_lines):
 
 # JAX can be configured only once in a process.
 @pytest.mark.parametrize("chosen", [None, "mine"])
-def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, chosen):
+def test_compiled_programs_are_cached_for_the_user(tmp_path, chosen):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     env.pop("JAX_COMPILATION_CACHE_DIR", None)
     if chosen is not None:

@@ -66,38 +66,38 @@ FAULTS = (
     ),
     Fault(
         "SIGSTOP for 1.5 s",
-        "goes on as if nothing had been",
+        "continues as if nothing had happened",
         process_faults.suspension,
     ),
     Fault(
-        "the clock jumps by a day, forth and back",
+        "the clock jumps by a day, forward and back",
         "the same bits",
         process_faults.clock,
     ),
     Fault(
         "a second process on the same directory",
-        "refused; the first works on",
+        "refused; the first continues",
         process_faults.second_writer,
     ),
     Fault(
-        "no more memory is to be had (RLIMIT_DATA)",
+        "every further allocation of memory fails (RLIMIT_DATA)",
         "ends, or is killed after 15 s; repeated, the same bits",
         process_faults.memory,
     ),
     Fault(
-        "a spoilt cache of compiled programs",
-        "compiled anew: the same bits",
+        "a damaged cache of compiled programs",
+        "recompiled: the same bits",
         environment_faults.damaged_cache,
     ),
     Fault(
-        "the next process has 2, the one after 8 devices instead of 1",
-        "goes on; losses within 1e-4 of an uninterrupted run's",
+        "processes with 1, then 2, then 8 devices",
+        "resumes; losses within 1e-4 of an uninterrupted run's",
         environment_faults.devices,
     ),
 )
 ON_MOUNTS = (
     Fault(
-        "a disk that somebody else fills while it trains",
+        "a disk that another program fills during training",
         f"{disk_faults.AFTERWARDS} (Orbax's threads may complain)",
         disk_faults.filled,
     ),

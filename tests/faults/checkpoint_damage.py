@@ -18,7 +18,7 @@ from experiments.__main__ import main
 from experiments.training import checkpoint
 from experiments.training.checkpoints import Checkpoints
 
-_REFUSED = "refused; the whole one before is restored"
+_REFUSED = "refused; the previous, intact one is restored"
 _FOURTH = Failpoint("os.rename", r"manifest\.json\.partial$", 4, later=1)
 
 
@@ -130,8 +130,8 @@ def swaps(sample: Sample) -> Tally:
 def leftovers(sample: Sample) -> Tally:
     """Puts an unusable checkpoint of a later step beside the intact ones."""
     tally = Tally(
-        "an unfinished, foreign or stray checkpoint of a later step beside whole ones",
-        "refused; the newest whole one is restored",
+        "an unfinished, foreign or stray checkpoint of a later step beside intact ones",
+        "refused; the newest intact one is restored",
     )
     for name, source, missing in _later(sample):
         _place(sample)

@@ -30,7 +30,7 @@ _PLACES = (
 )
 _ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
 _SIZES = (304, 48, 432, 176)  # KiB, all too small for a run
-AFTERWARDS = "goes on or ends with one line; repeated, the same bits"
+AFTERWARDS = "continues or ends with one line; repeated, the same bits"
 _FROM_THREADS = "RuntimeError: Event loop is closed"  # Orbax, after a failed save
 
 

@@ -16,14 +16,14 @@ from experiments.training import train
 
 _ARMS = 4
 _TOLERANCE = 1e-4  # of a loss
-_STOPS = "ends with one line that names step and gradient, as often as repeated"
+_STOPS = "ends with one line that names step and gradient, every time"
 
 
 def nonfinite_gradients(sandbox: Sandbox, random: Random, trials: int) -> list[Tally]:
     """Makes the gradient of one batch NaN, and tries each --nonfinite policy."""
     stop = Tally("a NaN gradient, --nonfinite stop", _STOPS)
     skip = Tally("a NaN gradient, --nonfinite skip", "left out and counted")
-    record = Tally("a NaN gradient, --nonfinite record", "recorded as what it is")
+    record = Tally("a NaN gradient, --nonfinite record", "recorded as NaN")
     for number in range(trials):
         image = random.randrange(64)
         directory = sandbox.directory / f"nonfinite-{number}"

@@ -14,7 +14,7 @@ from tally import Tally
 # A save starts when the previous one has finished, so a killed process may lose the
 # saves of its last two calls: one that had not started and one under way.
 _LOST_CALLS = 2
-_SURVIVED = "the newest whole checkpoint goes on, to the same bits; no leftovers"
+_SURVIVED = "resumes from the newest intact checkpoint, to the same bits; no leftovers"
 
 Disturbance = dict[str, Any]  # arguments of `Sandbox.run`
 
