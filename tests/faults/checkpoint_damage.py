@@ -37,6 +37,10 @@ class Sample(NamedTuple):
 Damage = Callable[[Path], object]  # damages the checkpoint at a path
 
 
+def _overwrite(file: Path, content: bytes) -> Damage:
+    return lambda path: (path / file).write_bytes(content)
+
+
 def sample(sandbox: Sandbox, reference: Reference) -> Sample:
     """Kills two commands once each has saved several checkpoints."""
     other = (*sandbox.command, "--learning-rate", "0.02")
@@ -91,14 +95,7 @@ def truncations(sample: Sample) -> Tally:
     for file in _files(sample.newer):
         content = (sample.newer / file).read_bytes()
         for size in sorted({0, 1, len(content) // 2, len(content) - 1}):
-            tally.add(
-                _refusal(
-                    sample,
-                    lambda path, file=file, cut=content[:size]: (
-                        path / file
-                    ).write_bytes(cut),
-                )
-            )
+            tally.add(_refusal(sample, _overwrite(file, content[:size])))
     return tally
 
 
@@ -116,14 +113,7 @@ def swaps(sample: Sample) -> Tally:
     for ours, theirs in zip(_files(sample.newer), _files(sample.older), strict=False):
         content = (sample.older / theirs).read_bytes()
         if content != (sample.newer / ours).read_bytes():
-            tally.add(
-                _refusal(
-                    sample,
-                    lambda path, ours=ours, content=content: (path / ours).write_bytes(
-                        content
-                    ),
-                )
-            )
+            tally.add(_refusal(sample, _overwrite(ours, content)))
     return tally
 
 

@@ -15,7 +15,7 @@ from sandbox import ProcessResult, Sandbox, send
 from tally import FaultMissed, Tally
 
 # A kind of call, a pattern of its path, and a number of such calls in every process.
-_PLACES = (
+_CALLS = (
     ("os.mkdir", r"checkpoints", 3),
     ("open", r"checkpoints/.*METADATA$", 3),
     ("os.rename", r"checkpoints/.*tmp$", 3),
@@ -39,7 +39,7 @@ def failing_calls(
 ) -> Tally:
     """Makes one kind of call fail from a random call on, for each kind and errno."""
     tally = Tally("ENOSPC, EIO or EROFS from one kind of call on", AFTERWARDS)
-    for number, (event, path, calls) in enumerate(_PLACES):
+    for number, (event, path, calls) in enumerate(_CALLS):
         for error in random.sample(_ERRORS, min(errors, len(_ERRORS))):
             failpoint = Failpoint(event, path, random.randint(1, calls), error=error)
             trial = sandbox._replace(

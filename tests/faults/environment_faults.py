@@ -49,7 +49,7 @@ def _stops(sandbox: Sandbox, image: int) -> str | None:
     epoch, at = next(
         e["at"] or (0, 0) for e in results[1].events if e["event"] == "restored"
     )
-    return None if (epoch, at) == (0, step) else f"kept {epoch, at}, not {step}"
+    return None if (epoch, at) == (0, step) else f"resumed at {epoch, at}, not {step}"
 
 
 def _finishes(sandbox: Sandbox, policy: str) -> str | None:
@@ -128,11 +128,11 @@ def devices(sandbox: Sandbox, reference: Reference, random: Random) -> str | Non
         return f"status {result.status}: {result.log[-1500:]}"
     if any(r.events[0]["at"] is None for r in (results[1], result)):
         return "nothing was restored"
-    ours, theirs = (
+    recorded, expected = (
         {name: np.frombuffer(record) for name, record in records.items()}
         for records in (sandbox.records(), reference.records)
     )
-    if ours.keys() != theirs.keys():
+    if recorded.keys() != expected.keys():
         return "the recorded runs differ from the reference"
-    largest = max(np.abs(ours[name] - theirs[name]).max() for name in ours)
+    largest = max(np.abs(recorded[name] - expected[name]).max() for name in recorded)
     return None if largest < _TOLERANCE else f"losses differ by {largest}"
