@@ -198,10 +198,8 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
         "command": f"python tests/faults/campaign.py{' --short' * options.short}",
         "faults": [
             {
-                "fault": tally.fault,
-                "promise": tally.promise,
-                "trials": tally.trials,
-                "kept": tally.kept,
+                name: getattr(tally, name)
+                for name in ("fault", "promise", "trials", "kept")
             }
             for tally in tallies
         ],

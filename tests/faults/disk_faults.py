@@ -42,16 +42,13 @@ def failing_calls(
     for number, (event, path, calls) in enumerate(_CALLS):
         for error in random.sample(_ERRORS, min(errors, len(_ERRORS))):
             failpoint = Failpoint(event, path, random.randint(1, calls), error=error)
-            trial = sandbox._replace(
-                directory=sandbox.directory / f"call-{number}-{error}"
-            )
+            directory = sandbox.directory / f"call-{number}-{error}"
+            trial = sandbox._replace(directory=directory)
             result = trial.run(failpoint=failpoint)
-            failed = _failpoint_reached(result)
-            tally.add(
-                _check(trial, reference, result)
-                if failed
-                else f"{failpoint} was not reached"
-            )
+            complaint = f"{failpoint} was not reached"
+            if _failpoint_reached(result):
+                complaint = _check(trial, reference, result)
+            tally.add(complaint)
     return tally
 
 
@@ -63,12 +60,10 @@ def too_small(sandbox: Sandbox, reference: Reference, trials: int) -> Tally:
         with _mounted(trial.output, size):
             result = trial.run()
             _remount(trial.output, "size=64m")
-            failed = _out_of_space(result)
-            tally.add(
-                _check(trial, reference, result)
-                if failed
-                else f"{size} KiB were enough"
-            )
+            complaint = f"{size} KiB were enough"
+            if _out_of_space(result):
+                complaint = _check(trial, reference, result)
+            tally.add(complaint)
     return tally
 
 

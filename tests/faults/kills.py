@@ -27,55 +27,48 @@ class KillTally(Tally):
     states: int = 0  # compared, including the restored ones
     records: int = 0  # compared
     lost: list[int] = field(default_factory=list)  # steps repeated after each kill
-    recoveries: list[float] = field(
-        default_factory=list
-    )  # seconds until training resumes, without imports
+    recoveries: list[float] = field(default_factory=list)  # seconds, without imports
 
 
 def random_kills(
     sandbox: Sandbox, reference: Reference, random: Random, what: str, kills: int
 ) -> KillTally:
     """Kills processes at random moments, uniform over an undisturbed one's duration."""
-    fault = f"SIGKILL at a random moment, {what}"
-    trial = sandbox._replace(directory=sandbox.directory / f"kills-{random.random()}")
-    return _until(
-        KillTally(fault, _SURVIVED),
-        trial,
-        reference,
-        kills,
-        lambda: {
-            "after": random.uniform(0, reference.seconds),
-            "first_call": random.randint(1, 9),
-        },
-    )
+    tally = KillTally(f"SIGKILL at a random moment, {what}", _SURVIVED)
+
+    def disturb() -> Disturbance:
+        after = random.uniform(0, reference.seconds)
+        return {"after": after, "first_call": random.randint(1, 9)}
+
+    return _kill(tally, kills, sandbox, reference, random, disturb)
 
 
 def stage_kills(
     sandbox: Sandbox, reference: Reference, random: Random, stage: str, kills: int
 ) -> KillTally:
     """Kills processes inside one stage of a save."""
-    trial = sandbox._replace(directory=sandbox.directory / f"kills-{random.random()}")
-    return _until(
-        KillTally(f"SIGKILL while {stage}", _SURVIVED),
-        trial,
-        reference,
-        kills,
-        lambda: {"failpoint": STAGES[stage](random)},
-    )
+    tally = KillTally(f"SIGKILL while {stage}", _SURVIVED)
+
+    def disturb() -> Disturbance:
+        return {"failpoint": STAGES[stage](random)}
+
+    return _kill(tally, kills, sandbox, reference, random, disturb)
 
 
-def _until(
+def _kill(
     tally: KillTally,
+    kills: int,
     sandbox: Sandbox,
     reference: Reference,
-    kills: int,
+    random: Random,
     disturb: Callable[[], Disturbance],
 ) -> KillTally:
     """Runs the command to its end again and again, until there were enough kills."""
+    directory = sandbox.directory / f"kills-{random.random()}"
     for chain in range(3 * kills + 9):
         if tally.trials == kills:
             break
-        trial = sandbox._replace(directory=sandbox.directory / f"chain-{chain}")
+        trial = sandbox._replace(directory=directory / f"chain-{chain}")
         _chain(
             trial, reference, tally, lambda: disturb() if tally.trials < kills else {}
         )

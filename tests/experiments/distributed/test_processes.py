@@ -159,14 +159,11 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(start, one_arm, tm
     (status, message), _ = wait_for(started)
     assert time.monotonic() - before < 60
     assert status == 1
-    assert message.startswith(
-        "error: another process has ended, and so does this one; "
-    )
+    assert message.startswith("error: another process has ended, and so does this one")
     assert wait_for(start(command, command)) == [(0, "")] * 2
     assert sum(run["resumed"] for run in records(output)) == 1
-    assert wait_for(start([*words, "--output", str(undisturbed)], devices=2)) == [
-        (0, "")
-    ]
+    (started,) = start([*words, "--output", str(undisturbed)], devices=2)
+    assert wait_for([started]) == [(0, "")]
     assert losses(output) == losses(undisturbed)
 
 
@@ -240,26 +237,14 @@ def test_an_unexpected_number_of_devices_is_refused(start):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            Processes(processes=2),
-            "--processes and --process-id need --coordinator",
-        ),
+        (Processes(processes=2), "--processes and --process-id need --coordinator"),
         (Processes("auto", process_id=0), "with --coordinator auto leave them out."),
         (Processes("somewhere", 2, 0), "--coordinator must be HOST:PORT or auto, got "),
         (Processes(":80", 2, 0), "--coordinator must be HOST:PORT or auto, got :80."),
         (Processes("h:99999", 2, 0), "--coordinator must be HOST:PORT or auto, got"),
-        (
-            Processes("host:80", 2),
-            "needs --processes, how many there are",
-        ),
-        (
-            Processes("host:80", 2, 2),
-            "--process-id must lie in [0, --processes), got",
-        ),
-        (
-            Processes("host:80", 2, -1),
-            "--process-id must lie in [0, --processes), got",
-        ),
+        (Processes("host:80", 2), "needs --processes, how many there are"),
+        (Processes("host:80", 2, 2), "--process-id must lie in [0, --processes), got"),
+        (Processes("host:80", 2, -1), "--process-id must lie in [0, --processes), got"),
     ],
 )
 def test_contradictory_options_are_refused(options, message):
