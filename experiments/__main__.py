@@ -1,4 +1,4 @@
-"""The commands: `python -m experiments compare`, and those that `--help` lists."""
+"""The command line: `python -m experiments COMMAND`; `--help` lists the commands."""
 
 import contextlib
 import difflib
@@ -7,7 +7,7 @@ import io
 import operator
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from itertools import dropwhile, takewhile
 from typing import Annotated, Any
@@ -16,13 +16,19 @@ import jax
 import tyro
 from platformdirs import user_cache_path
 from rich.console import Console
+from rich.text import Text
 
 from experiments.bench.command import Bench, bench
 from experiments.compare.study import Compare, compare
 from experiments.conformance.bad_inputs.command import BadInputs, bad_inputs
 from experiments.conformance.command import Conformance, conformance
 from experiments.data.prepare import Prepare, prepare
-from experiments.distributed.processes import Lost, is_first, joined, leave
+from experiments.distributed.processes import (
+    ProcessLost,
+    exit_process,
+    is_first,
+    join_processes,
+)
 from experiments.distributed.signals import Stopped
 from experiments.records.config import UsageError
 from experiments.reporting.index import Index, index
@@ -33,7 +39,7 @@ from experiments.studies.lr_decay.study import LrDecay, lr_decay
 from experiments.studies.sweep.study import Sweep, sweep
 from experiments.studies.tune.study import Tune, tune
 
-# What a command takes, and what it does with that and the console.
+# Each command's options and the function that runs it.
 COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {
     "compare": (Compare, compare),
     "sweep": (Sweep, sweep),
@@ -49,23 +55,19 @@ COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {
     "bad-inputs": (BadInputs, bad_inputs),
 }
 
+_PROGRAM = "python -m experiments"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not every name can be encoded
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack a character
             stream.reconfigure(errors="backslashreplace")
     try:
-        options, unknown = _parse(arguments)
-        name, run = next(
-            (name, run)
-            for name, (kind, run) in COMMANDS.items()
-            if type(options) is kind
-        )
-        if unknown:
-            raise UsageError(_unknown(unknown[0], name, options))
+        name, options = _parse(sys.argv[1:] if arguments is None else arguments)
+        _, run = COMMANDS[name]
         if hasattr(options, "together"):
-            with joined(name, options, options.together):
+            with join_processes(name, options, options.together):
                 run(options, Console(quiet=not is_first()))
         else:
             run(options, Console())
@@ -75,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Stopped as stop:
         print(stop, file=sys.stderr)
         return 128 + stop.signal
-    except Lost as error:
+    except ProcessLost as error:
         print(f"error: {_in_one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -85,65 +87,96 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _in_one_line(text: str) -> str:
-    """What breaks a line or can't be seen is spelled out: names may hold anything."""
+    """Escapes line breaks and invisible characters, which file names may contain."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def _parse(arguments: list[str] | None) -> tuple[Any, list[str]]:
-    """The command's options and the words that it doesn't know."""
-    words = sys.argv[1:] if arguments is None else arguments
-    chosen = words[0] if words else None
-    subcommands = (
-        Annotated[
-            kind, tyro.conf.subcommand(name, description=_help(kind, name == chosen))
-        ]
-        for name, (kind, _) in COMMANDS.items()
+def _parse(words: Sequence[str]) -> tuple[str, Any]:
+    """The name of the command and its options.
+
+    Raises:
+      UsageError: there is no such command or option, or an option has a bad value.
+      SystemExit: after printing the help that `--help` asks for.
+    """
+    first = words[0] if words else ""
+    name = first.replace("_", "-")
+    if name in COMMANDS:
+        kind, _ = COMMANDS[name]
+        description = inspect.getdoc(kind) or ""
+        options, unknown = _tyro(kind, words[1:], f"{_PROGRAM} {name}", description)
+        if unknown:
+            known = [f"--{field.replace('_', '-')}" for field in vars(options)]
+            raise UsageError(
+                f"{name} has no option {unknown[0]}{_guess(unknown[0], known)} "
+                f"`{_PROGRAM} {name} --help` explains them all."
+            )
+        return name, options
+    if first.startswith("-"):
+        _tyro(_any_command(), words, _PROGRAM, "Momentum SGD, measured.")
+    got = f", got {first}{_guess(first, COMMANDS)}" if first else "."
+    raise UsageError(
+        f"Expected one of {{{', '.join(COMMANDS)}}}{got} Add --help for all options."
     )
-    command: Any = reduce(operator.or_, subcommands)
+
+
+def _guess(word: str, known: Iterable[str]) -> str:
+    """Ends a clause, with the known word that a misspelled one probably means."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def _any_command() -> Any:
+    """All commands as one type, each explained by its docstring's first paragraph."""
+    commands = []
+    for name, (kind, _) in COMMANDS.items():
+        paragraph = (inspect.getdoc(kind) or "").split("\n\n")[0]
+        summary = " ".join(paragraph.split())
+        commands.append(
+            Annotated[kind, tyro.conf.subcommand(name, description=summary)]
+        )
+    return reduce(operator.or_, commands)
+
+
+def _tyro(
+    kind: Any, words: Sequence[str], program: str, description: str
+) -> tuple[Any, list[str]]:
+    """What tyro reads from the words, and the words it doesn't know.
+
+    tyro's public interface reports an error only as a box on stderr, colored if stdout
+    is a terminal: the message is what stands between the box's title and its next rule.
+    """
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
             return tyro.cli(
-                command,
-                args=arguments,
-                prog="python -m experiments",
-                description="Momentum SGD, measured.",
+                kind,
+                args=words,
+                prog=program,
+                description=description,
                 return_unknown_args=True,
                 config=(tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff),
             )
     except SystemExit as stop:
         if not stop.code:
-            raise  # after --help
-        # A box: a heading, the message, a rule, more help; in ASCII where it must be.
-        lines = [line.strip("│╭╮╰╯─- ") for line in stderr.getvalue().splitlines()]
-        message = takewhile(bool, dropwhile(lambda line: not line, lines[1:]))
+            raise  # --help has been printed
+        box = Text.from_ansi(stderr.getvalue()).plain.splitlines()
+        lines = [line.strip("│ ") for line in box[1:]]
+        message = takewhile(_is_text, dropwhile(lambda line: not _is_text(line), lines))
         raise UsageError(f"{' '.join(message)} Add --help for all options.") from None
 
 
-def _help(kind: type, whole: bool) -> str:
-    """The explanation of a command: its first sentence in the list of all."""
-    text = inspect.getdoc(kind) or ""
-    return text if whole else " ".join(text.split("\n\n")[0].split())
-
-
-def _unknown(option: str, name: str, options: object) -> str:
-    """What to do about an option that the command doesn't have."""
-    known = [f"--{field.replace('_', '-')}" for field in vars(options)]
-    close = difflib.get_close_matches(option, known, n=1)
-    guess = f"; did you mean {close[0]}?" if close else "."
-    return (
-        f"{name} has no option {option}{guess} "
-        f"`python -m experiments {name} --help` explains them all."
-    )
+def _is_text(line: str) -> bool:
+    """Whether a line of a box is neither empty nor a rule, in UTF-8 or in ASCII."""
+    return bool(line.strip("─- "))
 
 
 def configure() -> None:
-    """Sets JAX up for a command, before it has found its devices.
+    """Configures JAX for a command; call it before JAX looks for devices.
 
-    Two CPU devices train faster than one that has all cores; other platforms take no
-    notice, and JAX_NUM_CPU_DEVICES says otherwise. Compiled programs are kept in the
-    user's cache directory, or in what JAX_COMPILATION_CACHE_DIR says, for the next
-    command.
+    Uses two CPU devices, which train faster than one device with all cores;
+    JAX_NUM_CPU_DEVICES overrides the number, and other platforms ignore it. Caches
+    compiled programs for the next command in the user's cache directory, or in
+    JAX_COMPILATION_CACHE_DIR.
     """
     if "JAX_NUM_CPU_DEVICES" not in os.environ:
         jax.config.update("jax_num_cpu_devices", 2)
@@ -155,4 +188,4 @@ def configure() -> None:
 
 if __name__ == "__main__":
     configure()
-    leave(main())
+    exit_process(main())

@@ -1,13 +1,13 @@
-"""Strict mode for every test: two CPU devices, no silent promotion or broadcasting."""
+"""Every test runs on two CPU devices, without implicit promotion or broadcasting."""
 
 import atexit
 import os
 import tempfile
 
-# Set before JAX starts: tests never depend on an accelerator that happens to be there.
+# Set before JAX starts, so that no test depends on an accelerator of this machine.
 os.environ["JAX_PLATFORMS"] = "cpu"
 
-# Nor does one test compile what another has compiled, in whatever process.
+# All processes share one cache of compiled programs.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     compiled = tempfile.TemporaryDirectory(prefix="compiled-")
     atexit.register(compiled.cleanup)
@@ -23,7 +23,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Not a module with doctests; and docs/ has one of that name too.
+# It has no doctests, and its name would clash with that of docs/conftest.py.
 collect_ignore = ["conftest.py"]
 
 
@@ -35,32 +35,29 @@ def float64():
 
 @pytest.fixture
 def own_cache():
-    """JAX keeps compiled programs nowhere, until the test says where."""
+    """Turns off JAX's cache of compiled programs, until the test chooses one."""
     name = "jax_compilation_cache_dir"
-    kept = jax.config.values[name]
+    previous = jax.config.values[name]
     jax.config.update(name, None)
     yield
-    jax.config.update(name, kept)
+    jax.config.update(name, previous)
 
 
 @pytest.fixture(params=[AxisType.Auto, AxisType.Explicit])
 def rows(request) -> NamedSharding:
-    """The first axis of an array is spread over two devices; on both kinds of mesh."""
+    """Shards the first axis over two devices, on both kinds of mesh."""
     mesh = jax.make_mesh((2,), ("x",), axis_types=(request.param,))
     return NamedSharding(mesh, PartitionSpec("x"))
 
 
 @pytest.fixture(scope="module")
 def small_network():
-    """One dense layer in place of the CNN, for tests of all that is around it.
-
-    Compiling the CNN takes longer than the rest of such a test.
-    """
+    """Replaces the CNN by one dense layer, which compiles much faster."""
     from support import small_network as small
 
     from experiments.networks import cnn
 
-    jax.clear_caches()  # the jitted functions may have been compiled for the CNN
+    jax.clear_caches()  # jitted functions may have been compiled for the CNN
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cnn, "init", small.init)
         patch.setattr(cnn, "apply", small.apply)
@@ -70,10 +67,10 @@ def small_network():
 
 @pytest.fixture
 def idle_directory(tmp_path, monkeypatch):
-    """The current directory, empty at first; in it nothing can train."""
+    """An empty current directory; the test fails if anything is compiled."""
 
     def compile(lowered):
-        pytest.fail("it began to compute")
+        pytest.fail("a program was compiled")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(jax.stages.Lowered, "compile", compile)
@@ -82,5 +79,5 @@ def idle_directory(tmp_path, monkeypatch):
 
 @pytest.fixture
 def no_rest(monkeypatch):
-    """Programs of a benchmark follow one another at once."""
+    """Removes the pauses between a benchmark's programs."""
     monkeypatch.setattr("experiments.bench.table.REST", 0.0)

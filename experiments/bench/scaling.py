@@ -17,7 +17,7 @@ from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
 from experiments.bench.table import Timed
 from experiments.data.examples import Examples
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
@@ -89,7 +89,7 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     transformation, state, examples = _init(mesh)
     spec = TrainSpec(constant(transformation), batch_size)
     points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
-    steps = Jitted(partial(run_on_mesh, spec, mesh, points), donate_argnums=0)
+    steps = QuickJit(partial(run_on_mesh, spec, mesh, points), donate_argnums=0)
     rows = _rows(mesh, batch_size)
     numbers = np.int32(0), np.int32(len(rows[0]))
     lane = as_lane(rows)
@@ -114,7 +114,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
-    @partial(Jitted, donate_argnums=0)
+    @partial(QuickJit, donate_argnums=0)
     def steps(carry: Any, rows: Any, examples: Examples) -> Any:
         def step(number: Array, carry: Any) -> Any:
             params, state = carry

@@ -207,7 +207,7 @@ def _stratified_split(
     train, test = train_test_split(
         indices, test_size=TEST_SHARE, stratify=labels, random_state=TEST_SEED
     )
-    return whole.take(train), whole.take(test)
+    return whole.take(np.asarray(train)), whole.take(np.asarray(test))
 
 
 def _describe(label: int, class_names: Sequence[str]) -> str:

@@ -1,1 +1,1 @@
-"""Devices and processes that train together, and the signals that stop them."""
+"""Training on several devices and processes, and stopping it by a signal."""

@@ -1,4 +1,4 @@
-"""Programs that XLA compiles in less time and a CPU runs as fast."""
+"""`jax.jit` with a cheaper optimization level on CPUs."""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,29 +8,29 @@ import jax
 from jax.core import Tracer
 
 
-class Jitted:
-    """A function as `jax.jit` makes it, but for the level of LLVM's optimization.
+class QuickJit:
+    """A function jitted as by `jax.jit`, but compiled at LLVM -O1 on a CPU.
 
-    Its third level, XLA's default for CPUs, takes up to four times as long as the first
-    and gives programs that are no faster: see docs/performance.md.
+    XLA's default for CPUs, -O3, takes up to four times as long to compile and gives
+    programs that are no faster: see docs/performance.md.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any):
         self._function, self._options = function, options
-        self._within = jax.jit(function, **options)
-        self._alone = cache(self._of_its_own)  # the first call knows the devices
+        self._inlined = jax.jit(function, **options)
+        self._standalone = cache(self._jit)  # the devices are known at the first call
 
     def __call__(self, *arguments: Any) -> Any:
         leaves = jax.tree.leaves(arguments)
-        # What encloses the function decides how it is compiled: JAX takes no options.
+        # JAX accepts compiler options only for the outermost jitted function.
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
-        return (self._within if traced else self._alone())(*arguments)
+        return (self._inlined if traced else self._standalone())(*arguments)
 
     def lower(self, *arguments: Any) -> jax.stages.Lowered:
-        return self._alone().lower(*arguments)
+        return self._standalone().lower(*arguments)
 
-    def _of_its_own(self) -> Any:
-        quick = {"xla_backend_optimization_level": 1}
+    def _jit(self) -> Any:
         on_cpu = jax.default_backend() == "cpu"
-        options = {**self._options, "compiler_options": quick if on_cpu else None}
+        compiler_options = {"xla_backend_optimization_level": 1} if on_cpu else None
+        options = {**self._options, "compiler_options": compiler_options}
         return jax.jit(self._function, **options)

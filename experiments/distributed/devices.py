@@ -1,4 +1,4 @@
-"""All devices: how arrays lie on them, and how much each takes at once."""
+"""The device mesh, how arrays are placed on it, and how much a device takes at once."""
 
 from collections.abc import Callable
 from functools import cache
@@ -8,11 +8,15 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-_CPU_SLICE = 16  # images; measured, see docs/performance.md
+_CPU_SLICE = 16  # images whose activations fit into the cache: docs/performance.md
 
 
 def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
-    """The first `count` devices, else all: `lanes` groups, each sharing a batch."""
+    """A mesh of the first `count` devices, by default of all.
+
+    Axis "lanes" has `lanes` groups of devices, which train different runs at the same
+    time; the devices of a group, on axis "data", share each batch.
+    """
     devices = jax.devices()[:count]
     shape = (lanes, len(devices) // lanes)
     axes, types = ("lanes", "data"), (AxisType.Auto,) * 2
@@ -20,29 +24,31 @@ def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
 
 
 def on_all_devices(tree: Any) -> Any:
-    """The arrays, replicated, as all programs take what they share."""
-    if jax.process_count() > 1:  # `device_put` takes no random keys to other processes
-        return _everywhere()(tree)
+    """Replicates the arrays on all devices, where the training programs expect them."""
+    if (
+        jax.process_count() > 1
+    ):  # `device_put` can't send random keys to other processes
+        return _replicate()(tree)
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
 
 
-def in_full(array: Any) -> np.ndarray:
-    """The whole array on the host, also where other processes have parts of it."""
-    here = not isinstance(array, jax.Array) or array.is_fully_addressable
+def to_host(array: Any) -> np.ndarray:
+    """Copies the whole array to the host, even if other processes hold parts of it."""
+    local = not isinstance(array, jax.Array) or array.is_fully_addressable
     return np.asarray(
-        array if here or array.is_fully_replicated else _everywhere()(array)
+        array if local or array.is_fully_replicated else _replicate()(array)
     )
 
 
 @cache
-def _everywhere() -> Callable[[Any], Any]:
-    """Gives each device all of what it is handed, compiled once a shape."""
-    everywhere = NamedSharding(device_mesh(), PartitionSpec())
-    return jax.jit(lambda x: x, out_shardings=everywhere)
+def _replicate() -> Callable[[Any], Any]:
+    """A program that replicates its argument, compiled once for each shape."""
+    sharding = NamedSharding(device_mesh(), PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=sharding)
 
 
-def replicated(shapes: Any) -> Any:
-    """These shapes and dtypes as `on_all_devices` places their arrays."""
+def replicated_shapes(shapes: Any) -> Any:
+    """Adds to shapes and dtypes the sharding that `on_all_devices` gives arrays."""
     sharding = NamedSharding(device_mesh(), PartitionSpec())
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
@@ -50,12 +56,15 @@ def replicated(shapes: Any) -> Any:
 
 
 def slice_size(batch_size: int, devices: int) -> int:
-    """Images whose gradients a device takes at once: a CPU what stays in its cache."""
-    part = -(-batch_size // devices)
-    return min(part, _CPU_SLICE) if jax.default_backend() == "cpu" else part
+    """Images whose gradients a device computes at once.
+
+    A GPU or TPU takes its whole share of the batch, a CPU as much as fits its cache.
+    """
+    share = -(-batch_size // devices)
+    return min(share, _CPU_SLICE) if jax.default_backend() == "cpu" else share
 
 
-def places(batch_size: int, devices: int) -> int:
-    """Of a step: its images, and what makes them as many whole slices a device."""
-    together = devices * slice_size(batch_size, devices)
-    return -(-batch_size // together) * together
+def padded_batch_size(batch_size: int, devices: int) -> int:
+    """The batch size, padded so that every device gets a whole number of slices."""
+    multiple = devices * slice_size(batch_size, devices)
+    return -(-batch_size // multiple) * multiple

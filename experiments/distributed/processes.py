@@ -1,7 +1,7 @@
-"""Several processes that train as one, on JAX's own runtime.
+"""Several processes that train together on JAX's distributed runtime.
 
-Each runs the same program; what one of them alone knows (the clock, a signal, what is
-on its disk) is told to all before they act on it. Process 0 alone writes.
+All run the same program. What only one of them knows (the clock, a signal, the content
+of its disk) is gathered by all before they act on it. Only process 0 writes files.
 """
 
 import hashlib
@@ -22,46 +22,46 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from experiments.distributed.devices import device_mesh, in_full
+from experiments.distributed.devices import device_mesh, to_host
 from experiments.distributed.signals import Stopped
 from experiments.records.config import UsageError
 from experiments.records.runs import environment
 
-MEETING = 30  # seconds that processes wait for one another at the start
-HEARTBEAT = 20  # seconds without a sign after which a process counts as dead
+JOIN_TIMEOUT = 30  # seconds that processes wait for one another at the start
+HEARTBEAT_TIMEOUT = 20  # seconds of silence after which a process counts as dead
 
-# How XLA begins to tell of an exchange that failed; of memory it tells otherwise.
-_FAILED = re.compile(r"(?!RESOURCE_EXHAUSTED)[A-Z_]+: ")
+# How the message of a failed collective operation begins; a lack of memory is no sign
+# that another process has ended.
+_COLLECTIVE_FAILED = re.compile(r"(?!RESOURCE_EXHAUSTED)[A-Z_]+: ")
 
 
-class Lost(Exception):
-    """Another process has ended before its time."""
+class ProcessLost(Exception):
+    """Another process has ended unexpectedly."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """Which processes train together; by default this one alone."""
+    """The processes that train together; by default only this one."""
 
     coordinator: str | None = None
-    """HOST:PORT of process 0, where the processes find one
-    another; or auto, under Slurm, MPI or Kubernetes or on a
-    TPU pod, which tell all of this."""
+    """HOST:PORT of process 0, where the processes meet; or
+    auto under Slurm, MPI or Kubernetes or on a TPU pod,
+    which supply all three of these options."""
 
     processes: int | None = None
-    """How many processes there are."""
+    """Number of processes."""
 
     process_id: int | None = None
-    """Which of them this is: 0, 1, ..."""
+    """Number of this process: 0, 1, ..."""
 
     devices: int | None = None
-    """Devices that all processes must have together; with
-    fewer or more, nothing is begun."""
+    """Devices that all processes must have in total; with
+    fewer or more, the command refuses to start."""
 
     def check(self) -> None:
-        """Raises `UsageError` for what can't be meant."""
-        ours = self.processes, self.process_id
+        """Raises `UsageError` if the options contradict one another."""
         if self.coordinator in (None, "auto"):
-            if ours != (None, None):
+            if (self.processes, self.process_id) != (None, None):
                 raise UsageError(
                     "--processes and --process-id need --coordinator HOST:PORT, the "
                     "same for all; with --coordinator auto leave them out."
@@ -88,27 +88,29 @@ ALONE = Processes()
 
 
 @contextmanager
-def joined(command: str, settings: object, options: Processes) -> Iterator[None]:
-    """Finds the other processes, and ends with them.
+def join_processes(
+    command: str, settings: object, options: Processes
+) -> Iterator[None]:
+    """Connects to the other processes, and ends together with them.
 
     Args:
       command: its name.
-      settings: its options, which must be the same for all but for the directories.
-      options: who the processes are.
+      settings: its options; apart from directories, all processes must have the same.
+      options: the processes.
 
     Raises:
-      UsageError: they can't be found or were started differently.
-      Lost: one of them has ended.
+      UsageError: the processes can't connect or were started differently.
+      ProcessLost: one of the others has ended.
     """
     options.check()
     if options.coordinator is not None:
-        _meet(options)
+        _connect(options)
     try:
         if options.coordinator is not None:
             _check_equal_devices()
-            given = {**vars(settings), **vars(options)}
-            apart = {"together", "data_dir", "output", "coordinator", "process_id"}
-            shared = {name: repr(given[name]) for name in given if name not in apart}
+            values = {**vars(settings), **vars(options)}
+            local = {"together", "data_dir", "output", "coordinator", "process_id"}
+            shared = {name: repr(values[name]) for name in values if name not in local}
             check_same({"command": command, **shared, **environment()})
         if options.devices not in (None, jax.device_count()):
             raise UsageError(
@@ -117,23 +119,25 @@ def joined(command: str, settings: object, options: Processes) -> Iterator[None]
                 " Start other processes, or (on CPUs) set JAX_NUM_CPU_DEVICES."
             )
         yield
-        exchange(b"")  # at the end JAX soon gives up, and the first has pages to write
+        # Wait for process 0, which may still write pages: JAX waits 20 seconds only.
+        all_gather_bytes(b"")
     except (UsageError, Stopped):
-        if jax.process_count() > 1:  # others may still hear why, and the first go last:
-            time.sleep(2 if is_first() else 1)  # JAX aborts whoever is left then
+        # JAX aborts the others when process 0 ends: give them time to report the error.
+        if jax.process_count() > 1:
+            time.sleep(2 if is_first() else 1)
         raise
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        if jax.process_count() == 1 or not _FAILED.match(reason):
+        if jax.process_count() == 1 or not _COLLECTIVE_FAILED.match(reason):
             raise
-        raise Lost(
-            "another process has ended, and so does this one; repeat the command for "
-            f"all of them to go on ({reason})."
+        raise ProcessLost(
+            "another process has ended, and so does this one; repeat the command in "
+            f"all of them to resume ({reason})."
         ) from None
 
 
-def leave(status: int) -> NoReturn:
-    """Ends this process; after an error at once, as the others may be gone already."""
+def exit_process(status: int) -> NoReturn:
+    """Ends this process; after an error it doesn't wait for the others to end too."""
     if status and jax.distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
@@ -142,50 +146,55 @@ def leave(status: int) -> NoReturn:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this is process 0, which writes all files."""
     return jax.process_index() == 0
 
 
-def exchange(own: bytes) -> list[bytes]:
-    """What each process says, in the order of their ids; all must call it."""
+def all_gather_bytes(value: bytes) -> list[bytes]:
+    """The values of all processes, ordered by process; every process must call it."""
     if jax.process_count() == 1:
-        return [own]
-    lengths = multihost_utils.process_allgather(np.int32(len(own)))
-    padded = 1 << int(lengths.max()).bit_length()  # few lengths to compile for
-    said = np.zeros(padded, np.uint8)
-    said[: len(own)] = np.frombuffer(own, np.uint8)
-    rows = multihost_utils.process_allgather(said)
+        return [value]
+    lengths = multihost_utils.process_allgather(np.int32(len(value)))
+    # Padded to a power of 2, so that few shapes are compiled.
+    padded = np.zeros(1 << int(lengths.max()).bit_length(), np.uint8)
+    padded[: len(value)] = np.frombuffer(value, np.uint8)
+    rows = multihost_utils.process_allgather(padded)
     return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
 
 
-def told_by_all(own: Any) -> list[Any]:
-    """The same of JSON values."""
-    return [json.loads(each) for each in exchange(json.dumps(own).encode())]
+def all_gather_json(value: Any) -> list[Any]:
+    """Like `all_gather_bytes`, for JSON values."""
+    gathered = all_gather_bytes(json.dumps(value).encode())
+    return [json.loads(content) for content in gathered]
 
 
-def _meet(options: Processes) -> None:
-    """Waits for the others; JAX itself would end with a stack trace."""
-    named = options.coordinator != "auto"
+def _connect(options: Processes) -> None:
+    """Waits for the other processes; if one is missing, exits with a message.
+
+    JAX would end with a stack trace.
+    """
+    explicit = options.coordinator != "auto"
     if options.process_id == 0:
         _check_port(options)
-    jax.config.update("jax_enable_preemption_service", False)  # it hides SIGTERM
-    where = f"at {options.coordinator}" if named else "as the cluster says"
+    # JAX's preemption service would handle SIGTERM itself.
+    jax.config.update("jax_enable_preemption_service", False)
+    where = f"at {options.coordinator}" if explicit else "as the cluster says"
     message = (
-        f"error: not all processes met {where} within {MEETING} seconds: start process "
-        "0 there, and each of the others with the same --coordinator and --processes "
-        "and a --process-id of its own."
+        f"error: not all processes met {where} within {JOIN_TIMEOUT} seconds: start "
+        "process 0 there, and each of the others with the same --coordinator and "
+        "--processes and a --process-id of its own."
     )
-    alone = threading.Timer(MEETING, _give_up, [message])
-    alone.daemon = True
-    alone.start()
+    timer = threading.Timer(JOIN_TIMEOUT, _give_up, [message])
+    timer.daemon = True
+    timer.start()
     try:
         jax.distributed.initialize(
-            coordinator_address=options.coordinator if named else None,
+            coordinator_address=options.coordinator if explicit else None,
             num_processes=options.processes,
             process_id=options.process_id,
-            initialization_timeout=2 * MEETING,
-            heartbeat_timeout_seconds=HEARTBEAT,
-            shutdown_timeout_seconds=HEARTBEAT,
+            initialization_timeout=2 * JOIN_TIMEOUT,
+            heartbeat_timeout_seconds=HEARTBEAT_TIMEOUT,
+            shutdown_timeout_seconds=HEARTBEAT_TIMEOUT,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -195,7 +204,7 @@ def _meet(options: Processes) -> None:
             "auto under Slurm, MPI or Kubernetes or on a TPU pod."
         ) from None
     finally:
-        alone.cancel()
+        timer.cancel()
 
 
 def _give_up(message: str) -> NoReturn:
@@ -204,7 +213,7 @@ def _give_up(message: str) -> NoReturn:
 
 
 def _check_port(options: Processes) -> None:
-    """Raises `UsageError` where process 0 can't listen; JAX itself would crash."""
+    """Raises `UsageError` if process 0 can't listen on the port; JAX would crash."""
     port = int(str(options.coordinator).rpartition(":")[2])
     try:
         socket.create_server(("", port)).close()
@@ -217,12 +226,12 @@ def _check_port(options: Processes) -> None:
 
 
 def _check_equal_devices() -> None:
-    """Raises `UsageError` in all processes alike, once each knows of the others."""
-    everywhere = NamedSharding(device_mesh(), PartitionSpec(("lanes", "data")))
-    own = np.array([jax.process_index()], np.int32)
+    """Raises `UsageError`, in every process, unless all have as many devices."""
+    one_each = NamedSharding(device_mesh(), PartitionSpec(("lanes", "data")))
+    this_process = np.array([jax.process_index()], np.int32)
     shape = (jax.device_count(),)
-    owners = jax.make_array_from_callback(shape, everywhere, lambda where: own)
-    counts = np.bincount(in_full(owners), minlength=jax.process_count())
+    owners = jax.make_array_from_callback(shape, one_each, lambda _: this_process)
+    counts = np.bincount(to_host(owners), minlength=jax.process_count())
     if len({*counts}) > 1:
         raise UsageError(
             f"processes 0, 1, ... have {', '.join(map(str, counts))} devices, and must "
@@ -230,20 +239,21 @@ def _check_equal_devices() -> None:
         )
 
 
-def check_same(own: Mapping[str, str]) -> None:
-    """Raises `UsageError` unless all processes say the same."""
-    said = told_by_all(dict(own))
-    for process, theirs in enumerate(said):
-        names = dict.fromkeys([*said[0], *theirs])
-        differing = [name for name in names if theirs.get(name) != said[0].get(name)]
+def check_same(value: Mapping[str, str]) -> None:
+    """Raises `UsageError` unless all processes pass the same value."""
+    gathered = all_gather_json(dict(value))
+    first = gathered[0]
+    for process, other in enumerate(gathered):
+        names = dict.fromkeys([*first, *other])
+        differing = [name for name in names if other.get(name) != first.get(name)]
         if differing:
-            other = "command" if "command" in differing else " and ".join(differing)
+            what = "command" if "command" in differing else " and ".join(differing)
             raise UsageError(
-                f"process {process} was started with other {other} "
-                f"than process 0 (hashes {_digest(theirs)} and {_digest(said[0])}): "
+                f"process {process} was started with other {what} "
+                f"than process 0 (hashes {_digest(other)} and {_digest(first)}): "
                 "start all with the same command and the same packages."
             )
 
 
-def _digest(said: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+def _digest(value: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -26,7 +26,7 @@ def hold(output: Path, held: plan.Plan) -> Iterator[tuple[Run, ...]]:
                 finished = stack.enter_context(plan.hold(output, held))
             except UsageError as error:
                 refusal = str(error)
-        refusal = processes.told_by_all(refusal)[0]
+        refusal = processes.all_gather_json(refusal)[0]
         if refusal is not None:
             raise UsageError(refusal)
         processes.check_same({"plan": to_json(held)})
@@ -37,4 +37,6 @@ def _of_first(output: Path) -> tuple[Run, ...]:
     """The runs that process 0 finds finished, for all processes."""
     path = output / FILE_NAME
     there = processes.is_first() and path.exists()
-    return parse(processes.exchange(path.read_bytes() if there else b"")[0], path)
+    return parse(
+        processes.all_gather_bytes(path.read_bytes() if there else b"")[0], path
+    )

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: heard between two calls of the compiled program."""
+"""Defers SIGTERM and SIGINT so that a run can save itself before it stops."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stopped(Exception):
-    """A run that was asked to stop has stopped; `signal` says by which."""
+    """A run has stopped because of a signal, whose number is `signal`."""
 
     def __init__(self, number: int, message: str):
         super().__init__(message)
@@ -16,29 +16,30 @@ class Stopped(Exception):
 
 
 @contextmanager
-def awaited() -> Iterator[Callable[[], int | None]]:
-    """Defers SIGTERM and the first SIGINT; yields who tells which has come, or None.
+def defer_signals() -> Iterator[Callable[[], int | None]]:
+    """Defers SIGTERM and the first SIGINT; yields a function that returns the signal.
 
-    A second SIGINT stops at once, as `KeyboardInterrupt`; what came after the last time
-    of asking comes when the context ends. Only the main thread of a process hears
-    signals: in any other nothing is deferred.
+    The function returns the number of the first signal received, or None. A second
+    SIGINT raises `KeyboardInterrupt` at once. A received signal is raised again when
+    the context ends normally. Python handles signals in the main thread only: in any
+    other thread, nothing is deferred.
     """
-    heard: list[int] = []
+    received: list[int] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and number in heard:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and number in received:
             raise KeyboardInterrupt
-        heard.append(number)
+        received.append(number)
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
     numbers = signal.SIGTERM, signal.SIGINT
-    before = [signal.signal(number, hear) for number in numbers]
+    previous = [signal.signal(number, handle) for number in numbers]
     try:
-        yield lambda: heard[0] if heard else None
+        yield lambda: received[0] if received else None
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(numbers, previous, strict=True):
             signal.signal(number, handler)
-    if heard:
-        signal.raise_signal(heard[0])
+    if received:
+        signal.raise_signal(received[0])

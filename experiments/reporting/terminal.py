@@ -17,7 +17,7 @@ from rich.progress import (
 from rich.table import Table
 
 from experiments.compare import report
-from experiments.distributed.devices import places
+from experiments.distributed.devices import padded_batch_size
 from experiments.records.config import Config
 from experiments.records.runs import Run
 
@@ -54,7 +54,7 @@ def announce(
         "a GPU or TPU."
     )
     batch_size, devices = missing[0].batch_size, jax.device_count()
-    empty = places(batch_size, devices) - batch_size
+    empty = padded_batch_size(batch_size, devices) - batch_size
     if devices > 1 and empty:
         say(
             console,

@@ -26,7 +26,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
+from experiments.distributed.devices import to_host
 from experiments.records.config import Config, earlier_configs
 from experiments.records.files import FORMAT, to_json, write_atomically
 from experiments.records.runs import environment
@@ -347,7 +347,7 @@ def _description(leaf: np.ndarray) -> dict[str, Any]:
 def _on_host(tree: Any) -> Leaves:
     """Copies of all leaves; a random key becomes its data."""
     return {
-        jax.tree_util.keystr(path): np.array(in_full(_data(leaf)))
+        jax.tree_util.keystr(path): np.array(to_host(_data(leaf)))
         for path, leaf in jax.tree.leaves_with_path(tree)
     }
 
@@ -368,7 +368,7 @@ def _broadcast(leaves: Leaves | None, expected: Leaves) -> Leaves | None:
     """Gives all processes what process 0 has read."""
     if jax.process_count() == 1:
         return leaves
-    if not processes.told_by_all(leaves is not None)[0]:
+    if not processes.all_gather_json(leaves is not None)[0]:
         return None
     own = expected if leaves is None else leaves
     content = {name: np.frombuffer(own[name].tobytes(), np.uint8) for name in expected}

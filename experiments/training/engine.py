@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from experiments.data.examples import Splits
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
+from experiments.distributed.devices import to_host
 from experiments.records.config import (
     Config,
     UsageError,
@@ -66,7 +66,7 @@ def compile_to_fit(
     """
     check_at_least_one("--batch-size", spec.batch_size, "it is the images of one step")
     limit = _device_memory() if memory_limit is None else memory_limit
-    limit = processes.told_by_all(limit)[0]
+    limit = processes.all_gather_json(limit)[0]
     chunks = 1
     while True:
         share = -(-lanes // chunks)
@@ -197,7 +197,7 @@ def _scores(
     state = course.train_state
     curves: Any = [course.curves[:, field, :points].T for field in range(4)]
     scores = program.score(state.params, splits.test) if test else None
-    tested = jax.tree.map(lambda x: in_full(x)[:points], scores)
+    tested = jax.tree.map(lambda x: to_host(x)[:points], scores)
     skipped = nonfinite.skipped_steps(state.opt_state, points)
     return Score(*curves[:2]), Score(*curves[2:]), tested, skipped
 

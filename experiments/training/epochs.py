@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from experiments.distributed import processes
-from experiments.distributed.devices import in_full
-from experiments.distributed.signals import Stopped, awaited
+from experiments.distributed.devices import to_host
+from experiments.distributed.signals import Stopped, defer_signals
 from experiments.networks import cnn
 from experiments.records.config import UsageError
 from experiments.training.checkpoints import Checkpoints
@@ -85,7 +85,7 @@ def train_epochs(
     for _ in range(progress.epoch):
         on_epoch()
     pace = _FIRST_CALL  # steps in the next call
-    with awaited() as signaled:
+    with defer_signals() as signaled:
         while progress.epoch < epochs:
             stop_step = min(progress.step + pace, training.steps)
             steps, before = stop_step - progress.step, progress.seconds
@@ -99,7 +99,7 @@ def train_epochs(
                 on_epoch()
             due = checkpoints is not None and checkpoints.due()
             # All processes act on the first one's clock, and on a signal to any.
-            views = processes.told_by_all([signaled() or 0, pace, due])
+            views = processes.all_gather_json([signaled() or 0, pace, due])
             number, (_, pace, due) = max(view[0] for view in views), views[0]
             if number:
                 raise _stopped(progress, checkpoints, number)
@@ -138,8 +138,8 @@ def _train_steps(training: Training, progress: Progress, stop_step: int) -> Prog
 def _finish_epoch(training: Training, progress: Progress) -> Progress:
     """Validates and writes the epoch's figures into the curves."""
     state = progress.train_state
-    trained = (in_full(total) / training.images for total in state.sums)
-    validation = map(in_full, training.validate(state.params))
+    trained = (to_host(total) / training.images for total in state.sums)
+    validation = map(to_host, training.validate(state.params))
     curves = progress.curves.copy()
     curves[progress.epoch] = np.stack([*trained, *validation])
     return progress._replace(epoch=progress.epoch + 1, step=0, curves=curves)
@@ -174,7 +174,7 @@ def _save(progress: Progress, checkpoints: Checkpoints) -> None:
 def _save_and_wait(progress: Progress, checkpoints: Checkpoints) -> bool:
     """Saves; returns on all processes whether the first one could write."""
     _save(progress, checkpoints)
-    return processes.told_by_all(checkpoints.wait())[0]
+    return processes.all_gather_json(checkpoints.wait())[0]
 
 
 def _refused(

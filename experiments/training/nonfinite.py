@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from experiments.data.examples import Examples
-from experiments.distributed.devices import in_full
+from experiments.distributed.devices import to_host
 from experiments.networks.cnn import Params
 from experiments.records.config import Config, Nonfinite
 from experiments.training.epochs import Refusal
@@ -47,7 +47,7 @@ def _has_skipped(opt_state: optax.OptState) -> Array:
 def skipped_steps(opt_state: optax.OptState, lanes: int) -> np.ndarray:
     """How many steps each of the first lanes left out."""
     if isinstance(opt_state, GuardState):
-        return in_full(opt_state.skipped)[:lanes]
+        return to_host(opt_state.skipped)[:lanes]
     return np.zeros(lanes, np.int32)
 
 
@@ -71,9 +71,9 @@ def refusal(
     """
     opt_state = state.opt_state
     assert isinstance(opt_state, GuardState)
-    if not in_full(_has_skipped(opt_state)).any():
+    if not to_host(_has_skipped(opt_state)).any():
         return None
-    step = int(in_full(opt_state.accepted)[0]) - epoch * steps
+    step = int(to_host(opt_state.accepted)[0]) - epoch * steps
     params = jax.tree.map(lambda x: x[0], state.params)
     where = _where(config, network, images, params, epoch, step)
     none = jnp.zeros_like(opt_state.skipped)

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt32
 
 from experiments.data.examples import Examples, Splits
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.training import process_shard
@@ -128,7 +128,7 @@ def compile_program(
     params = jax.tree.map(
         lambda x: x.update(sharding=by_lane), jax.eval_shape(draw, points.seed)
     )
-    init_states = Jitted(partial(_init_states, spec), out_shardings=by_lane)
+    init_states = QuickJit(partial(_init_states, spec), out_shardings=by_lane)
     lowered = init_states.lower(points, params)
     state = lowered.out_info
     with ThreadPoolExecutor(max_workers=1) as thread:
@@ -175,7 +175,7 @@ def _compile_steps(
     rows_of = partial(_rows, mesh, len(train.labels), spec.batch_size)
     rows = rows_of(points.seed, np.int32(0))
     numbers = np.zeros(2, np.int32)
-    steps = Jitted(partial(run_on_mesh, spec, mesh), donate_argnums=1)
+    steps = QuickJit(partial(run_on_mesh, spec, mesh), donate_argnums=1)
     compiled = steps.lower(points, state, rows, *numbers, train).compile()
 
     def train_steps(points, state, epoch, start_step, stop_step, train) -> TrainState:
@@ -195,7 +195,9 @@ def _compile_sharded_steps(
         return batch_rows(order_key(seed[0], epoch), *sizes)
 
     by_image = process_shard.BY_IMAGE
-    steps = Jitted(partial(run_on_mesh, spec, mesh, images=by_image), donate_argnums=1)
+    steps = QuickJit(
+        partial(run_on_mesh, spec, mesh, images=by_image), donate_argnums=1
+    )
     rows = jax.eval_shape(partial(rows_of, points.seed, 0))
     rows, images = process_shard.shapes(train, rows)
     numbers = np.zeros(2, np.int32)
@@ -266,7 +268,7 @@ def _init_states(spec: TrainSpec, points: Points, params: cnn.Params) -> TrainSt
     return jax.vmap(init_lane)(points, params)
 
 
-@partial(Jitted, static_argnums=(0, 1, 2, 3))
+@partial(QuickJit, static_argnums=(0, 1, 2, 3))
 def _initial_params(
     mesh: Mesh,
     network: Network,
@@ -283,7 +285,7 @@ def _initial_params(
     return jax.lax.with_sharding_constraint(jax.vmap(draw)(seeds), by_lane)
 
 
-@partial(Jitted, static_argnums=(0, 1, 2))
+@partial(QuickJit, static_argnums=(0, 1, 2))
 def _rows(mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array) -> Rows:
     """Rows of an epoch for all lanes, [lanes, steps, images]."""
 

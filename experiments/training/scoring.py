@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh, PartitionSpec
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.networks.network import Network
@@ -26,14 +26,14 @@ class Score(NamedTuple):
     accuracy: Array  # float32 in [0, 1]
 
 
-@partial(Jitted, static_argnums=2)
+@partial(QuickJit, static_argnums=2)
 def score(params: cnn.Params, split: Examples, network: Network = cnn) -> Score:
     """Scores one run over a split, which all devices share."""
     scores = score_lanes(device_mesh(), network, as_lane(params), split)
     return jax.tree.map(lambda x: x[0], scores)
 
 
-@partial(Jitted, static_argnums=(0, 1))
+@partial(QuickJit, static_argnums=(0, 1))
 def score_lanes(
     mesh: Mesh, network: Network, params: cnn.Params, split: Examples
 ) -> Score:

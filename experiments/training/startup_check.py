@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from experiments.data.examples import Examples, in_batches
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.records.config import UsageError
 from experiments.records.runs import environment
@@ -104,7 +104,7 @@ def _training(
     return call
 
 
-@partial(Jitted, static_argnums=0)
+@partial(QuickJit, static_argnums=0)
 def _take_all_steps(
     transformation: optax.GradientTransformation,
     state: TrainState,

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Int
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import on_all_devices, slice_size
 from experiments.networks import cnn
 from experiments.training.scoring import Network, Score, weighted_sums
@@ -60,7 +60,7 @@ def state_from_params(
 ) -> TrainState:
     """A run before its first step."""
     zeros = Score(jnp.zeros(()), jnp.zeros(()))
-    opt_state = Jitted(transformation.init)(params)  # one program, not one per leaf
+    opt_state = QuickJit(transformation.init)(params)  # one program, not one per leaf
     return TrainState(params, *on_all_devices((opt_state, zeros)))
 
 
@@ -86,7 +86,7 @@ def initial_params(
     return on_all_devices(_draw_params(network, key, image_shape, classes))
 
 
-@partial(Jitted, static_argnums=(0, 2, 3))
+@partial(QuickJit, static_argnums=(0, 2, 3))
 def _draw_params(
     network: Network, key: Array, image_shape: tuple[int, int, int], classes: int
 ) -> cnn.Params:
@@ -113,7 +113,7 @@ def batch_rows(key: Array, images: int, batch_size: int, devices: int) -> Rows:
     return _shuffled(key, images, batch_size, devices * size)
 
 
-@partial(Jitted, static_argnums=(1, 2, 3))
+@partial(QuickJit, static_argnums=(1, 2, 3))
 def _shuffled(key: Array, images: int, batch_size: int, multiple: int) -> Rows:
     """A separate program: a permutation takes as long to compile as some networks."""
     order = jax.random.permutation(key, images)

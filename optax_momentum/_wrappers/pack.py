@@ -17,7 +17,7 @@ import numpy as np
 class PackedLayout(NamedTuple):
     """Where the leaves of a tree lie in its vectors; static, known during tracing."""
 
-    tree: jax.tree_util.PyTreeDef
+    tree: Any  # its `jax.tree_util.PyTreeDef`
     shapes: tuple[tuple[int, ...], ...]  # of the leaves, in the tree's order
     dtypes: tuple[str, ...]  # of the leaves: each names the vector that holds the leaf
 

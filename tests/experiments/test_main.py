@@ -1,12 +1,16 @@
-"""How a command sets JAX up: in a process of its own, for JAX can be set up once."""
+"""Errors in a command line, and how a command configures JAX."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from experiments.__main__ import main
 
 PROGRAM = """
 import json, jax
@@ -20,8 +24,53 @@ print(json.dumps([jax.device_count(), jax.config.jax_compilation_cache_dir]))
 """
 
 
+class Terminal(io.StringIO):
+    """A color terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def printed_lines(monkeypatch):
+    """Runs a command that is refused; returns what both streams print, as lines."""
+
+    def run(*words: str) -> list[str]:
+        terminal = Terminal()
+        with redirect_stdout(terminal), redirect_stderr(terminal):
+            assert main([*words]) == 2
+        return terminal.getvalue().splitlines()
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    return run
+
+
+def test_a_misspelled_command_is_recognized(printed_lines):
+    (line,) = printed_lines("comapre", "--epochs", "3")
+    assert line.startswith("error: Expected one of {compare, sweep, ")
+    assert line.endswith(
+        "}, got comapre; did you mean compare? Add --help for all options."
+    )
+
+
+def test_an_error_found_by_tyro_has_no_box_and_no_color(printed_lines):
+    assert printed_lines("compare", "--epochs", "ten") == [
+        "error: Error parsing --epochs: invalid literal for int() with base 10: 'ten' "
+        "Add --help for all options."
+    ]
+
+
+def test_an_error_starts_a_new_line(printed_lines):
+    reading, error = printed_lines("compare", "--dataset", "nothing.npz")
+    assert reading.startswith("Reading nothing.npz")
+    assert error == "error: --dataset nothing.npz: there is no such file."
+
+
+# JAX can be configured only once in a process.
 @pytest.mark.parametrize("chosen", [None, "mine"])
-def test_compiled_programs_are_kept_in_the_users_cache(tmp_path, chosen):
+def test_compiled_programs_are_cached_for_the_user(tmp_path, chosen):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}
     env.pop("JAX_COMPILATION_CACHE_DIR", None)
     if chosen is not None:

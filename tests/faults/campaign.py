@@ -1,11 +1,12 @@
-"""The fault campaign: kills, damage and bad disks, injected, counted and published.
+"""The fault campaign: injects kills, damage and disk errors, and counts the outcomes.
 
     python tests/faults/campaign.py --short
     python tests/faults/campaign.py --output docs/reliability.json
 
-A real command is disturbed in a process of its own, as often as it says below; whatever
-it then restores, trains and records is compared, bit by bit, with what it does when
-nothing happens. The exit status is 0 if every promise was kept every time.
+Runs real commands in processes of their own and disturbs each; compares every state
+that they restore, reach or record, bit by bit, with those of an undisturbed command.
+The exit status is 0 if every promise was kept in every trial. docs/reliability.md and
+docs/reliability.json publish the result.
 """
 
 import argparse
@@ -17,35 +18,122 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from statistics import fmean
 from typing import Any, NamedTuple
 
-import damage
-import disk
+import checkpoint_damage
+import disk_faults
+import environment_faults
 import kills
 import numpy as np
-import surroundings
-from catalog import FAULTS, ON_MOUNTS, injected
-from scene import Scene, commanded, images, studied
-from stages import STAGES
-from tally import Tally
-from truth import Truth, truth
+import process_faults
+from failpoints import STAGES
+from reference import Reference, measure_reference
+from sandbox import Sandbox, compare_command, study_command, write_images
+from tally import FaultMissed, Tally
 
 from experiments.records.runs import environment
 
 HERE = Path(__file__).parent
 
 
-class Size(NamedTuple):
-    """How often each fault is injected."""
+class Fault(NamedTuple):
+    """A fault that happens once in each trial: one row of the published table."""
 
-    random_kills: int  # of a comparison, on one device and on two
-    study_kills: int  # likewise of a study
-    stage_kills: int  # of each stage
+    fault: str
+    promise: str
+    cause: Callable[[Sandbox, Reference, Random], str | None]  # a complaint, or None
+
+
+FAULTS = (
+    Fault(
+        "a slow disk: 0.1 s more for each manifest, and a SIGKILL",
+        "the same bits",
+        disk_faults.slow,
+    ),
+    Fault(
+        "SIGTERM",
+        "ends with 143 and a last save: no step is lost",
+        process_faults.termination,
+    ),
+    Fault(
+        "SIGINT twice",
+        "ends with 130 at once; repeated, the same bits",
+        process_faults.interrupts,
+    ),
+    Fault(
+        "SIGSTOP for 1.5 s",
+        "continues as if nothing had happened",
+        process_faults.suspension,
+    ),
+    Fault(
+        "the clock jumps by a day, forward and back",
+        "the same bits",
+        process_faults.clock,
+    ),
+    Fault(
+        "a second process on the same directory",
+        "refused; the first continues",
+        process_faults.second_writer,
+    ),
+    Fault(
+        "every further allocation of memory fails (RLIMIT_DATA)",
+        "ends, or is killed after 15 s; repeated, the same bits",
+        process_faults.memory,
+    ),
+    Fault(
+        "a damaged cache of compiled programs",
+        "recompiled: the same bits",
+        environment_faults.damaged_cache,
+    ),
+    Fault(
+        "processes with 1, then 2, then 8 devices",
+        "resumes; losses within 1e-4 of an uninterrupted run's",
+        environment_faults.devices,
+    ),
+)
+ON_MOUNTS = (
+    Fault(
+        "a disk that another program fills during training",
+        f"{disk_faults.AFTERWARDS} (Orbax's threads may complain)",
+        disk_faults.filled,
+    ),
+    Fault(
+        "a read-only file system, after a kill",
+        disk_faults.AFTERWARDS,
+        disk_faults.read_only,
+    ),
+)
+
+
+def injected(
+    fault: Fault, sandbox: Sandbox, reference: Reference, random: Random, trials: int
+) -> Tally:
+    """Counts trials, each in a directory of its own; missed faults don't count."""
+    tally = Tally(fault.fault, fault.promise)
+    for number in range(2 * trials + 2):
+        if tally.trials == trials:
+            return tally
+        directory = sandbox.directory / fault.cause.__name__ / str(number)
+        with suppress(FaultMissed):
+            trial = sandbox._replace(directory=directory)
+            tally.add(fault.cause(trial, reference, random))
+    if tally.trials < trials:
+        tally.add_failure(f"only {tally.trials} of {trials} trials were possible")
+    return tally
+
+
+class Size(NamedTuple):
+    """Number of trials of each fault."""
+
+    random_kills: int  # of a comparison, on one device and again on two
+    study_kills: int  # of a study
+    stage_kills: int  # in each stage
     flips: int
-    trials: int  # of all other faults, each
+    trials: int  # of each other fault
 
 
 SHORT = Size(random_kills=3, study_kills=1, stage_kills=1, flips=120, trials=1)
@@ -55,19 +143,19 @@ LONG = Size(random_kills=100, study_kills=12, stage_kills=30, flips=1000, trials
 def main() -> int:
     """Injects all faults; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a few of each, for CI")
-    parser.add_argument("--output", type=Path, help="of the figures, as JSON")
+    parser.add_argument("--short", action="store_true", help="few trials, for CI")
+    parser.add_argument("--output", type=Path, help="JSON file for the counts")
     parser.add_argument("--at-once", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # Of all victims, and of the process that they are forked from.
+    # Inherited by the watched processes and the server that forks them.
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), str(HERE.parents[1])])
     os.environ["JAX_PLATFORMS"] = "cpu"
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as directory:
         figures = _campaign(Path(directory), SHORT if options.short else LONG, options)
     figures["minutes"] = round((time.perf_counter() - start) / 60, 1)
-    for row in figures["faults"]:  # as docs/reliability.md has them
+    for row in figures["faults"]:  # rows of the table in docs/reliability.md
         counts = f"{row['kept']:,} of {row['trials']:,}"
         print(f"| {row['fault']} | {row['promise']} | {counts} |")
     print(json.dumps({**figures, "faults": "above"}, indent=2))
@@ -78,44 +166,52 @@ def main() -> int:
 
 
 def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
-    """The figures of all faults, many of which are injected at once."""
-    data = images(directory / "images.npz")
-    scenes = {
-        what: Scene(directory / what, command, directory / f"{what}, compiled", devices)
+    """Injects all faults, several at a time; returns the content of the JSON file."""
+    data = write_images(directory / "images.npz")
+    sandboxes = {
+        what: Sandbox(
+            directory / what, command, directory / f"{what}, compiled", devices
+        )
         for what, command, devices in (
-            ("one device", commanded(data), 1),
-            ("2 devices", commanded(data), 2),
-            ("a study", studied(data), 2),
+            ("one device", compare_command(data), 1),
+            ("2 devices", compare_command(data), 2),
+            ("a study", study_command(data), 2),
         )
     }
     with ThreadPoolExecutor(options.at_once) as threads:
-        truths = dict(zip(scenes, threads.map(truth, scenes.values()), strict=True))
+        references = dict(
+            zip(
+                sandboxes,
+                threads.map(measure_reference, sandboxes.values()),
+                strict=True,
+            )
+        )
         jobs = [
             threads.submit(job, Random(f"{options.seed} {number}"))
-            for number, job in enumerate(_jobs(scenes, truths, size))
+            for number, job in enumerate(_jobs(sandboxes, references, size))
         ]
         tallies = [tally for job in jobs for tally in job.result()]
-    deaths = [tally for tally in tallies if isinstance(tally, kills.Deaths)]
-    lost = [steps for each in deaths for steps in each.lost]
-    recoveries = [seconds for each in deaths for seconds in each.recoveries]
+    kill_tallies = [tally for tally in tallies if isinstance(tally, kills.KillTally)]
+    lost = [steps for tally in kill_tallies for steps in tally.lost]
+    recoveries = [seconds for tally in kill_tallies for seconds in tally.recoveries]
     return {
         "command": f"python tests/faults/campaign.py{' --short' * options.short}",
         "faults": [
             {
-                "fault": each.fault,
-                "promise": each.promise,
-                "trials": each.trials,
-                "kept": each.kept,
+                name: getattr(tally, name)
+                for name in ("fault", "promise", "trials", "kept")
             }
-            for each in tallies
+            for tally in tallies
         ],
-        "kills": sum(each.trials for each in deaths),
-        "restored checkpoints": sum(each.restored for each in deaths),
-        "compared states": sum(each.states for each in deaths),
-        "compared records": sum(each.records for each in deaths),
+        "kills": sum(tally.trials for tally in kill_tallies),
+        "restored checkpoints": sum(tally.restored for tally in kill_tallies),
+        "compared states": sum(tally.states for tally in kill_tallies),
+        "compared records": sum(tally.records for tally in kill_tallies),
         "lost steps, median": float(np.median(lost or [0])),
         "lost steps, 99th percentile": float(np.percentile(lost or [0], 99)),
-        "steps between saves, median": float(np.median(truths["one device"].intervals)),
+        "steps between saves, median": float(
+            np.median(references["one device"].intervals)
+        ),
         "seconds to go on, mean": round(fmean(recoveries or [0]), 2),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "versions": environment(),
@@ -123,41 +219,47 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
 
 
 def _jobs(
-    scenes: dict[str, Scene], truths: dict[str, Truth], size: Size
+    sandboxes: dict[str, Sandbox], references: dict[str, Reference], size: Size
 ) -> Iterator[Callable[[Random], list[Tally]]]:
-    """What can be done at once, the longest first."""
-    for what, scene in scenes.items():
+    """Jobs that can run at the same time, longest first."""
+    for what, sandbox in sandboxes.items():
         number = size.study_kills if what == "a study" else size.random_kills
-        yield lambda random, what=what, scene=scene, number=number: [
-            kills.random_kills(scene, truths[what], random, what, number)
+        yield lambda random, what=what, sandbox=sandbox, number=number: [
+            kills.random_kills(sandbox, references[what], random, what, number)
         ]
-    scene, true = scenes["one device"], truths["one device"]
+    sandbox, reference = sandboxes["one device"], references["one device"]
     for stage in STAGES:
         yield lambda random, stage=stage: [
-            kills.stage_kills(scene, true, random, stage, size.stage_kills)
+            kills.stage_kills(sandbox, reference, random, stage, size.stage_kills)
         ]
-    yield lambda random: [disk.failing_calls(scene, true, random, size.trials)]
-    yield lambda random: _damages(scene, true, random, size.flips)
-    mounts = disk.can_mount(scene.directory / "mounted")
+    yield lambda random: [
+        disk_faults.failing_calls(sandbox, reference, random, size.trials)
+    ]
+    yield lambda random: _damages(sandbox, reference, random, size.flips)
+    mounts = disk_faults.can_mount(sandbox.directory / "mounted")
     if mounts:
-        yield lambda random: [disk.too_small(scene, true, size.trials)]
+        yield lambda random: [disk_faults.too_small(sandbox, reference, size.trials)]
     else:
         print("Not injected, as nothing can be mounted: full and read-only disks.")
     for fault in (*FAULTS, *(ON_MOUNTS if mounts else ())):
         yield lambda random, fault=fault: [
-            injected(fault, scene, true, random, size.trials)
+            injected(fault, sandbox, reference, random, size.trials)
         ]
-    yield lambda random: surroundings.nonfinite_gradients(scene, random, size.trials)
+    yield lambda random: environment_faults.nonfinite_gradients(
+        sandbox, random, size.trials
+    )
 
 
-def _damages(scene: Scene, true: Truth, random: Random, flips: int) -> list[Tally]:
-    sample = damage.sample(scene, true)
+def _damages(
+    sandbox: Sandbox, reference: Reference, random: Random, flips: int
+) -> list[Tally]:
+    sample = checkpoint_damage.sample(sandbox, reference)
     return [
-        damage.flips(sample, random, flips),
-        damage.truncations(sample),
-        damage.deletions(sample),
-        damage.swaps(sample),
-        damage.leftovers(sample),
+        checkpoint_damage.flips(sample, random, flips),
+        checkpoint_damage.truncations(sample),
+        checkpoint_damage.deletions(sample),
+        checkpoint_damage.swaps(sample),
+        checkpoint_damage.leftovers(sample),
     ]
 
 

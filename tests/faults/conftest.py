@@ -1,2 +1,2 @@
-# Run by a command of its own: see campaign.py.
+# campaign.py runs these modules; pytest must not collect them.
 collect_ignore_glob = ["*.py"]

@@ -1,4 +1,8 @@
-"""Where a process dies, or a call fails or lasts: at file events of Python's audit."""
+"""Failpoints: file operations at which a process is killed, or that fail or are slow.
+
+Python's audit hooks announce every file operation before it happens. `STAGES` names the
+stages of a save, and draws for each a failpoint inside it.
+"""
 
 import os
 import re
@@ -9,31 +13,31 @@ import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from random import Random
 from typing import Any, NamedTuple
 
-# What `sys.addaudithook` hears of, each before it happens, and what is told here.
+# Audit events, which are announced before the operation.
 EVENTS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree"}
-EVENTS |= {"fsync"}  # after it has happened
+EVENTS |= {"fsync"}  # announced by `arm`, after the operation
 
 
 class Failpoint(NamedTuple):
-    """The event at which it happens."""
+    """A file operation, and what goes wrong there: by default, SIGKILL."""
 
     event: str  # one of `EVENTS`
-    path: str  # a pattern of the event's first path
-    occurrence: int = 1
-    later: int = 0  # further file events that pass before it
-    files: int = 0  # first, so many files must be in the directory of this path
+    path: str  # pattern that the operation's first path matches
+    occurrence: int = 1  # counts the matching operations
+    later: int = 0  # further file operations before the kill
+    files: int = 0  # kill only once the directory `path` has so many files
     kept: float = 1.0  # share of the file that is written, at "fsync"
-    error: int = 0  # that is raised here and at all matches from now on
-    seconds: float = 0.0  # that it lasts here and at all matches from now on
-    # With neither of the two, SIGKILL.
+    error: int = 0  # errno raised by this and all later matching operations
+    seconds: float = 0.0  # delay of this and all later matching operations
 
 
 def arm(failpoint: Failpoint, note: Callable[[], None]) -> None:
-    """Makes it happen there; `note` is called just before."""
+    """Installs the failpoint in this process; calls `note` just before it strikes."""
     occurrences, passed = count(1), count(0)
-    found = False
+    reached = False
 
     def strike(path: str) -> None:
         note()
@@ -43,33 +47,33 @@ def arm(failpoint: Failpoint, note: Callable[[], None]) -> None:
             raise OSError(failpoint.error, os.strerror(failpoint.error), path)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def hear(event: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal found
+    def handle(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal reached
         if event not in EVENTS:
             return
         path, matches = str(arguments[0]), _matches(failpoint, event, arguments)
-        first = matches and not found and next(occurrences) == failpoint.occurrence
+        first = matches and not reached and next(occurrences) == failpoint.occurrence
         if first and event == "fsync":
             os.ftruncate(arguments[1], int(failpoint.kept * os.stat(path).st_size))
-        found = found or first
+        reached = reached or first
         if failpoint.error or failpoint.seconds:
-            if found and matches:
+            if reached and matches:
                 strike(path)
         elif failpoint.files:
             if first:
                 _when_full(Path(path), failpoint.files, strike)
-        elif found and next(passed) == failpoint.later:
+        elif reached and next(passed) == failpoint.later:
             strike(path)
 
     fsync = os.fsync
 
-    def heard_fsync(file: int) -> None:
+    def announced_fsync(file: int) -> None:
         path = os.readlink(f"/proc/self/fd/{file}")
         fsync(file)
-        hear("fsync", (path, file))
+        handle("fsync", (path, file))
 
-    os.fsync = heard_fsync
-    sys.addaudithook(hear)
+    os.fsync = announced_fsync
+    sys.addaudithook(handle)
 
 
 def _matches(failpoint: Failpoint, event: str, arguments: tuple[Any, ...]) -> bool:
@@ -79,7 +83,7 @@ def _matches(failpoint: Failpoint, event: str, arguments: tuple[Any, ...]) -> bo
 
 
 def _when_full(directory: Path, files: int, strike: Callable[[str], None]) -> None:
-    """Strikes, from a thread, as soon as so many files are there."""
+    """Strikes, from a thread, as soon as the directory has so many files."""
 
     def watch() -> None:
         deadline = time.monotonic() + 1
@@ -88,3 +92,64 @@ def _when_full(directory: Path, files: int, strike: Callable[[str], None]) -> No
                 strike(str(directory))
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+_CHECKPOINT = r"checkpoints/[^/]+/[\d-]+"
+_UNFINISHED = rf"{_CHECKPOINT}\.orbax-checkpoint-tmp"
+_METADATA = rf"{_UNFINISHED}/(_METADATA|_CHECKPOINT_METADATA|commit_success.txt)$"
+
+
+def _arrays(random: Random) -> Failpoint:
+    """When some of the array files exist."""
+    files = random.randint(1, 5)
+    return Failpoint("os.mkdir", rf"{_UNFINISHED}$", random.randint(1, 9), files=files)
+
+
+def _metadata(random: Random) -> Failpoint:
+    """Before Orbax writes one of its metadata files, or while the file is empty."""
+    return Failpoint("open", _METADATA, random.randint(1, 30), random.randint(0, 1))
+
+
+def _rename(random: Random) -> Failpoint:
+    """Just before or just after the checkpoint is renamed to its final name."""
+    occurrence, later = random.randint(1, 9), random.randint(0, 1)
+    return Failpoint("os.rename", rf"{_UNFINISHED}$", occurrence, later)
+
+
+def _written(path: str, occurrences: int) -> Callable[[Random], Failpoint]:
+    """While a file is replaced: before writing it, midway, or around the rename."""
+
+    def moment(random: Random) -> Failpoint:
+        partial, occurrence = rf"{path}\.partial$", random.randint(1, occurrences)
+        return random.choice(
+            [
+                Failpoint("open", partial, occurrence),
+                Failpoint("fsync", partial, occurrence, kept=random.random()),
+                Failpoint("os.rename", partial, occurrence),
+                Failpoint("os.rename", partial, occurrence, later=1),
+            ]
+        )
+
+    return moment
+
+
+def _deletion(path: str, occurrences: int) -> Callable[[Random], Failpoint]:
+    """When some files of a directory have been deleted."""
+
+    def moment(random: Random) -> Failpoint:
+        occurrence, later = random.randint(1, occurrences), random.randint(0, 12)
+        return Failpoint("shutil.rmtree", rf"{path}$", occurrence, later)
+
+    return moment
+
+
+STAGES: dict[str, Callable[[Random], Failpoint]] = {
+    "writing the arrays": _arrays,
+    "writing Orbax's metadata": _metadata,
+    "renaming the checkpoint": _rename,
+    "writing the manifest": _written(r"manifest\.json", 9),
+    "deleting an old step": _deletion(_CHECKPOINT, 9),
+    "recording a run": _written(r"runs\.jsonl", 2),
+    "deleting the checkpoints of a recorded run": _deletion(r"checkpoints/[^/]+", 2),
+    "writing the page": _written(r"(summary\.json|curves\.png|report\.html)", 3),
+}

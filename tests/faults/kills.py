@@ -1,4 +1,4 @@
-"""SIGKILL, at random moments and inside every stage of a save, again and again."""
+"""Kills processes at random moments and inside every stage of a save."""
 
 import signal
 from collections.abc import Callable
@@ -6,139 +6,141 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from scene import At, Life, Scene
-from stages import STAGES
+from failpoints import STAGES
+from reference import Reference
+from sandbox import Position, ProcessResult, Sandbox
 from tally import Tally
-from truth import Truth
 
-# A save begins when that of the call before has ended: a process that dies after some
-# call may have lost this one's, whose save had not begun, and the one's before.
+# A save starts when the previous one has finished, so a killed process may lose the
+# saves of its last two calls: one that had not started and one under way.
 _LOST_CALLS = 2
-_SURVIVED = "the newest whole checkpoint goes on, to the same bits; no leftovers"
+_SURVIVED = "resumes from the newest intact checkpoint, to the same bits; no leftovers"
 
-Disturbance = dict[str, Any]  # of `Scene.live`
+Disturbance = dict[str, Any]  # arguments of `Sandbox.run`
 
 
 @dataclass
-class Deaths(Tally):
-    """The kills of one kind, and what came after them."""
+class KillTally(Tally):
+    """Kills of one kind, and what was compared after them."""
 
     restored: int = 0  # checkpoints
-    states: int = 0  # compared, the restored ones among them
+    states: int = 0  # compared, including the restored ones
     records: int = 0  # compared
-    lost: list[int] = field(default_factory=list)  # steps that were taken again
-    recoveries: list[float] = field(default_factory=list)  # seconds, imports excluded
+    lost: list[int] = field(default_factory=list)  # steps repeated after each kill
+    recoveries: list[float] = field(default_factory=list)  # seconds, without imports
 
 
 def random_kills(
-    scene: Scene, truth: Truth, random: Random, what: str, kills: int
-) -> Deaths:
-    """Lives that end at uniformly random moments of an uninterrupted one's time."""
-    fault = f"SIGKILL at a random moment, {what}"
-    own = scene._replace(directory=scene.directory / f"kills-{random.random()}")
-    return _until(
-        Deaths(fault, _SURVIVED),
-        own,
-        truth,
-        kills,
-        lambda: {
-            "after": random.uniform(0, truth.seconds),
-            "first_call": random.randint(1, 9),
-        },
-    )
+    sandbox: Sandbox, reference: Reference, random: Random, what: str, kills: int
+) -> KillTally:
+    """Kills processes at random moments, uniform over an undisturbed one's duration."""
+    tally = KillTally(f"SIGKILL at a random moment, {what}", _SURVIVED)
+
+    def disturb() -> Disturbance:
+        after = random.uniform(0, reference.seconds)
+        return {"after": after, "first_call": random.randint(1, 9)}
+
+    return _kill(tally, kills, sandbox, reference, random, disturb)
 
 
 def stage_kills(
-    scene: Scene, truth: Truth, random: Random, stage: str, kills: int
-) -> Deaths:
-    """Lives that end inside a stage of a save."""
-    own = scene._replace(directory=scene.directory / f"kills-{random.random()}")
-    return _until(
-        Deaths(f"SIGKILL while {stage}", _SURVIVED),
-        own,
-        truth,
-        kills,
-        lambda: {"failpoint": STAGES[stage](random)},
-    )
+    sandbox: Sandbox, reference: Reference, random: Random, stage: str, kills: int
+) -> KillTally:
+    """Kills processes inside one stage of a save."""
+    tally = KillTally(f"SIGKILL while {stage}", _SURVIVED)
+
+    def disturb() -> Disturbance:
+        return {"failpoint": STAGES[stage](random)}
+
+    return _kill(tally, kills, sandbox, reference, random, disturb)
 
 
-def _until(
-    deaths: Deaths,
-    scene: Scene,
-    truth: Truth,
+def _kill(
+    tally: KillTally,
     kills: int,
+    sandbox: Sandbox,
+    reference: Reference,
+    random: Random,
     disturb: Callable[[], Disturbance],
-) -> Deaths:
-    """Chains of lives, each to the command's end, until there were enough kills."""
+) -> KillTally:
+    """Runs the command to its end again and again, until there were enough kills."""
+    directory = sandbox.directory / f"kills-{random.random()}"
     for chain in range(3 * kills + 9):
-        if deaths.trials == kills:
+        if tally.trials == kills:
             break
-        own = scene._replace(directory=scene.directory / f"chain-{chain}")
-        _chain(own, truth, deaths, lambda: disturb() if deaths.trials < kills else {})
-    if deaths.trials < kills:
-        deaths.broken(f"{deaths.trials} kills instead of {kills}")
-    return deaths
+        trial = sandbox._replace(directory=directory / f"chain-{chain}")
+        _chain(
+            trial, reference, tally, lambda: disturb() if tally.trials < kills else {}
+        )
+    if tally.trials < kills:
+        tally.add_failure(f"{tally.trials} kills instead of {kills}")
+    return tally
 
 
 def _chain(
-    scene: Scene, truth: Truth, deaths: Deaths, disturb: Callable[[], Disturbance]
+    sandbox: Sandbox,
+    reference: Reference,
+    tally: KillTally,
+    disturb: Callable[[], Disturbance],
 ) -> None:
-    """Lives that follow one another, until one comes to the command's end."""
-    reached: dict[str, list[At]] = {}  # since the last resume, by work
+    """Runs processes in one directory until one of them finishes the command."""
+    reached: dict[str, list[Position]] = {}  # since the last resume, by directory
     while True:
-        whole = scene.whole()
-        life = scene.live(**disturb())
-        complaints = _compare(life, truth, whole, reached, deaths)
-        if life.status not in (0, -signal.SIGKILL) or "Traceback" in life.said:
-            complaints.append(f"status {life.status}: {life.said[-2000:]}")
-        if life.status != -signal.SIGKILL:
+        newest = sandbox.newest_checkpoints()
+        result = sandbox.run(**disturb())
+        complaints = _compare(result, reference, newest, reached, tally)
+        if result.status not in (0, -signal.SIGKILL) or "Traceback" in result.log:
+            complaints.append(f"status {result.status}: {result.log[-2000:]}")
+        if result.status != -signal.SIGKILL:
             break
-        deaths.add("; ".join(complaints) or None)
-    records = scene.records()
-    deaths.records += len(records)
-    if records != truth.records:
-        complaints.append(f"{scene.output}: other records than uninterrupted")
-    complaints += [f"{path} is left over" for path in scene.leftovers()]
+        tally.add("; ".join(complaints) or None)
+    records = sandbox.records()
+    tally.records += len(records)
+    if records != reference.records:
+        complaints.append(f"{sandbox.output}: the records differ from the reference")
+    complaints += [f"{path} is left over" for path in sandbox.leftovers()]
     if complaints:
-        deaths.broken("; ".join(complaints))
+        tally.add_failure("; ".join(complaints))
 
 
 def _compare(
-    life: Life,
-    truth: Truth,
-    whole: dict[str, At],
-    reached: dict[str, list[At]],
-    deaths: Deaths,
+    result: ProcessResult,
+    reference: Reference,
+    newest: dict[str, Position],
+    reached: dict[str, list[Position]],
+    tally: KillTally,
 ) -> list[str]:
-    """What is wrong with the states of a life."""
+    """Compares the states in a journal with the reference; returns complaints."""
     complaints, resuming = [], False
-    for event in life.events:
-        if event["event"] == "struck":
+    for event in result.events:
+        if event["event"] == "failpoint_reached":
             break
         work, (epoch, step) = event["work"], event["at"] or (0, 0)
         at = epoch, step
         if event["at"] is not None:
-            deaths.states += 1
-            if event["digest"] != truth.states[work, *at]:
-                complaints.append(f"{work}: another state at {at}")
+            tally.states += 1
+            if event["digest"] != reference.states[work, *at]:
+                complaints.append(f"{work}: a different state at {at}")
         if event["event"] == "reached":
             reached[work].append(at)
             if resuming:
-                deaths.recoveries.append(event["time"] - life.started)
+                tally.recoveries.append(event["time"] - result.started)
             resuming = False
             continue
-        resuming = event is life.events[0] and event["at"] is not None
-        deaths.restored += event["at"] is not None
-        if at != whole.get(work, (0, 0)):
-            complaints.append(f"{work}: {at} restored, not {whole.get(work)}")
+        resuming = event is result.events[0] and event["at"] is not None
+        tally.restored += event["at"] is not None
+        if at != newest.get(work, (0, 0)):
+            complaints.append(f"{work}: {at} restored, not {newest.get(work)}")
         if work in reached:
-            again = [each for each in reached[work] if each > at]
-            deaths.lost.append(_steps(truth, max([at, *again])) - _steps(truth, at))
+            again = [position for position in reached[work] if position > at]
+            tally.lost.append(
+                _steps(reference, max([at, *again])) - _steps(reference, at)
+            )
             if len(again) > _LOST_CALLS:
                 complaints.append(f"{work}: {again} are lost, all after {at}")
         reached[work] = []
     return complaints
 
 
-def _steps(truth: Truth, at: At) -> int:
-    return at[0] * truth.steps + at[1]
+def _steps(reference: Reference, at: Position) -> int:
+    return at[0] * reference.steps + at[1]

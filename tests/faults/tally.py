@@ -1,15 +1,15 @@
-"""How often a fault was injected, and how often what is promised then held."""
+"""Counts how often a fault was injected and how often the promise was kept."""
 
 from dataclasses import dataclass, field
 
 
-class Missed(Exception):
-    """The fault did not happen: the process had ended before."""
+class FaultMissed(Exception):
+    """The process ended before the fault could happen; the trial doesn't count."""
 
 
 @dataclass
 class Tally:
-    """One row of the figures; a complaint is a promise that was broken."""
+    """One row of the published table; each complaint describes a broken promise."""
 
     fault: str
     promise: str
@@ -17,17 +17,17 @@ class Tally:
     complaints: list[str] = field(default_factory=list)
 
     def add(self, complaint: str | None) -> None:
-        """One trial more."""
+        """Counts one trial, in which the promise was kept if there is no complaint."""
         self.trials += 1
         if complaint is not None:
-            self.broken(complaint)
+            self.add_failure(complaint)
 
-    def broken(self, complaint: str) -> None:
-        """The promise was not kept in one of the trials, or could not be tried."""
+    def add_failure(self, complaint: str) -> None:
+        """Records a failure, in a trial or because a trial was impossible."""
         self.complaints.append(complaint)
         print(f"BROKEN: {self.fault}: {complaint}", flush=True)
 
     @property
     def kept(self) -> int:
-        """The trials in which the promise held."""
+        """Trials in which the promise was kept."""
         return max(0, self.trials - len(self.complaints))

@@ -1,6 +1,7 @@
-"""No command line ends in a traceback: whatever a shell can pass, or a file can hold.
+"""Fuzzing command lines: no words and no files make a command end in a traceback.
 
-The draws are the same in every run. Nothing trains: what would compile is interrupted.
+Every run draws the same examples. Nothing trains: a command is interrupted before it
+would compile anything.
 """
 
 import io
@@ -42,20 +43,20 @@ PATHS = ["words.npz", "words.npz/new", ".", "~nobody/x", "n" * 300, "n" * 300 + 
 FILES = ["raises.py:arms", "odd.py:arms", "arms.py:none", "loop.py:arms", "pets:x", ":"]
 FILES += ["n" * 300 + ".py:arms", "arms.py:"]
 BITS = ["", " ", "-", "--", "-h", "--help", "=", "--=", "a=b", "[/]", "[bold]", "$x$"]
-# What a shell can pass is bytes, of which none is 0; here, none leads elsewhere.
+# A shell can pass any bytes but 0; a slash could lead out of the directory.
 BYTES = st.binary(max_size=9).map(lambda some: os.fsdecode(some.replace(b"\0", b"")))
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9)
 STRANGE = (BYTES | TEXT).map(lambda word: word.replace("/", "|"))
 WORDS = st.sampled_from(NUMBERS + NAMES + PATHS + FILES + BITS) | STRANGE
-USERS = """
+USER_CODE = """
 import optax
 from flax import linen
 def arms(rate): return {"[/] $": optax.sgd(rate)}
 def network(shape, classes, rngs):
     return linen.Sequential([lambda x: x.reshape(len(x), -1), linen.Dense(classes)])
 """
-# What an option can have; those that aren't named here have a number.
-FITTING = {
+# Valid values of the options; all others take a number.
+VALID = {
     "arms": ["storage", "arms.py:arms"],
     "batch_sizes": ["16 32", "128"],
     "beta": ["0.5", "0.9999999"],
@@ -82,36 +83,38 @@ FITTING = {
 
 
 def option(name: str) -> st.SearchStrategy[list[str]]:
-    """An option with what it can have, or with anything."""
-    fitting = st.sampled_from(FITTING.get(name, ["1", "2"])).map(str.split)
-    several = st.lists(WORDS, max_size=3) | WORDS.map(lambda word: [word])
-    if name == "peers":  # a program, that would run if it were there
-        several = st.sampled_from(["", "words.npz", "."]).map(lambda word: [word])
+    """An option with a valid value, or with any words."""
+    valid = st.sampled_from(VALID.get(name, ["1", "2"])).map(str.split)
+    any_words = st.lists(WORDS, max_size=3) | WORDS.map(lambda word: [word])
+    if name == "peers":  # must not name a program that exists
+        any_words = st.sampled_from(["", "words.npz", "."]).map(lambda word: [word])
     flag = f"--{name.replace('_', '-')}"
-    values = fitting | fitting | several
-    return values.map(lambda some: some if name in ("name", "what") else [flag, *some])
+    values = valid | valid | any_words
+    return values.map(
+        lambda words: words if name in ("name", "what") else [flag, *words]
+    )
 
 
 def line(command: str) -> st.SearchStrategy[list[str]]:
-    """A command with some of its options, and sometimes with what is none."""
+    """A command with some of its options, and sometimes with another word."""
     names = COMMANDS[command][0].__dataclass_fields__
     options = st.lists(st.one_of([option(name) for name in names]), max_size=4)
     first = ["--dataset", "data.npz"] if "dataset" in names else []
     rest = st.just([]) | st.just([]) | st.lists(WORDS, max_size=1)
-    parts = st.tuples(options, rest.filter(lambda some: "--peers" not in some))
+    parts = st.tuples(options, rest.filter(lambda words: "--peers" not in words))
     return parts.map(lambda p: [command, *first, *(w for o in p[0] for w in o), *p[1]])
 
 
-class Ended(NamedTuple):
-    """A command that has ended."""
+class CommandResult(NamedTuple):
+    """Exit status and output of a command."""
 
     status: int | str | None
     out: str
     err: str
 
 
-def run(words: list[str]) -> Ended:
-    """The command on a terminal such as Python's own, which can't write everything."""
+def run(words: list[str]) -> CommandResult:
+    """Runs the command with strict stdout, which can't encode every name."""
     out, err = (
         io.TextIOWrapper(io.BytesIO(), "utf-8", errors)
         for errors in ("strict", "backslashreplace")
@@ -124,17 +127,17 @@ def run(words: list[str]) -> Ended:
             status = stop.code
     for stream in (out, err):
         stream.seek(0)
-    return Ended(status, out.read(), err.read())
+    return CommandResult(status, out.read(), err.read())
 
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):
-    """The current one, with data good and bad; what would take long is interrupted."""
+    """A current directory with good and bad data; slow functions are interrupted."""
 
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
-    def kept(path: Path) -> dict[Path, bytes]:
+    def contents(path: Path) -> dict[Path, bytes]:
         return {p: p.read_bytes() for p in path.iterdir() if p.is_file()}
 
     root = tmp_path_factory.mktemp("fuzzing")
@@ -146,9 +149,9 @@ def directory(tmp_path_factory):
     (root / "mixed" / "cats" / "0.png").write_text("words")
     (root / "raises.py").write_text("raise SystemExit(3)")
     (root / "odd.py").write_text("def arms(rate): return {'a\\nb': rate}")
-    (root / "arms.py").write_text(USERS)
+    (root / "arms.py").write_text(USER_CODE)
     (root / "loop.py").symlink_to("loop.py")
-    before = kept(root)
+    before = contents(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("TFDS_DATA_DIR", "n" * 300)
@@ -160,7 +163,7 @@ def directory(tmp_path_factory):
         for name in [name for name in vars(bench) if name.startswith("bench_")]:
             patch.setattr(bench, name, interrupt)
         yield root
-    assert kept(root).items() >= before.items()
+    assert contents(root).items() >= before.items()
 
 
 few = settings(derandomize=True, deadline=None, max_examples=30, database=None)
@@ -182,12 +185,12 @@ def test_no_command_line_ends_in_a_traceback(directory, command, data):
 @given(st.lists(WORDS, max_size=3))
 @example([])
 @example(["compare" * 1_000])
-def test_no_other_words_do_either(directory, words):
+def test_no_words_without_a_command_end_in_a_traceback(directory, words):
     assert run(words).status in (0, 2, 130)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_no_path_that_cannot_be_ends_in_a_traceback(directory, command):
+def test_no_impossible_path_ends_in_a_traceback(directory, command):
     names = COMMANDS[command][0].__dataclass_fields__
     first = {"prepare": ["mnist"], "bench": ["train"]}.get(command, [])
     for name in {"arms", "data_dir", "dataset", "directory", "model", "output"} & {

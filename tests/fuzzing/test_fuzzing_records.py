@@ -1,6 +1,6 @@
-"""Records, plans and pages: read whole or refused, whatever their bytes; never run.
+"""Fuzzing records, plans and pages: damaged files are refused, names are only text.
 
-The draws are the same in every run.
+Every run draws the same examples.
 """
 
 import json
@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.demonstration import PAGE, with_table
 from support.image_folders import write_pets
-from support.json_values import VALUES, places, replaced
+from support.json_values import VALUES, paths, replaced
 from support.reports import SETTING
 from support.small_images import random_images
 from support.synthetic import synthetic_run
@@ -31,35 +31,35 @@ from experiments.reporting.page import Table
 
 few = settings(derandomize=True, deadline=None, max_examples=80, database=None)
 
-# The second names code, as a run with a user's own network and arms does.
+# A user's network and optimizers are named by their files.
 PLAN = {"study": "sweep", "epochs": 3, "betas": [0.5, 0.9], "network": "own.py:network"}
 RUNS = [synthetic_run("ema", 3), synthetic_run(network="own.py:network", code="f" * 16)]
-WHOLE = {"runs.jsonl": b"", "plan.json": b"", "summary.json": b""}
+INTACT = {"runs.jsonl": b"", "plan.json": b"", "summary.json": b""}
 with tempfile.TemporaryDirectory() as made:
     with plan.hold(Path(made), PLAN):
         runs.record(Path(made), *RUNS)
     report.write(Path(made), RUNS, SETTING)
-    WHOLE = {name: (Path(made) / name).read_bytes() for name in WHOLE}
+    INTACT = {name: (Path(made) / name).read_bytes() for name in INTACT}
 
 DEEP = b"[" * 100_000
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, name: str) -> bytes:
-    """A file of a run, cut, changed in a byte or in a value; or other bytes."""
-    whole = WHOLE[name]
+def damaged(draw: st.DrawFn, name: str) -> bytes:
+    """A file of results, truncated or changed in a byte or value; or any bytes."""
+    intact = INTACT[name]
     kind = draw(st.sampled_from(["bytes", "cut", "byte", "value"]))
     if kind == "bytes":
         return draw(st.binary(max_size=40))
     if kind == "value":
-        line, *others = whole.splitlines() if name == "runs.jsonl" else [whole]
+        line, *others = intact.splitlines() if name == "runs.jsonl" else [intact]
         value = json.loads(line)
-        value = replaced(value, draw(st.sampled_from(places(value))), draw(VALUES))
+        value = replaced(value, draw(st.sampled_from(paths(value))), draw(VALUES))
         return b"\n".join([json.dumps(value).encode(), *others, b""])
-    place = draw(st.integers(0, len(whole) - 1))
+    index = draw(st.integers(0, len(intact) - 1))
     if kind == "cut":
-        return whole[:place]
-    return whole[:place] + bytes([draw(st.integers(0, 255))]) + whole[place + 1 :]
+        return intact[:index]
+    return intact[:index] + bytes([draw(st.integers(0, 255))]) + intact[index + 1 :]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def directory(tmp_path_factory) -> Path:
 
 
 def refusal(action) -> str:
-    """What a `UsageError` says, in one line; nothing where there is none."""
+    """The message of the `UsageError` that the action raises, or ""."""
     try:
         action()
     except UsageError as error:
@@ -78,11 +78,11 @@ def refusal(action) -> str:
 
 
 @few
-@given(spoilt("plan.json"))
+@given(damaged("plan.json"))
 @example(DEEP)
 @example(b'{"hash": "4f53cda18c2baa0c", "plan": []}')
 @example(b'{"hash": "x", "plan": {"rate": NaN}}')
-def test_plan_is_held_to_or_refused(directory, content):
+def test_a_plan_is_read_unchanged_or_refused(directory, content):
     path = directory / "plan.json"
     path.write_bytes(content)
 
@@ -95,29 +95,31 @@ def test_plan_is_held_to_or_refused(directory, content):
         assert path.read_bytes() == content
         assert "is not a whole plan" in message or "of another plan" in message
     else:
-        assert path.read_bytes() == WHOLE["plan.json"]
+        assert path.read_bytes() == INTACT["plan.json"]
 
 
 @few
-@given(spoilt("runs.jsonl"))
+@given(damaged("runs.jsonl"))
 @example(DEEP + b"\n")
-@example(WHOLE["runs.jsonl"].replace(b'"seconds": 12.25', b'"seconds": 1' + b"0" * 400))
-def test_runs_are_read_as_they_were_written_or_refused(directory, content):
+@example(
+    INTACT["runs.jsonl"].replace(b'"seconds": 12.25', b'"seconds": 1' + b"0" * 400)
+)
+def test_runs_are_read_unchanged_or_refused(directory, content):
     (directory / "runs.jsonl").write_bytes(content)
-    found = []
-    message = refusal(lambda: found.extend(runs.read(directory)))
-    assert all(run in RUNS for run in found)
+    recorded = []
+    message = refusal(lambda: recorded.extend(runs.read(directory)))
+    assert all(run in RUNS for run in recorded)
     assert not message or "is not a whole record of this program" in message
 
 
 @few
-@given(spoilt("summary.json"))
+@given(damaged("summary.json"))
 @example(DEEP)
 @example(
     b'{"dataset": "x", "arms": {"a": {"title": "a", "seeds": [1], '
     b'"test_accuracy": {"mean": 1' + b"0" * 400 + b"}}}}"
 )
-def test_summary_is_told_or_named_as_none(directory, content):
+def test_a_summary_is_listed_or_reported_as_unreadable(directory, content):
     (directory / "one").mkdir(exist_ok=True)
     (directory / "one" / "summary.json").write_bytes(content)
     page = write_index(directory).read_text(encoding="utf-8")
@@ -139,7 +141,7 @@ NAMES = st.sampled_from(
 
 
 class Structure(HTMLParser):
-    """The elements of a page, in order, each with its attributes' names."""
+    """The elements of a page in order, with the names of their attributes."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -160,7 +162,7 @@ def test_names_add_nothing_to_the_structure_of_a_report(dataset, title):
     assert structure_of_report(dataset, title) == structure_of_report("digits", "Own")
 
 
-def test_image_folder_named_as_a_script_is_a_name_in_its_report(tmp_path):
+def test_a_folder_named_like_a_script_is_only_a_name_in_its_report(tmp_path):
     folder = write_pets(tmp_path / "<script>alert(1)", 6)
     name = image_dataset.load(str(folder), None).name
     assert name == "<script>alert(1)"
@@ -191,24 +193,28 @@ def test_names_add_nothing_to_the_structure_of_a_study(names):
 
 @settings(few, max_examples=25)
 @given(NAMES, NAMES, NAMES)
-def test_names_add_nothing_to_the_structure_of_an_index(directory, title, told, data):
+def test_names_add_nothing_to_the_structure_of_an_index(
+    directory, title, summary, data
+):
     def structure(*names):
-        title, told, data = names
-        page = PAGE._replace(title=title, summary=told, plan={"dataset": data})
+        title, summary, data = names
+        page = PAGE._replace(title=title, summary=summary, plan={"dataset": data})
         values = html.summary(page._replace(sections=()))
         (directory / "one").mkdir(exist_ok=True)
         (directory / "one" / "summary.json").write_text(json.dumps(values))
         return Structure(write_index(directory).read_text(encoding="utf-8"))
 
-    assert structure(title, told, data).elements == structure(*["plain"] * 3).elements
+    assert (
+        structure(title, summary, data).elements == structure(*["plain"] * 3).elements
+    )
 
 
-def test_no_stored_record_makes_code_run(tmp_path, monkeypatch, capsys):
+def test_no_stored_record_runs_code(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.py").write_text("raise SystemExit('it ran')")
     output = tmp_path / "runs" / "one"
     output.mkdir(parents=True)
-    for name, content in WHOLE.items():
+    for name, content in INTACT.items():
         (output / name).write_bytes(content)
     assert runs.read(output)[1].config.network == "own.py:network"
     with plan.hold(output, PLAN) as finished:

@@ -1,4 +1,4 @@
-"""JSON values to fuzz with: any of them, in any place of another one."""
+"""JSON values for fuzzing, and their replacement at any path in another value."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ VALUES = st.recursive(
 )
 
 
-def places(value: Any, path: tuple = ()) -> list[tuple]:
-    """Where a JSON value holds values, itself included."""
-    inside = value.items() if isinstance(value, dict) else ()
-    inside = enumerate(value) if isinstance(value, list) else inside
-    return [path, *(p for key, each in inside for p in places(each, (*path, key)))]
+def paths(value: Any, path: tuple = ()) -> list[tuple]:
+    """The paths of all values in a JSON value, starting with its own."""
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value) if isinstance(value, list) else items
+    return [path, *(p for key, item in items for p in paths(item, (*path, key)))]
 
 
 def replaced(value: Any, path: tuple, by: Any) -> Any:
-    """The JSON value with another one at a place."""
+    """A copy of a JSON value with another value at a path."""
     if not path:
         return by
     first, *rest = path

@@ -1,4 +1,4 @@
-"""A command that is refused: in one line, and with every file as it was."""
+"""Runs a command that must be refused: in one line, with every file unchanged."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from experiments.__main__ import main
 
 
 def refusal(capsys: pytest.CaptureFixture, *words: str) -> str:
-    """What the command says on stderr, after all that no refusal may do."""
+    """The error message of the command, without "error: "."""
     before = files()
     assert main([*words]) == 2
     assert files() == before
@@ -18,5 +18,5 @@ def refusal(capsys: pytest.CaptureFixture, *words: str) -> str:
 
 
 def files() -> dict[Path, bytes]:
-    """All below the current directory, with their content."""
+    """The content of every file below the current directory."""
     return {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()}

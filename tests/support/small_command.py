@@ -1,4 +1,4 @@
-"""A command in a process of its own, with the small network."""
+"""Runs a command with the small network, in a process of its own."""
 
 import os
 import sys
@@ -15,21 +15,21 @@ from experiments.networks import cnn
 
 
 class Job(NamedTuple):
-    """A command, and where it runs."""
+    """A command and its surroundings."""
 
     words: Sequence[str]
-    log: Path  # directory of what it prints
+    log: Path  # directory of files out and errors, which get its output
     devices: int
-    meet: int  # seconds that it waits for other processes
+    join_timeout: int  # seconds that it waits for other processes
 
 
 def run(job: Job) -> NoReturn:
-    """Runs the command in this process, and ends it with the command's status."""
+    """Runs the command in this process, and exits with the command's status."""
     for descriptor, name in ((1, "out"), (2, "errors")):
         os.dup2(os.open(job.log / name, os.O_WRONLY), descriptor)
     jax.config.update("jax_num_cpu_devices", job.devices)
-    processes.MEETING = job.meet
+    processes.JOIN_TIMEOUT = job.join_timeout
     cnn.init, cnn.apply = small_network.init, small_network.apply
     status = main(list(job.words))
     sys.stdout.flush()
-    processes.leave(status)
+    processes.exit_process(status)

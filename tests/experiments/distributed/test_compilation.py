@@ -1,4 +1,4 @@
-"""Functions that are compiled in less time, and computed as by `jax.jit`."""
+"""`QuickJit` computes what `jax.jit` computes, compiled at another level."""
 
 from functools import partial
 from typing import Any
@@ -8,28 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.distributed.compilation import Jitted
+from experiments.distributed.compilation import QuickJit
 
 
-@partial(Jitted, static_argnums=0)
+@partial(QuickJit, static_argnums=0)
 def shifted(by, x):
     return jnp.sin(x) + by
 
 
 @pytest.fixture
 def options(monkeypatch):
-    """What each program is compiled with."""
-    seen, compile = [], jax.jit
+    """The compiler options that each program gets."""
+    passed, compile = [], jax.jit
 
     def jit(function, compiler_options=None, **rest):
-        seen.append(compiler_options)
+        passed.append(compiler_options)
         return compile(function, compiler_options=compiler_options, **rest)
 
     monkeypatch.setattr(jax, "jit", jit)
-    return seen
+    return passed
 
 
-def test_alone_traced_and_lowered_it_computes_what_the_function_does():
+def test_called_lowered_and_traced_it_computes_the_function():
     x = np.array([0.3, 1.7], np.float32)
     want: Any = jnp.sin(x) + 2
     for got in (
@@ -42,16 +42,14 @@ def test_alone_traced_and_lowered_it_computes_what_the_function_does():
         np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
-def test_memory_that_it_may_take_over_it_takes():
+def test_a_donated_argument_is_deleted():
     x = jnp.ones(3)
-    Jitted(lambda x: x + 1, donate_argnums=0)(x)
+    QuickJit(lambda x: x + 1, donate_argnums=0)(x)
     assert x.is_deleted()
 
 
-def test_only_a_cpu_is_told_the_level_and_nobody_before_the_first_call(
-    options, monkeypatch
-):
-    on_cpu, elsewhere = Jitted(jnp.sin), Jitted(jnp.cos)
+def test_only_a_cpu_gets_the_level_and_only_at_the_first_call(options, monkeypatch):
+    on_cpu, elsewhere = QuickJit(jnp.sin), QuickJit(jnp.cos)
     assert options == [None, None]
     on_cpu(jnp.ones(2))
     on_cpu(jnp.ones(3))

@@ -1,4 +1,4 @@
-"""Several processes train as one does, and none is left waiting for another."""
+"""Several processes compute what one computes; none waits for a lost one."""
 
 import json
 import signal
@@ -15,15 +15,15 @@ from support import small_command, small_images
 from experiments.distributed.processes import Processes
 from experiments.records.config import UsageError
 
-STARTED = get_context("forkserver")  # where all imports are done already
-STARTED.set_forkserver_preload(["support.small_command", "experiments.__main__"])
+FORKED = get_context("forkserver")  # from a process that has imported everything
+FORKED.set_forkserver_preload(["support.small_command", "experiments.__main__"])
 
 
 class Started(NamedTuple):
-    """A command on its way."""
+    """A running command."""
 
     process: Any
-    log: Path  # directory of what it prints
+    log: Path  # directory of its output
 
 
 ARMS = """
@@ -40,8 +40,8 @@ def images(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory) -> list[str]:
-    """Trains with one seed and one optimizer, which is compiled in no time."""
+def one_arm(tmp_path_factory) -> list[str]:
+    """A comparison of one optimizer with one seed, which compiles quickly."""
     path = tmp_path_factory.mktemp("arms") / "arms.py"
     path.write_text(ARMS)
     return ["compare", "--seeds", "1", "--batch-size", "10", "--arms", f"{path}:arms"]
@@ -49,26 +49,28 @@ def one(tmp_path_factory) -> list[str]:
 
 @pytest.fixture
 def start(images, tmp_path_factory):
-    """Starts a process for each command, all together; ends what is left of them."""
+    """Starts a process for each command; kills those that run after the test."""
     running: list[Started] = []
 
     def start(
-        *commands: Sequence[str], devices: int | Sequence[int] = 1, meet: int = 60
+        *commands: Sequence[str],
+        devices: int | Sequence[int] = 1,
+        join_timeout: int = 60,
     ) -> list[Started]:
         together = ["--coordinator", f"127.0.0.1:{free_port()}"]
         together += ["--processes", str(len(commands))]
         if isinstance(devices, int):
             devices = [devices] * len(commands)
         started = []
-        for index, (words, own) in enumerate(zip(commands, devices, strict=True)):
+        for index, (words, count) in enumerate(zip(commands, devices, strict=True)):
             words = [*words, "--dataset", str(images)]
             if len(commands) > 1:
                 words += [*together, "--process-id", str(index)]
             log = tmp_path_factory.mktemp("log")
             for name in ("out", "errors"):
                 (log / name).touch()
-            job = small_command.Job(words, log, own, meet)
-            process = STARTED.Process(target=small_command.run, args=(job,))
+            job = small_command.Job(words, log, count, join_timeout)
+            process = FORKED.Process(target=small_command.run, args=(job,))
             process.start()
             started.append(Started(process, log))
         running.extend(started)
@@ -81,20 +83,20 @@ def start(images, tmp_path_factory):
 
 
 def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        return door.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
-def ended(started: Sequence[Started]) -> list[tuple[int | None, str]]:
-    """Status and errors of each; what JAX logs by itself is left out."""
-    ends = []
+def wait_for(started: Sequence[Started]) -> list[tuple[int | None, str]]:
+    """Exit status and error message of each process, without JAX's own log."""
+    outcomes = []
     for process, log in started:
         process.join(240)
         errors = (log / "errors").read_text().splitlines()
-        told = [line for line in errors if line.startswith(("error:", "stopped"))]
-        ends.append((process.exitcode, "\n".join(told)))
-    return ends
+        messages = [line for line in errors if line.startswith(("error:", "stopped"))]
+        outcomes.append((process.exitcode, "\n".join(messages)))
+    return outcomes
 
 
 def wait_until(done: Callable[[], object]) -> None:
@@ -118,114 +120,115 @@ def losses(output: Path) -> list[float]:
     ]
 
 
-def test_processes_compute_what_one_computes(start, one, tmp_path):
-    found = {}
+def test_processes_compute_what_one_computes(start, one_arm, tmp_path):
+    computed = {}
     for processes, devices in [(1, 1), (1, 2), (2, 1), (4, 1), (1, 8)]:
         output = tmp_path / f"{processes}x{devices}"
-        words = [*one, "--epochs", "2", "--output", str(output)]
+        words = [*one_arm, "--epochs", "2", "--output", str(output)]
         words += ["--devices", str(processes * devices)]
         started = start(*[words] * processes, devices=devices)
-        assert ended(started) == [(0, "")] * processes
+        assert wait_for(started) == [(0, "")] * processes
         assert (output / "report.html").exists()
-        found[processes, devices] = losses(output)
-    assert len(found[1, 1]) == 2 * 2
-    assert found[2, 1] == found[1, 2]  # the same devices: the same bits
-    for got in found.values():
-        assert got == pytest.approx(found[1, 1], rel=2e-6)
+        computed[processes, devices] = losses(output)
+    assert len(computed[1, 1]) == 2 * 2
+    assert computed[2, 1] == computed[1, 2]  # the same devices: the same bits
+    for got in computed.values():
+        assert got == pytest.approx(computed[1, 1], rel=2e-6)
 
 
 def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
     words = ["crossval", "--preset", "smoke", "--epochs", "2", "--batch-size", "10"]
     words += ["--folds", "2", "--betas", "0.5", "--effective-rates", "0.1"]
     for processes, devices in [(1, 2), (2, 1)]:
-        own = [*words, "--output", str(tmp_path / str(processes))]
-        started = start(*[own] * processes, devices=devices)
-        assert ended(started) == [(0, "")] * processes
+        command = [*words, "--output", str(tmp_path / str(processes))]
+        started = start(*[command] * processes, devices=devices)
+        assert wait_for(started) == [(0, "")] * processes
     assert losses(tmp_path / "2") == losses(tmp_path / "1")
 
 
-def test_a_killed_process_ends_the_others_and_the_run_goes_on(start, one, tmp_path):
-    output, whole = tmp_path / "killed", tmp_path / "whole"
-    words = [*one, "--epochs", "100"]
-    own = [*words, "--output", str(output)]
-    often = [*own, "--save-every", "0"]
-    started = start(often, often)
+def test_a_killed_process_ends_the_others_and_the_run_resumes(start, one_arm, tmp_path):
+    output, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    words = [*one_arm, "--epochs", "100"]
+    command = [*words, "--output", str(output)]
+    saving = [*command, "--save-every", "0"]
+    started = start(saving, saving)
     wait_until(lambda: list(output.glob("checkpoints/*/*/manifest.json")))
     assert started[1].process.is_alive()
     started[1].process.kill()
     before = time.monotonic()
-    (status, told), _ = ended(started)
+    (status, message), _ = wait_for(started)
     assert time.monotonic() - before < 60
     assert status == 1
-    assert told.startswith("error: another process has ended, and so does this one; ")
-    assert ended(start(own, own)) == [(0, "")] * 2
+    assert message.startswith("error: another process has ended, and so does this one")
+    assert wait_for(start(command, command)) == [(0, "")] * 2
     assert sum(run["resumed"] for run in records(output)) == 1
-    assert ended(start([*words, "--output", str(whole)], devices=2)) == [(0, "")]
-    assert losses(output) == losses(whole)
+    (started,) = start([*words, "--output", str(undisturbed)], devices=2)
+    assert wait_for([started]) == [(0, "")]
+    assert losses(output) == losses(undisturbed)
 
 
-def test_a_signal_to_one_stops_all_where_they_can_go_on(start, one, tmp_path):
-    words = [*one, "--epochs", "3000", "--save-every", "0"]
+def test_a_signal_to_one_process_stops_all_after_a_save(start, one_arm, tmp_path):
+    words = [*one_arm, "--epochs", "3000", "--save-every", "0"]
     words += ["--output", str(tmp_path / "a")]
     started = start(words, words)
     wait_until(lambda: list(tmp_path.glob("a/checkpoints/*/*/manifest.json")))
     started[1].process.terminate()
-    for status, told in ended(started):
+    for status, message in wait_for(started):
         assert status == 128 + signal.SIGTERM
-        assert told.startswith("stopped by SIGTERM after ")
+        assert message.startswith("stopped by SIGTERM after ")
 
 
-def test_a_checkpoint_is_gone_on_from_on_other_numbers_of_devices(start, one, tmp_path):
+def test_other_numbers_of_devices_resume_from_a_checkpoint(start, one_arm, tmp_path):
     output = tmp_path / "a"
-    words = [*one, "--epochs", "400", "--save-every", "0", "--output", str(output)]
+    words = [*one_arm, "--epochs", "400", "--save-every", "0", "--output", str(output)]
     for devices in (1, 2, 4, 8):
         ((process, log),) = start(words, devices=devices)
         wait_until(lambda: list(output.glob("checkpoints/*/*/manifest.json")))
         if devices > 1:
-            wait_until(lambda log=log: "Going on from" in (log / "out").read_text())
+            wait_until(lambda log=log: "Resuming from" in (log / "out").read_text())
         process.terminate()
         process.join()
         assert process.exitcode in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
-def test_processes_that_do_not_meet_say_so(start, tmp_path):
+def test_a_missing_process_is_reported(start, tmp_path):
     words = ["compare", "--output", str(tmp_path)]
-    one, two = start(words, words, meet=3)
-    two.process.kill()
-    (status, told), _ = ended([one, two])
+    first, second = start(words, words, join_timeout=3)
+    second.process.kill()
+    (status, message), _ = wait_for([first, second])
     assert status == 2
-    assert told.startswith("error: not all processes met at 127.0.0.1:")
-    one, two = start(words, words, meet=3)
-    one.process.kill()
-    _, (status, told) = ended([one, two])
+    assert message.startswith("error: not all processes met at 127.0.0.1:")
+    first, second = start(words, words, join_timeout=3)
+    first.process.kill()
+    _, (status, message) = wait_for([first, second])
     assert status == 2
-    assert "within 3 seconds: start process 0 there" in told
+    assert "within 3 seconds: start process 0 there" in message
 
 
-def test_processes_that_were_started_differently_say_in_what(start, tmp_path):
+def test_processes_with_different_options_are_refused(start, tmp_path):
     words = ["compare", "--output", str(tmp_path), "--epochs"]
-    for status, told in ended(start([*words, "3"], [*words, "4"])):
+    for status, message in wait_for(start([*words, "3"], [*words, "4"])):
         assert status == 2
-        assert told.startswith(
+        assert message.startswith(
             "error: process 1 was started with other epochs than process 0 (hashes "
         )
     assert not (tmp_path / "runs.jsonl").exists()
 
 
-def test_processes_of_unequal_devices_are_refused(start, one, tmp_path):
-    words = [*one, "--output", str(tmp_path)]
-    for status, told in ended(start(words, words, devices=(1, 2))):
+def test_unequal_numbers_of_devices_are_refused(start, one_arm, tmp_path):
+    words = [*one_arm, "--output", str(tmp_path)]
+    for status, message in wait_for(start(words, words, devices=(1, 2))):
         assert status == 2
-        assert told == (
+        assert message == (
             "error: processes 0, 1, ... have 1, 2 devices, and must all have as many; "
             "(on CPUs) set JAX_NUM_CPU_DEVICES."
         )
 
 
-def test_other_devices_than_were_asked_for_are_refused(start):
-    ((status, told),) = ended(start(["compare", "--devices", "64"], devices=2))
+def test_an_unexpected_number_of_devices_is_refused(start):
+    ((status, message),) = wait_for(start(["compare", "--devices", "64"], devices=2))
     assert status == 2
-    assert told == (
+    assert message == (
         "error: --devices 64, but there are 2: 1 processes with 2 each. Start other "
         "processes, or (on CPUs) set JAX_NUM_CPU_DEVICES."
     )
@@ -234,29 +237,17 @@ def test_other_devices_than_were_asked_for_are_refused(start):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            Processes(processes=2),
-            "--processes and --process-id need --coordinator",
-        ),
+        (Processes(processes=2), "--processes and --process-id need --coordinator"),
         (Processes("auto", process_id=0), "with --coordinator auto leave them out."),
         (Processes("somewhere", 2, 0), "--coordinator must be HOST:PORT or auto, got "),
         (Processes(":80", 2, 0), "--coordinator must be HOST:PORT or auto, got :80."),
         (Processes("h:99999", 2, 0), "--coordinator must be HOST:PORT or auto, got"),
-        (
-            Processes("host:80", 2),
-            "needs --processes, how many there are",
-        ),
-        (
-            Processes("host:80", 2, 2),
-            "--process-id must lie in [0, --processes), got",
-        ),
-        (
-            Processes("host:80", 2, -1),
-            "--process-id must lie in [0, --processes), got",
-        ),
+        (Processes("host:80", 2), "needs --processes, how many there are"),
+        (Processes("host:80", 2, 2), "--process-id must lie in [0, --processes), got"),
+        (Processes("host:80", 2, -1), "--process-id must lie in [0, --processes), got"),
     ],
 )
-def test_processes_that_cannot_be_meant_are_refused(options, message):
+def test_contradictory_options_are_refused(options, message):
     with pytest.raises(UsageError) as refused:
         options.check()
     assert message in str(refused.value)

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from support.synthetic import synthetic_comparison
 
-from experiments.distributed.devices import places
+from experiments.distributed.devices import padded_batch_size
 from experiments.reporting import terminal
 from experiments.training.step import batch_rows
 
@@ -53,7 +53,7 @@ def test_a_batch_that_the_devices_do_not_share_evenly_is_told_of():
 @pytest.mark.parametrize(("batch_size", "devices"), [(64, 3), (7, 2), (35, 2), (5, 8)])
 def test_places_are_those_of_a_step(batch_size, devices):
     indices, weights = batch_rows(jax.random.key(0), 70, batch_size, devices)
-    assert indices.shape[1] == places(batch_size, devices)
+    assert indices.shape[1] == padded_batch_size(batch_size, devices)
     assert weights.sum() == 70
 
 

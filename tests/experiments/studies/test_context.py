@@ -6,7 +6,6 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from experiments.training.engine import compile_to_fit, train_runs
 from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
@@ -14,6 +13,7 @@ from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs
 from experiments.studies import context
 from experiments.studies.context import Fold, run_all
+from experiments.training.engine import compile_to_fit, train_runs
 from experiments.training.program import Point
 from experiments.training.step import TrainSpec
 from optax_momentum import keras

@@ -11,7 +11,7 @@ import optax
 import pytest
 from support.small_splits import SPLITS
 
-from experiments.distributed.signals import Stopped, awaited
+from experiments.distributed.signals import Stopped, defer_signals
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS, STORAGES
 from experiments.records.config import Config, UsageError
@@ -164,7 +164,7 @@ def heeded():
 
 @pytest.mark.usefixtures("heeded")
 def test_a_signal_after_the_last_look_still_comes():
-    with pytest.raises(KeyboardInterrupt), awaited() as asked:
+    with pytest.raises(KeyboardInterrupt), defer_signals() as asked:
         assert asked() is None
         signal.raise_signal(signal.SIGINT)
 

@@ -1,4 +1,4 @@
-"""Checkpoints with a bit flipped, cut, gone, swapped, half-written or of other runs."""
+"""Damaged checkpoints: flipped bits; files cut, deleted or swapped; unfinished ones."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,69 +9,72 @@ from typing import Any, NamedTuple
 
 import pytest
 from failpoints import Failpoint
-from scene import Scene, at
+from reference import Reference
+from sandbox import Sandbox, position_of
 from tally import Tally
-from truth import Truth
-from victim import digest, smaller
+from watched_command import digest, use_small_network
 
 from experiments.__main__ import main
-from experiments.training import checkpoints
-from experiments.training.checkpoints import Checkpoints
+from experiments.training.checkpoints import MANIFEST, Checkpoints, Damaged, read
 
-_REFUSED = "refused; the whole one before is restored"
+_REFUSED = "refused; the previous, intact one is restored"
 _FOURTH = Failpoint("os.rename", r"manifest\.json\.partial$", 4, later=1)
 
 
 class Sample(NamedTuple):
-    """Two real checkpoints of one run, and what a command restores from them."""
+    """Real checkpoints, and what a command needs to restore them."""
 
     older: Path
     newer: Path
-    foreign: Path  # of another run
+    foreign: Path  # belongs to another run
     checkpoints: Checkpoints
     template: Any
-    truth: Truth
-    told: list[str]
+    reference: Reference
+    messages: list[str]  # what the user is shown
 
 
-Damage = Callable[[Path], object]  # does it to one of them
+Damage = Callable[[Path], object]  # damages the checkpoint at a path
 
 
-def sample(scene: Scene, truth: Truth) -> Sample:
-    """Of two commands that were killed when they had saved some."""
-    other = (*scene.command, "--learning-rate", "0.02")
-    kept = []
-    for name, command in {"ours": scene.command, "foreign": other}.items():
-        own = scene._replace(directory=scene.directory / name, command=command)
-        own.live(failpoint=_FOURTH)
-        kept.append(sorted(p.parent for p in own.output.rglob(checkpoints.MANIFEST)))
-    (*_, older, newer), (*_, foreign) = kept
-    told: list[str] = []
-    checkpoints, template = _restoring(scene, told)
-    return Sample(older, newer, foreign, checkpoints, template, truth, told)
+def _overwrite(file: Path, content: bytes) -> Damage:
+    return lambda path: (path / file).write_bytes(content)
+
+
+def sample(sandbox: Sandbox, reference: Reference) -> Sample:
+    """Kills two commands once each has saved several checkpoints."""
+    other = (*sandbox.command, "--learning-rate", "0.02")
+    saved = []
+    for name, command in {"ours": sandbox.command, "foreign": other}.items():
+        trial = sandbox._replace(directory=sandbox.directory / name, command=command)
+        trial.run(failpoint=_FOURTH)
+        saved.append(sorted(p.parent for p in trial.output.rglob(MANIFEST)))
+    (*_, older, newer), (*_, foreign) = saved
+    messages: list[str] = []
+    checkpoints, template = _restoring(sandbox, messages)
+    return Sample(older, newer, foreign, checkpoints, template, reference, messages)
 
 
 class _Restoring(BaseException):
-    """What a command is about to restore."""
+    """Carries the arguments with which a command would restore a checkpoint."""
 
 
-def _restoring(scene: Scene, told: list[str]) -> tuple[Checkpoints, Any]:
+def _restoring(sandbox: Sandbox, messages: list[str]) -> tuple[Checkpoints, Any]:
     def stop(self: Checkpoints, template: Any) -> Any:
-        self._log = told.append
+        self._log = messages.append
         raise _Restoring(self, template)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "restore", stop)
-        smaller(patch.setattr)
+        use_small_network(patch.setattr)
         try:
-            main([*scene.command, "--output", str(scene.output)])
-        except _Restoring as found:
-            return found.args[0], found.args[1]
-    raise SystemExit("the command restores nothing")
+            main([*sandbox.command, "--output", str(sandbox.output)])
+        except _Restoring as call:
+            return call.args[0], call.args[1]
+    raise SystemExit("the command restores no checkpoint")
 
 
 def flips(sample: Sample, random: Random, number: int) -> Tally:
-    """One bit, of each file in turn."""
+    """Flips a random bit, in each file in turn."""
 
     def flip(path: Path, file: Path) -> None:
         content = bytearray((path / file).read_bytes())
@@ -86,24 +89,17 @@ def flips(sample: Sample, random: Random, number: int) -> Tally:
 
 
 def truncations(sample: Sample) -> Tally:
-    """Every file, cut to 0 bytes, 1, half of them and all but one."""
+    """Cuts every file to 0 bytes, 1 byte, half of it and all but one byte."""
     tally = Tally("a checkpoint's file cut to 0, 1, n/2 or n − 1 bytes", _REFUSED)
     for file in _files(sample.newer):
         content = (sample.newer / file).read_bytes()
         for size in sorted({0, 1, len(content) // 2, len(content) - 1}):
-            tally.add(
-                _refusal(
-                    sample,
-                    lambda path, file=file, cut=content[:size]: (
-                        path / file
-                    ).write_bytes(cut),
-                )
-            )
+            tally.add(_refusal(sample, _overwrite(file, content[:size])))
     return tally
 
 
 def deletions(sample: Sample) -> Tally:
-    """Every file, gone."""
+    """Deletes every file."""
     tally = Tally("a checkpoint's file deleted", _REFUSED)
     for file in _files(sample.newer):
         tally.add(_refusal(sample, lambda path, file=file: (path / file).unlink()))
@@ -111,27 +107,20 @@ def deletions(sample: Sample) -> Tally:
 
 
 def swaps(sample: Sample) -> Tally:
-    """Every file, in the place of the one that another step has there."""
+    """Replaces every file by the same file of another step's checkpoint."""
     tally = Tally("a checkpoint's file replaced by another step's", _REFUSED)
     for ours, theirs in zip(_files(sample.newer), _files(sample.older), strict=False):
         content = (sample.older / theirs).read_bytes()
         if content != (sample.newer / ours).read_bytes():
-            tally.add(
-                _refusal(
-                    sample,
-                    lambda path, ours=ours, content=content: (path / ours).write_bytes(
-                        content
-                    ),
-                )
-            )
+            tally.add(_refusal(sample, _overwrite(ours, content)))
     return tally
 
 
 def leftovers(sample: Sample) -> Tally:
-    """Beside whole checkpoints, a later one that is not."""
+    """Puts an unusable checkpoint of a later step beside the intact ones."""
     tally = Tally(
-        "an unfinished, foreign or stray checkpoint of a later step beside whole ones",
-        "refused; the newest whole one is restored",
+        "an unfinished, foreign or stray checkpoint of a later step beside intact ones",
+        "refused; the newest intact one is restored",
     )
     for name, source, missing in _later(sample):
         _place(sample)
@@ -142,7 +131,7 @@ def leftovers(sample: Sample) -> Tally:
             shutil.copytree(source, path)
             for file in missing:
                 (path / file).unlink()
-        tally.add(_other_than(sample, sample.newer))
+        tally.add(_check_restored(sample, sample.newer))
     return tally
 
 
@@ -157,9 +146,9 @@ def _later(sample: Sample) -> Iterator[tuple[str, Path | None, list[Path]]]:
 
 
 def _files(path: Path) -> list[Path]:
-    """All files of a checkpoint; its manifest is the last, as when it is saved."""
+    """All files of a checkpoint, its manifest last, in the order of saving."""
     files = sorted(p.relative_to(path) for p in path.rglob("*") if p.is_file())
-    return sorted(files, key=lambda file: file.name == checkpoints.MANIFEST)
+    return sorted(files, key=lambda file: file.name == MANIFEST)
 
 
 def _place(sample: Sample) -> None:
@@ -170,25 +159,25 @@ def _place(sample: Sample) -> None:
 
 
 def _refusal(sample: Sample, damage: Damage) -> str | None:
-    """What goes wrong if the newer one is damaged; None if nothing does."""
+    """Damages the newer checkpoint; describes what goes wrong, if anything does."""
     _place(sample)
     path = sample.checkpoints.directory / sample.newer.name
     damage(path)
     try:
-        checkpoints.read(path, sample.checkpoints._work)
-    except checkpoints.Damaged:
-        return _other_than(sample, sample.older)
+        read(path, sample.checkpoints._work)
+    except Damaged:
+        return _check_restored(sample, sample.older)
     return f"{path} was read"
 
 
-def _other_than(sample: Sample, expected: Path) -> str | None:
-    sample.told.clear()
+def _check_restored(sample: Sample, expected: Path) -> str | None:
+    sample.messages.clear()
     tree = sample.checkpoints.restore(sample.template)
     if tree is None:
-        return f"nothing was restored, not even {expected.name}: {sample.told}"
+        return f"nothing was restored, not even {expected.name}: {sample.messages}"
     work = sample.checkpoints.directory.name
-    if digest(tree) != sample.truth.states[work, *at(expected)]:
-        return f"another state than {expected.name}'s was restored: {sample.told}"
-    if not any("is left out" in line for line in sample.told):
-        return f"the user was not told: {sample.told}"
+    if digest(tree) != sample.reference.states[work, *position_of(expected)]:
+        return f"the state restored is not that of {expected.name}: {sample.messages}"
+    if not any(line.startswith("Skipped ") for line in sample.messages):
+        return f"the user was not informed: {sample.messages}"
     return None

@@ -1,4 +1,4 @@
-"""Where victims live: a command, its directory, and what each life leaves behind."""
+"""Runs a command in a process of its own, again and again in the same directory."""
 
 import json
 import os
@@ -12,31 +12,31 @@ from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
-from victim import Job, live
+from watched_command import Job, run
 
 from experiments.records import runs
 from experiments.training.checkpoints import DIRECTORY, MANIFEST, Damaged, read
 
-_STARTED = get_context("forkserver")  # where all imports are done already
-_STARTED.set_forkserver_preload(
-    ["victim", "matplotlib.backends.backend_svg", "sklearn.model_selection"]
+_FORKED = get_context("forkserver")  # from a process that has imported everything
+_FORKED.set_forkserver_preload(
+    ["watched_command", "matplotlib.backends.backend_svg", "sklearn.model_selection"]
 )
-_PATIENCE = 120  # seconds, after which a victim hangs
+_TIMEOUT = 120  # seconds after which a process counts as hanging
 
-At = tuple[int, int]  # an epoch and a step of it
+Position = tuple[int, int]  # epoch, and step in it
 
 
-class Life(NamedTuple):
+class ProcessResult(NamedTuple):
     """What one process did."""
 
-    status: int  # its exit status; minus the signal that ended it
-    events: list[dict[str, Any]]  # of its journal
-    said: str
-    started: float  # as the events' times
+    status: int  # exit status, or minus the number of the signal that ended it
+    events: list[dict[str, Any]]  # the journal's lines
+    log: str  # stdout and stderr
+    started: float  # on the same clock as the events' times
 
 
-class Scene(NamedTuple):
-    """One directory of results, in which victims follow one another."""
+class Sandbox(NamedTuple):
+    """A command and the directory in which its processes run one after the other."""
 
     directory: Path
     command: tuple[str, ...]  # without its --output
@@ -47,22 +47,22 @@ class Scene(NamedTuple):
     def output(self) -> Path:
         return self.directory / "output"
 
-    def live(
+    def run(
         self,
         *,
         after: float | None = None,
         then: Callable[[int], object] = lambda pid: send(pid, signal.SIGKILL),
         **job: Any,
-    ) -> Life:
-        """One process, to its end; after so many seconds something is done to it."""
+    ) -> ProcessResult:
+        """Runs a process to its end; calls `then` on it after `after` seconds."""
         process, started = self.start(**job)
-        process.join(_PATIENCE if after is None else after)
+        process.join(_TIMEOUT if after is None else after)
         if process.exitcode is None and after is not None:
             then(process.pid)
-        return self.ended(process, started)
+        return self.wait(process, started)
 
     def start(self, **job: Any) -> tuple[Any, float]:
-        """A process, and when it was started."""
+        """Starts a process; returns it and the time."""
         self.directory.mkdir(parents=True, exist_ok=True)
         files = self.directory / "journal", self.directory / "log"
         for file in files:
@@ -70,55 +70,55 @@ class Scene(NamedTuple):
         arguments = (*self.command, "--output", str(self.output))
         settings = {"devices": self.devices, **job}
         started = time.monotonic()
-        own = Job(arguments, *files, self.cache, **settings)
-        process: Any = _STARTED.Process(target=live, args=(own,))
+        full_job = Job(arguments, *files, self.cache, **settings)
+        process: Any = _FORKED.Process(target=run, args=(full_job,))
         process.start()
         return process, started
 
-    def ended(self, process: Any, started: float) -> Life:
-        """What it did, when it has come to its end."""
-        process.join(_PATIENCE)
+    def wait(self, process: Any, started: float) -> ProcessResult:
+        """Waits for the process to end."""
+        process.join(_TIMEOUT)
         status = process.exitcode
-        if status is None:  # it says where it hangs
+        if status is None:  # let it log where it hangs
             send(process.pid, signal.SIGUSR1)
             process.join(1)
             send(process.pid, signal.SIGABRT)
             process.join()
-        said = (self.directory / "log").read_text()
-        return Life(
-            -signal.SIGABRT if status is None else status, self.events(), said, started
+        log = (self.directory / "log").read_text()
+        return ProcessResult(
+            -signal.SIGABRT if status is None else status, self.events(), log, started
         )
 
-    def underway(self, random: Random, **job: Any) -> tuple[Any, float]:
-        """As `start`; it has saved, trains since, and no run of it has ended."""
+    def start_training(self, random: Random, **job: Any) -> tuple[Any, float]:
+        """Starts a process and waits until it trains and has saved a checkpoint."""
         process, started = self.start(**job)
-        deadline = started + _PATIENCE
-        # A save is noted, then waits for the one before: by the fourth, two are there.
+        deadline = started + _TIMEOUT
+        # A save is journaled before it waits for the previous one: four mean two saved.
         while sum(event["event"] == "reached" for event in self.events()) < 4:
             if process.exitcode is not None or time.monotonic() > deadline:
                 send(process.pid, signal.SIGKILL)
-                raise RuntimeError(f"it never trained:\n{self.ended(process, started)}")
+                raise RuntimeError(f"it never trained:\n{self.wait(process, started)}")
             time.sleep(0.01)
         time.sleep(random.uniform(0, 0.3))
         return process, started
 
     def events(self) -> list[dict[str, Any]]:
-        """The journal of a process so far."""
+        """The lines that the process has written to its journal so far."""
         journal = (self.directory / "journal").read_bytes()
         return [json.loads(line) for line in journal.splitlines()]
 
-    def whole(self) -> dict[str, At]:
-        """The newest checkpoint that is whole, of each piece of work."""
+    def newest_checkpoints(self) -> dict[str, Position]:
+        """The position of the newest intact checkpoint in each directory."""
         newest = {}
         for path in sorted((self.output / DIRECTORY).glob(f"*/*/{MANIFEST}")):
             work = json.loads(path.read_bytes())["work"]
-            with suppress(Damaged):  # died while it was deleted
+            with suppress(Damaged):  # the process died while deleting it
                 read(path.parent, work)
-                newest[path.parent.parent.name] = at(path.parent)
+                newest[path.parent.parent.name] = position_of(path.parent)
         return newest
 
     def records(self) -> dict[str, bytes]:
-        """What runs have found, bit by bit, by the hash of their settings."""
+        """The bytes of every recorded run's metrics, by the hash of its config."""
         return {
             run.config_hash: np.array(
                 [*sum(run.epochs, ()), run.test_loss, run.test_accuracy]
@@ -127,7 +127,7 @@ class Scene(NamedTuple):
         }
 
     def leftovers(self) -> list[Path]:
-        """What a command that has come to its end should not have left."""
+        """Files that a finished command should have deleted."""
         return [
             *self.output.rglob("*.partial"),
             *(self.output / DIRECTORY).glob("*"),
@@ -135,19 +135,19 @@ class Scene(NamedTuple):
 
 
 def send(process: int, number: int) -> None:
-    """A signal, to a process that may just have ended by itself."""
+    """Sends a signal to a process, which may have ended already."""
     with suppress(ProcessLookupError):
         os.kill(process, number)
 
 
-def at(checkpoint: Path) -> At:
-    """Where a checkpoint stands, as its name says."""
+def position_of(checkpoint: Path) -> Position:
+    """The position in a checkpoint's name."""
     epoch, step = map(int, checkpoint.name.split("-"))
     return epoch, step
 
 
-def images(path: Path, white: int | None = None) -> Path:
-    """Writes few small images, whose brightness tells the class; one may be white."""
+def write_images(path: Path, white: int | None = None) -> Path:
+    """Writes small images whose brightness gives their class; one may be white."""
     random = np.random.default_rng(1)
     labels = random.permutation(240) % 3
     pixels = 80 * labels[:, None, None] + random.integers(0, 60, (240, 9, 8))
@@ -165,13 +165,13 @@ def images(path: Path, white: int | None = None) -> Path:
     return path
 
 
-def studied(images: Path) -> tuple[str, ...]:
-    """A study on these images, of which a program trains as many runs as devices."""
+def study_command(images: Path) -> tuple[str, ...]:
+    """A study that trains one run on each device at the same time."""
     options = "--preset smoke --epochs 1 --batch-size 16 --save-every 0"
     return ("lr-decay", "--dataset", str(images), *options.split())
 
 
-def commanded(images: Path) -> tuple[str, ...]:
-    """A comparison of four arms on these images, which saves whenever it can."""
+def compare_command(images: Path) -> tuple[str, ...]:
+    """A comparison of four optimizers that saves checkpoints as often as it can."""
     options = "--batch-size 16 --epochs 2 --seeds 1 --save-every 0"
     return ("compare", "--dataset", str(images), *options.split())

@@ -1,4 +1,4 @@
-"""What goes wrong between processes is told in one line, however JAX may put it."""
+"""Errors between processes are reported in one line, whatever JAX raises."""
 
 import socket
 from argparse import Namespace
@@ -8,17 +8,22 @@ import numpy as np
 import pytest
 
 from experiments.distributed import processes
-from experiments.distributed.processes import ALONE, Lost, Processes, joined
+from experiments.distributed.processes import (
+    ALONE,
+    Processes,
+    ProcessLost,
+    join_processes,
+)
 from experiments.records.config import UsageError
 
 OPTIONS = Namespace(epochs=3)
 
 
-def test_a_port_that_is_taken_is_refused():
+def test_a_port_in_use_is_refused():
     with socket.create_server(("", 0)) as taken:
         where = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(UsageError) as refused:
-            joined("compare", OPTIONS, Processes(where, 2, 0)).__enter__()
+            join_processes("compare", OPTIONS, Processes(where, 2, 0)).__enter__()
     assert str(refused.value) == (
         f"--coordinator {where}: process 0 can't open that port: Address already in "
         "use. Choose another, the same for all, and for each process a --process-id of "
@@ -26,14 +31,14 @@ def test_a_port_that_is_taken_is_refused():
     )
 
 
-def test_no_cluster_is_told_with_what_to_give(monkeypatch):
+def test_auto_without_a_cluster_says_which_options_to_give(monkeypatch):
     def initialize(**_):
         assert not jax.config.values["jax_enable_preemption_service"]
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
     with pytest.raises(UsageError) as refused:
-        joined("compare", OPTIONS, Processes("auto")).__enter__()
+        join_processes("compare", OPTIONS, Processes("auto")).__enter__()
     assert str(refused.value) == (
         "--coordinator auto: the processes can't be joined: coordinator_address should "
         "be defined. Give HOST:PORT, --processes and --process-id, or auto under "
@@ -42,34 +47,39 @@ def test_no_cluster_is_told_with_what_to_give(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [ValueError, jax.errors.JaxRuntimeError])
-def test_an_exchange_that_fails_means_that_another_has_ended(monkeypatch, kind):
+def test_a_failed_collective_means_that_another_process_has_ended(monkeypatch, kind):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with (
-        pytest.raises(Lost, match=r"to go on \(UNKNOWN: Gloo AllGather failed: x\)\.$"),
-        joined("compare", OPTIONS, ALONE),
+        pytest.raises(
+            ProcessLost, match=r"to resume \(UNKNOWN: Gloo AllGather failed: x\)\.$"
+        ),
+        join_processes("compare", OPTIONS, ALONE),
     ):
         raise kind("UNKNOWN: Gloo AllGather failed: x\nmore")
 
 
-@pytest.mark.parametrize("told", ["shapes differ: 2, 3", "RESOURCE_EXHAUSTED: 9 GB"])
-def test_an_error_of_its_own_is_nobody_elses(monkeypatch, told):
+@pytest.mark.parametrize("message", ["shapes differ: 2, 3", "RESOURCE_EXHAUSTED: 9 GB"])
+def test_other_errors_are_not_blamed_on_another_process(monkeypatch, message):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ValueError, match=told), joined("compare", OPTIONS, ALONE):
-        raise ValueError(told)
+    with (
+        pytest.raises(ValueError, match=message),
+        join_processes("compare", OPTIONS, ALONE),
+    ):
+        raise ValueError(message)
 
 
-def test_processes_end_together(monkeypatch):
-    """JAX waits 20 s for the last one; a page may take longer."""
-    said = []
-    monkeypatch.setattr(processes, "exchange", said.append)
-    with joined("compare", OPTIONS, ALONE):
-        assert said == []
-    assert said == [b""]
+def test_processes_wait_for_one_another_at_the_end(monkeypatch):
+    """JAX waits 20 s for the last process; writing a page may take longer."""
+    gathered = []
+    monkeypatch.setattr(processes, "all_gather_bytes", gathered.append)
+    with join_processes("compare", OPTIONS, ALONE):
+        assert gathered == []
+    assert gathered == [b""]
 
 
 def test_unequal_numbers_of_devices_are_refused(monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    monkeypatch.setattr(processes, "in_full", lambda _: np.array([0, 1, 1, 1]))
+    monkeypatch.setattr(processes, "to_host", lambda _: np.array([0, 1, 1, 1]))
     with pytest.raises(UsageError) as refused:
         processes._check_equal_devices()
     assert str(refused.value) == (
@@ -86,9 +96,9 @@ def test_unequal_numbers_of_devices_are_refused(monkeypatch):
         ({"command": "sweep", "jax": "0", "trials": "3"}, "command"),
     ],
 )
-def test_what_differs_is_named_whichever_process_has_it(monkeypatch, theirs, named):
+def test_differing_options_are_named_in_every_process(monkeypatch, theirs, named):
     ours = {"command": "compare", "epochs": "3", "jax": "0"}
-    monkeypatch.setattr(processes, "told_by_all", lambda _: [ours, theirs])
-    for own in (ours, theirs):
+    monkeypatch.setattr(processes, "all_gather_json", lambda _: [ours, theirs])
+    for value in (ours, theirs):
         with pytest.raises(UsageError, match=rf"^process 1 was .+ other {named} than "):
-            processes.check_same(own)
+            processes.check_same(value)
