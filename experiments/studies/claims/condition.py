@@ -78,16 +78,19 @@ PREDICTIONS = (
     Prediction("rate_most", "the same at the largest κ", "below", 1),
 )
 
+PerCondition = Float[np.ndarray, " conditions"]
+PerPath = Float[np.ndarray, "conditions starts"]
+
 
 class Tuning(NamedTuple):
     """The hyper-parameters of a method at each condition number."""
 
     title: str
-    settled_step: Float[np.ndarray, " conditions"]  # η/(1 − β)
-    beta: Float[np.ndarray, " conditions"]
+    settled_step: PerCondition  # η/(1 − β)
+    beta: PerCondition
 
 
-def tunings(conditions: Float[np.ndarray, " conditions"]) -> dict[str, Tuning]:
+def tunings(conditions: PerCondition) -> dict[str, Tuning]:
     """SGD and heavy ball at their optimum, and momentum with SGD's steps."""
     root = np.sqrt(conditions)
     rate = 2 / (1 + 1 / conditions)
@@ -144,10 +147,10 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
 
 
 def count_steps(
-    conditions: Float[np.ndarray, " conditions"],
+    conditions: PerCondition,
     tuning: Tuning,
     starts: Float[np.ndarray, "starts dimensions"],
-) -> Float[np.ndarray, "conditions starts"]:
+) -> PerPath:
     """Counts the steps until the distance is `TARGET` of the first, in float64.
 
     Args:
@@ -184,25 +187,18 @@ def _count(settled_step: Array, beta: Array, curvature: Array, start: Array) -> 
     return jax.lax.while_loop(is_far, step, (start, transformation.init(start), 0))[2]
 
 
-def curvatures(
-    conditions: Float[np.ndarray, " conditions"],
-) -> Float[np.ndarray, "conditions dimensions"]:
+def curvatures(conditions: PerCondition) -> Float[np.ndarray, "conditions dimensions"]:
     """The curvatures of each quadratic, a geometric sequence from 1 to 1/κ."""
     exponents = np.linspace(0, 1, DIMENSIONS)
     return conditions[:, None] ** -exponents[None]
 
 
-def slope(
-    conditions: Float[np.ndarray, " conditions"],
-    steps: Float[np.ndarray, "conditions starts"],
-) -> Float[np.ndarray, " starts"]:
+def slope(conditions: PerCondition, steps: PerPath) -> Float[np.ndarray, " starts"]:
     """The slope of log steps in log κ, for each start."""
     return np.polyfit(np.log(conditions), np.log(steps), 1)[0]
 
 
-def steps_in_theory(
-    conditions: Float[np.ndarray, " conditions"], tuning: Tuning
-) -> Float[np.ndarray, " conditions"]:
+def steps_in_theory(conditions: PerCondition, tuning: Tuning) -> PerCondition:
     """The steps to the target if the asymptotic rate held from the first step on.
 
     ln(1/TARGET)/−ln(rate). Starts with a small component in the slowest direction need

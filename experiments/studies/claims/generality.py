@@ -210,22 +210,16 @@ def _warnings(
         for title, method, result in _by_method(compared)
         if method == "momentum" and result["beta"] == 0
     ]
-    warnings = []
-    if as_sgd:
-        warnings.append(
-            f"Tuning chose β = 0 for momentum, which is SGD: {'; '.join(as_sgd)}."
-        )
-    if lost:
-        warnings.append(
-            f"Under-tuned: momentum lost on {'; '.join(lost)}. Its trials include SGD, "
-            "so this is no evidence for SGD."
-        )
-    if at_edge:
-        warnings.append(
-            "The best settled step is at an end of the range even after widening: "
-            f"{'; '.join(at_edge)}. A better one may lie beyond."
-        )
-    return warnings
+    doubts = {
+        "Tuning chose β = 0 for momentum, which is SGD": as_sgd,
+        "Under-tuned: momentum lost, although its trials include SGD, so this is no "
+        "evidence for SGD": lost,
+        "The best settled step is at an end of the range even after widening, and a "
+        "better one may lie beyond": at_edge,
+    }
+    return [
+        f"{doubt}: {'; '.join(titles)}." for doubt, titles in doubts.items() if titles
+    ]
 
 
 def _by_method(compared: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:

@@ -242,19 +242,17 @@ def _compare(exact: dict[str, Shape], noisy: dict[str, Shape]) -> dict[str, Meas
         return int(np.argmin(np.abs(np.array(SETTLED) - settled_step)))
 
     zigzag, calm, at_rate = at(ZIGZAG), at(CALM), at(ZIGZAG / (1 - BETA))
-    sgd, momentum = exact["sgd"], exact["momentum"]
-    noisy_sgd, noisy_momentum = noisy["sgd"], noisy["momentum"]
+    compared = {  # the last two are settled steps of momentum and of SGD
+        "zigzag_sign_changes": (difference, exact, "sign_changes", zigzag, zigzag),
+        "zigzag_path": (ratio, exact, "length", zigzag, zigzag),
+        "equal_rate_path": (ratio, exact, "length", at_rate, zigzag),
+        "calm_path": (ratio, exact, "length", calm, calm),
+        "noisy_path": (ratio, noisy, "length", calm, calm),
+        "noisy_amplitude": (ratio, noisy, "amplitude", calm, calm),
+    }
     return {
-        "zigzag_sign_changes": difference(
-            momentum.sign_changes[zigzag], sgd.sign_changes[zigzag]
-        ),
-        "zigzag_path": ratio(momentum.length[zigzag], sgd.length[zigzag]),
-        "equal_rate_path": ratio(momentum.length[at_rate], sgd.length[zigzag]),
-        "calm_path": ratio(momentum.length[calm], sgd.length[calm]),
-        "noisy_path": ratio(noisy_momentum.length[calm], noisy_sgd.length[calm]),
-        "noisy_amplitude": ratio(
-            noisy_momentum.amplitude[calm], noisy_sgd.amplitude[calm]
-        ),
+        key: compare(getattr(of["momentum"], name)[i], getattr(of["sgd"], name)[j])
+        for key, (compare, of, name, i, j) in compared.items()
     }
 
 
@@ -279,7 +277,8 @@ def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Sec
         (
             _paths_figure(),
             _shapes_figure(measured),
-            *trajectory_network.figures(measured["walks"]),
+            trajectory_network.walks_figure(measured["walks"]),
+            trajectory_network.losses_figure(measured["walks"]),
         ),
         (verdict.table(judged),),
     )

@@ -228,12 +228,8 @@ def _walk(
     )
 
 
-def figures(walks: dict[str, Any]) -> tuple[Figure, Figure]:
-    """The measured walks, and their losses."""
-    return _walks_figure(walks), _losses_figure(walks)
-
-
-def _walks_figure(walks: dict[str, Any]) -> Figure:
+def walks_figure(walks: dict[str, Any]) -> Figure:
+    """The metrics of each arm, with intervals over seeds."""
     intervals = {
         name: [mean_and_interval(walks[arm][name]) for arm in TITLES]
         for name in _METRICS
@@ -269,7 +265,8 @@ def _walks_figure(walks: dict[str, Any]) -> Figure:
     )
 
 
-def _losses_figure(walks: dict[str, Any]) -> Figure:
+def losses_figure(walks: dict[str, Any]) -> Figure:
+    """The watched losses of the first seed."""
     losses = {arm: np.array(walks[arm]["losses"], float) for arm in TITLES}
 
     def draw(canvas: Canvas, ink: str) -> None:

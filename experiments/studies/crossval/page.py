@@ -166,34 +166,23 @@ def _test(results: CrossvalResults) -> Section:
 
 def _estimate(results: CrossvalResults) -> Section:
     """The accuracy of the whole procedure, on folds that its choice never saw."""
-    sgd, momentum = (
-        [estimate.accuracy for estimate in results.estimates[arm]]
-        for arm in ("sgd", "momentum")
-    )
-    gain = mean_and_interval([a - b for a, b in zip(momentum, sgd, strict=True)])
-    unbiased = mean_and_interval(momentum)
-    best = results.accuracy(results.chosen["momentum"]).mean
     pairs = zip(results.estimates["sgd"], results.estimates["momentum"], strict=True)
     rows = [
-        (
-            s.fold,
-            s.chosen.rate,
-            s.accuracy,
-            *m.chosen,
-            m.accuracy,
-            m.accuracy - s.accuracy,
-        )
-        for s, m in pairs
+        (fold, plain.rate, sgd, *setting, momentum, momentum - sgd)
+        for (fold, plain, sgd), (_, setting, momentum) in pairs
     ]
+    *_, sgds, _, _, momenta, gains = zip(*rows, strict=True)
+    sgd, momentum, gain = map(mean_and_interval, (sgds, momenta, gains))
+    best = results.accuracy(results.chosen["momentum"]).mean
     return Section(
         "How good is such a choice on images that it never saw?",
         [
             "The accuracy of the best of many settings is biased upward, because the "
             "best is also the luckiest. Here each fold is scored with the settings "
             "that folds within its training images chose. Momentum, with beta and rate "
-            f"chosen this way, classifies {percent(unbiased)} correctly, SGD "
-            f"{percent(mean_and_interval(sgd))}; momentum − SGD is {in_points(gain)}. "
-            f"The best mean above, {best:.2%}, is {100 * (best - unbiased.mean):+.2f} "
+            f"chosen this way, classifies {percent(momentum)} correctly, SGD "
+            f"{percent(sgd)}; momentum − SGD is {in_points(gain)}. "
+            f"The best mean above, {best:.2%}, is {100 * (best - momentum.mean):+.2f} "
             "points from the unbiased one. The test images have no part in this. The "
             "folds overlap, so these intervals are somewhat too narrow.",
         ],
