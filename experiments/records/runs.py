@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from experiments.records.config import Config, UsageError, digest
 
@@ -48,6 +48,17 @@ class Run:
     versions: dict[str, str]
     device: str
     git_commit: str | None
+
+
+class Traced(Protocol):
+    """A record that says what it was measured on: a run, or a claim of a study."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def git_commit(self) -> str | None: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
 
 
 def record(output: Path, *finished: Run) -> None:
@@ -102,7 +113,7 @@ def parse(content: bytes, path: Path) -> tuple[Run, ...]:
     return tuple(runs.values())
 
 
-def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
     """What the runs ran on; an item with two entries marks mixed runs."""
     facts = [
         {
