@@ -24,6 +24,7 @@ from experiments.studies.claims.verdict import (
     MEASURED_FORMATS,
     RULE,
     JudgedPrediction,
+    Outcome,
     Prediction,
     count,
     judge_all,
@@ -171,7 +172,7 @@ def _page(
 
 
 def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
-    outcomes = ("met", "contradicted", "open")
+    outcomes: tuple[Outcome, ...] = ("met", "contradicted", "open")
     verdicts = [
         (
             f"Momentum {claim.says}",

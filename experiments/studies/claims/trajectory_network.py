@@ -57,7 +57,7 @@ class _Metric(NamedTuple):
     comparison: str  # in words
     side: Literal["below", "above"]
     bound: float
-    compare: Callable[[ArrayLike, ArrayLike], Measured]
+    compare: Callable[[np.ndarray, np.ndarray], Measured]
 
 
 _PAIRS = {  # momentum, SGD, and the value that they share

@@ -166,13 +166,16 @@ def _test(results: CrossvalResults) -> Section:
 
 def _estimate(results: CrossvalResults) -> Section:
     """The accuracy of the whole procedure, on folds that its choice never saw."""
+    sgd, momentum = (
+        mean_and_interval([estimate.accuracy for estimate in results.estimates[arm]])
+        for arm in ("sgd", "momentum")
+    )
     pairs = zip(results.estimates["sgd"], results.estimates["momentum"], strict=True)
     rows = [
-        (fold, plain.rate, sgd, *setting, momentum, momentum - sgd)
-        for (fold, plain, sgd), (_, setting, momentum) in pairs
+        (fold, setting.rate, accuracy, *m.chosen, m.accuracy, m.accuracy - accuracy)
+        for (fold, setting, accuracy), m in pairs
     ]
-    *_, sgds, _, _, momenta, gains = zip(*rows, strict=True)
-    sgd, momentum, gain = map(mean_and_interval, (sgds, momenta, gains))
+    gain = mean_and_interval([row[-1] for row in rows])
     best = results.accuracy(results.chosen["momentum"]).mean
     return Section(
         "How good is such a choice on images that it never saw?",
