@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from experiments.records.config import Config, UsageError, digest, serialized
 from experiments.records.files import FORMAT, to_json, write_atomically
@@ -52,6 +52,17 @@ class Run:
 
 # The name in files of each field that is called otherwise in Python.
 _NAMES = {"startup_check": "canary"}
+
+
+class Traced(Protocol):
+    """A record that says what it was measured on: a run, or a claim of a study."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def git_commit(self) -> str | None: ...
+    @property
+    def versions(self) -> dict[str, str]: ...
 
 
 def record(output: Path, *finished: Run) -> None:
@@ -107,7 +118,7 @@ def parse(content: bytes, path: Path) -> tuple[Run, ...]:
     return tuple(runs.values())
 
 
-def provenance(runs: Sequence[Run]) -> dict[str, list[str]]:
+def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
     """What the runs ran on; an item with two entries marks mixed runs."""
     facts = [
         {

@@ -1,4 +1,4 @@
-"""Invented tuning runs of a given validation accuracy; no result of anything."""
+"""Synthetic tuning runs with given validation accuracies."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,17 @@ from support.synthetic import synthetic_run
 from experiments.records.runs import Epoch, Run
 
 
-def validated(accuracy: float, loss: float = 0.5, train_loss: float = 0.4, **settings):
-    """A run that ends with these figures; `settings` are of its config."""
+def validated(
+    accuracy: float, loss: float = 0.5, train_loss: float = 0.4, **settings
+) -> Run:
+    """A run with these figures after its last epoch; `settings` go to its config."""
     run = synthetic_run(arm="keras", test=False, **settings)
     last = Epoch(train_loss, 0.9, loss, accuracy)
     return replace(run, epochs=(*run.epochs[:-1], last))
 
 
 def on_folds(accuracies: Sequence[float]) -> list[Run]:
-    """One run a fold; NaN for one that diverged."""
+    """One run for each fold; an accuracy of NaN means that the run diverged."""
     return [
         validated(0.1, math.nan, math.nan, fold=f"fold {place}")
         if math.isnan(accuracy)

@@ -1,1 +1,1 @@
-"""The tutorial's four claims about momentum, each put to a measured test."""
+"""Tests the tutorial's four claims about momentum by measurement."""

@@ -1,4 +1,4 @@
-"""What the study of the claims fixes before its first run, by preset."""
+"""What the study of the claims fixes before its first run, for each preset."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -6,32 +6,32 @@ from typing import Any, NamedTuple
 from experiments.studies.claims.verdict import RULE
 
 
-class Budget(NamedTuple):
-    """All that is fixed before the first run."""
+class ClaimsBudget(NamedTuple):
+    """The sizes of all measurements, with the predictions and the rule."""
 
     dataset: str
     epochs: int  # of the network, in claim 4
-    seeds: int  # of the network in claim 1, and of the tests of claim 4
-    tuning_seeds: int
-    low_octave: int  # of the settled steps to try, 2^low to 2^high
+    seeds: int  # of the network in claim 1, and of the tests in claim 4
+    tuning_seeds: int  # in claim 4
+    low_octave: int  # claim 4 tries settled steps from 2^low to 2^high
     high_octave: int
-    widenings: int  # times that these may be widened, by two octaves
+    widenings: int  # how often that range may grow, by two octaves each time
     walk_epochs: int  # of the network, in claim 1
-    starts: int  # in the ravine
-    largest_exponent: int  # of ten: the largest condition number
-    quadratic_starts: int
-    escapes: int  # starts on each landscape
-    models: tuple[str, ...]
+    starts: int  # in the ravine of claim 1
+    largest_exponent: int  # claim 2: the largest condition number is 10 to this
+    quadratic_starts: int  # claim 2: starts on each quadratic
+    escapes: int  # claim 3: starts on each landscape
+    models: tuple[str, ...]  # of the small problems in claim 4
     losses: tuple[str, ...]
     tables: tuple[str, ...]
     small_epochs: int
     seed: int = 0  # of starts, noise and the synthetic table
-    fixed: Mapping[str, Any] = {}  # by claim
+    fixed: Mapping[str, Any] = {}  # constants of each claim
     predictions: Mapping[str, str] = {}
     rule: str = RULE
 
 
-_DEFAULT = Budget(
+_DEFAULT = ClaimsBudget(
     dataset="digits",
     epochs=4,
     seeds=10,

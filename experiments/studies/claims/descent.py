@@ -6,50 +6,53 @@ from typing import Any
 import jax
 import optax
 from jax import Array
+from jaxtyping import Float
 
 from optax_momentum import keras
 
-Scalar = float | Array
+Scalar = float | Float[Array, ""]
+Point = Float[Array, "..."]
 
 
 def momentum(settled_step: Scalar, beta: Scalar) -> optax.GradientTransformation:
     """Momentum whose steps settle at `settled_step` times a constant gradient.
 
-    Every arm of these studies is one: at β = 0 it is SGD; at learning rates that never
-    change, EMA momentum at α is it with settled step α, and heavy ball, PyTorch's and
-    Keras's, with α/(1 − β).
+    Every method of these studies has this form. β = 0 is SGD. As long as the learning
+    rate α is constant, EMA momentum has the settled step α, and heavy ball, PyTorch's
+    and Keras's momentum have α/(1 − β).
     """
     return keras(settled_step * (1 - beta), beta)
 
 
 def descend(
-    gradient: Callable[[Array], Array],
+    gradient: Callable[[Point], Point],
     settled_step: Scalar,
     beta: Scalar,
-    start: Array,
-    noise: Array,
-    keep: Callable[[Array], Any] = lambda x: x,
-) -> tuple[Array, Any]:
-    """As many steps as there is noise, each along the gradient plus its noise.
+    start: Point,
+    noise: Float[Array, "steps ..."],
+    observe: Callable[[Point], Any] = lambda x: x,
+) -> tuple[Point, Any]:
+    """Takes one step for each row of noise, along the gradient plus that row.
 
     Args:
       gradient: of the function, at a point.
       settled_step: η/(1 − β), in parameters per gradient.
       beta: of the momentum; 0 is SGD.
       start: the first point, of any shape.
-      noise: what is added to the gradients, [steps, *shape].
-      keep: what is kept of each point after the first.
+      noise: added to the gradients.
+      observe: what to return of each point after the first; the point by default.
 
     Returns:
-      The last point, and what is kept, [steps, ...].
+      The last point, and the observations, [steps, ...].
     """
     transformation = momentum(settled_step, beta)
 
-    def step(carry: Any, noise: Array) -> tuple[Any, Any]:
+    def step(carry: Any, noise: Point) -> tuple[Any, Any]:
         x, state = carry
         updates, state = transformation.update(gradient(x) + noise, state)
         x = x + updates
-        return (x, state), keep(x)
+        return (x, state), observe(x)
 
-    (last, _), kept = jax.lax.scan(step, (start, transformation.init(start)), noise)
-    return last, kept
+    initial = start, transformation.init(start)
+    (last, _), observations = jax.lax.scan(step, initial, noise)
+    return last, observations

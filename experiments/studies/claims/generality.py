@@ -1,7 +1,7 @@
 """Claim 4, "works in general": tuned SGD against tuned momentum on many problems.
 
-Both get the same number of trials over the same settled steps. They are tuned by
-validation accuracy with some seeds, and reported by test accuracy with others.
+Both methods get the same number of trials over the same range of settled steps. They
+are tuned by validation accuracy, then compared by test accuracy with other seeds.
 """
 
 from collections.abc import Sequence
@@ -9,45 +9,56 @@ from itertools import product
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from experiments.studies.claims import problems
+from matplotlib.figure import Figure as Canvas
+
+from experiments.reporting.drawing import plain_axes
+from experiments.reporting.page import Figure, Section, Table
+from experiments.reporting.statistics import Interval
+from experiments.studies.claims import problems, verdict
+from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.problems import Problem
-from experiments.studies.claims.verdict import Prediction, difference
+from experiments.studies.claims.verdict import (
+    JudgedPrediction,
+    Prediction,
+    difference,
+)
+from experiments.studies.intervals import draw_intervals
 from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.program import Point
 
-BETAS = (0.0, 0.9, 0.99)  # of momentum, which thus contains SGD
-WIDENING = 2  # octaves by which the space grows where the best is at its edge
+BETAS = (0.0, 0.9, 0.99)  # for momentum, whose trials thus include SGD
+WIDENING = 2  # octaves by which the range of settled steps grows
 FIXED = {"betas": BETAS, "batch_size": problems.BATCH_SIZE}
 
 
-class Setting(NamedTuple):
-    """What is tuned."""
+class Candidate(NamedTuple):
+    """The hyper-parameters to tune."""
 
-    settled: float  # η/(1 − β)
+    settled_step: float  # η/(1 − β)
     beta: float
 
-    def at(self, seed: int) -> Point:
-        """The point of a run."""
-        return Point(self.settled * (1 - self.beta), self.beta, seed)
+    def with_seed(self, seed: int) -> Point:
+        """The point at which a run trains."""
+        return Point(self.settled_step * (1 - self.beta), self.beta, seed)
 
 
-class Tuned(NamedTuple):
-    """The best setting of a method, and the search for it."""
+class TuningResult(NamedTuple):
+    """The best candidate of a method, and all that were tried."""
 
-    best: Setting
-    trials: dict[Setting, Score]  # means over the tuning seeds
-    at_edge: bool
+    best: Candidate
+    trials: dict[Candidate, Score]  # means over the tuning seeds
+    at_edge: bool  # whether the best settled step is at an end of the range
 
 
-def titles(budget: Any) -> tuple[str, ...]:
-    """The titles of all problems, in their order."""
-    combined = product(budget.models, budget.losses, budget.tables)
-    return (*map(", ".join, combined), f"network, cross-entropy, {budget.dataset}")
+def titles(budget: ClaimsBudget) -> tuple[str, ...]:
+    """The titles of all problems, in order."""
+    combinations = product(budget.models, budget.losses, budget.tables)
+    return (*map(", ".join, combinations), f"network, cross-entropy, {budget.dataset}")
 
 
 def predictions(titles: Sequence[str]) -> tuple[Prediction, ...]:
-    """Momentum's test accuracy is higher, on every problem."""
+    """One for each problem: momentum has the higher test accuracy."""
     return tuple(
         Prediction(
             title, f"{title}: test accuracy, tuned momentum − tuned SGD", "above", 0.0
@@ -56,95 +67,218 @@ def predictions(titles: Sequence[str]) -> tuple[Prediction, ...]:
     )
 
 
-def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
-    """All figures of the claim, as JSON values."""
-    tables = {"digits": problems.digits, "table": lambda: problems.table(budget.seed)}
-    parts = {name: tables[name]() for name in budget.tables}
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+    """All measurements of the claim, as JSON values."""
+    load = {"digits": problems.digits, "table": lambda: problems.table(budget.seed)}
+    splits = {name: load[name]() for name in budget.tables}
     small = [
-        problems.small(model, loss, name, parts[name], budget.small_epochs)
+        problems.small(model, loss, name, splits[name], budget.small_epochs)
         for model, loss, name in product(budget.models, budget.losses, budget.tables)
     ]
     measured: dict[str, Any] = {"problems": {}}
     for problem in (*small, problems.network(study, budget.dataset)):
         study.context.console.print(f"{problem.title} …", highlight=False)
-        found = compare(problem, budget)
-        measured[problem.title] = found.pop("difference")
-        measured["problems"][problem.title] = found
+        compared = compare(problem, budget)
+        measured[problem.title] = compared.pop("difference")
+        measured["problems"][problem.title] = compared
     return measured
 
 
-def compare(problem: Problem, budget: Any) -> dict[str, Any]:
-    """Tunes both methods, then reports them with other seeds, pair by pair."""
+def compare(problem: Problem, budget: ClaimsBudget) -> dict[str, Any]:
+    """Tunes both methods, then tests them with new seeds, pair by pair."""
     tuned = tune(problem, budget)
     if tuned["momentum"].best.beta == 0:
-        # It is SGD, and what parts their steps is nothing that momentum gains.
+        # Tuning reduced momentum to SGD. Only their grids of steps differ, and a
+        # difference between the grids is no gain of momentum.
         tuned["momentum"] = tuned["momentum"]._replace(best=tuned["sgd"].best)
     accuracies = {
-        method: problem.test([each.best.at(seed) for seed in range(budget.seeds)])
-        for method, each in tuned.items()
+        method: problem.test(
+            [result.best.with_seed(seed) for seed in range(budget.seeds)]
+        )
+        for method, result in tuned.items()
     }
     return {
         "difference": difference(accuracies["momentum"], accuracies["sgd"]),
         "methods": {
             method: {
-                "settled": each.best.settled,
-                "beta": each.best.beta,
-                "trials": [[*s, *score] for s, score in sorted(each.trials.items())],
-                "at_edge": each.at_edge,
+                "settled": best.settled_step,
+                "beta": best.beta,
+                "trials": [[*c, *score] for c, score in sorted(trials.items())],
+                "at_edge": at_edge,
                 "accuracies": accuracies[method],
             }
-            for method, each in tuned.items()
+            for method, (best, trials, at_edge) in tuned.items()
         },
     }
 
 
-def tune(problem: Problem, budget: Any) -> dict[str, Tuned]:
-    """The best of either method, by the mean validation score over the tuning seeds.
+def tune(problem: Problem, budget: ClaimsBudget) -> dict[str, TuningResult]:
+    """Finds the candidate of each method with the best mean validation score.
 
-    SGD tries three settled steps an octave, momentum one with each of three betas, all
-    between 2^low and 2^high. Where either's best is at an end, both go on beyond it.
+    All settled steps lie between 2^low and 2^high. SGD tries three in each octave;
+    momentum tries one, with each of three betas. If the best of either method is at an
+    end of the range, the range grows there for both.
     """
     low, high = budget.low_octave, budget.high_octave
     spaces = {"sgd": sgd_space, "momentum": momentum_space}
-    trials: dict[str, dict[Setting, Score]] = {method: {} for method in spaces}
-    tuned: dict[str, Tuned] = {}
+    trials: dict[str, dict[Candidate, Score]] = {method: {} for method in spaces}
+    tuned: dict[str, TuningResult] = {}
     for _ in range(1 + budget.widenings):
         for method, space in spaces.items():
-            new = [s for s in space(low, high) if s not in trials[method]]
-            scores = _validated(problem, new, budget.tuning_seeds)
+            new = [c for c in space(low, high) if c not in trials[method]]
+            scores = _validate(problem, new, budget.tuning_seeds)
             trials[method].update(zip(new, scores, strict=True))
-            tuned[method] = _best(trials[method])
-        edges = [each.best.settled for each in tuned.values() if each.at_edge]
+            tuned[method] = _select_best(trials[method])
+        edges = [r.best.settled_step for r in tuned.values() if r.at_edge]
         if not edges:
             break
-        at_low = edges[0] < 2 ** ((low + high) / 2)
-        low, high = (low - WIDENING, high) if at_low else (low, high + WIDENING)
+        if edges[0] < 2 ** ((low + high) / 2):
+            low -= WIDENING
+        else:
+            high += WIDENING
     return tuned
 
 
-def sgd_space(low: int, high: int) -> list[Setting]:
-    """Three settled steps an octave."""
-    return [Setting(2 ** (k / 3), 0.0) for k in range(3 * low, 3 * high)]
+def sgd_space(low: int, high: int) -> list[Candidate]:
+    """Three settled steps in each octave."""
+    return [Candidate(2 ** (k / 3), 0.0) for k in range(3 * low, 3 * high)]
 
 
-def momentum_space(low: int, high: int) -> list[Setting]:
-    """One settled step an octave, with each of the betas."""
-    return [Setting(2.0**k, beta) for k in range(low, high) for beta in BETAS]
+def momentum_space(low: int, high: int) -> list[Candidate]:
+    """One settled step in each octave, with each of the betas."""
+    return [Candidate(2.0**k, beta) for k in range(low, high) for beta in BETAS]
 
 
-def _validated(
-    problem: Problem, settings: Sequence[Setting], seeds: int
+def _validate(
+    problem: Problem, candidates: Sequence[Candidate], seeds: int
 ) -> list[Score]:
-    """Mean scores over the tuning seeds."""
-    runs = [s.at(TUNING_SEED + seed) for s in settings for seed in range(seeds)]
-    scores = iter(problem.validate(runs))
-    of_settings = [[next(scores) for _ in range(seeds)] for _ in settings]
+    """The mean score of each candidate over the tuning seeds."""
+    points = [
+        candidate.with_seed(TUNING_SEED + seed)
+        for candidate in candidates
+        for seed in range(seeds)
+    ]
+    scores = problem.validate(points)
+    by_candidate = [
+        scores[first : first + seeds] for first in range(0, len(scores), seeds)
+    ]
+    return [Score(*map(fmean, zip(*each, strict=True))) for each in by_candidate]
+
+
+def _select_best(trials: dict[Candidate, Score]) -> TuningResult:
+    best = max(trials, key=lambda candidate: trials[candidate])
+    steps = {candidate.settled_step for candidate in trials}
+    at_edge = best.settled_step in (min(steps), max(steps))
+    return TuningResult(best, trials, at_edge)
+
+
+def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Section:
+    """The claim's part of the page."""
+    compared = measured["problems"]
+    return Section(
+        "Claim 4: momentum helps whatever the model, loss and data",
+        (
+            "Every problem is tuned separately, with the same number of trials for "
+            "both methods: SGD tries three settled steps in each octave, momentum "
+            "tries one with each β of "
+            f"{', '.join(f'{beta:g}' for beta in BETAS)} and so includes SGD. If "
+            "the best settled step of either is at an end of the range, the range "
+            "grows for both. The trial with the best validation accuracy (on a tie, "
+            "the lowest loss) is run again with new seeds and scored on the test "
+            "rows. The seeds are paired: with the same seed, both methods start from "
+            "the same parameters and see the rows in the same order. A run that "
+            "diverges counts as 0.",
+            *_warnings(compared, judged),
+        ),
+        (_gains(compared, judged),),
+        (verdict.table(judged), _best_candidates(compared)),
+    )
+
+
+def _warnings(
+    compared: dict[str, Any], judged: Sequence[JudgedPrediction]
+) -> list[str]:
+    """The problems whose result is doubtful, with the reason."""
+    lost = [p.key for p, _, outcome in judged if outcome == "contradicted"]
+    at_edge = [
+        f"{title} ({method})"
+        for title, method, result in _by_method(compared)
+        if result["at_edge"]
+    ]
+    as_sgd = [
+        title
+        for title, method, result in _by_method(compared)
+        if method == "momentum" and result["beta"] == 0
+    ]
+    doubts = {
+        "Tuning chose β = 0 for momentum, which is SGD": as_sgd,
+        "Under-tuned: momentum lost, although its trials include SGD, so this is no "
+        "evidence for SGD": lost,
+        "The best settled step is at an end of the range even after widening, and a "
+        "better one may lie beyond": at_edge,
+    }
     return [
-        Score(*(fmean(each) for each in zip(*own, strict=True))) for own in of_settings
+        f"{doubt}: {'; '.join(titles)}." for doubt, titles in doubts.items() if titles
     ]
 
 
-def _best(trials: dict[Setting, Score]) -> Tuned:
-    best = max(trials, key=lambda setting: trials[setting])
-    tried = {setting.settled for setting in trials}
-    return Tuned(best, trials, best.settled in (min(tried), max(tried)))
+def _by_method(compared: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every problem's title, with each method and its result."""
+    return [
+        (title, method, result)
+        for title, problem in compared.items()
+        for method, result in problem["methods"].items()
+    ]
+
+
+def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figure:
+    titles = [each.prediction.key for each in judged]
+    intervals = [Interval(*each.measured[:3]) for each in judged]
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = canvas.subplots()
+        draw_intervals(axes, titles, {"": intervals})
+        axes.axvline(0, color=ink, linewidth=0.8)
+        axes.set_xlabel("Test accuracy, tuned momentum − tuned SGD, points")
+        plain_axes(axes, ink)
+
+    rows = [
+        (title, method, seed, accuracy)
+        for title, method, result in _by_method(compared)
+        for seed, accuracy in enumerate(result["accuracies"])
+    ]
+    return Figure(
+        "gains",
+        "Gain of tuned momentum over tuned SGD in test accuracy: means and 95% "
+        "intervals over paired seeds. An interval that contains 0 shows no difference.",
+        draw,
+        Table(
+            "Test accuracies, by seed",
+            ("problem", "method", "seed", "test accuracy"),
+            rows,
+            {"test accuracy": "{:.2%}"},
+        ),
+        (7.2, 1.2 + 0.3 * len(titles)),
+    )
+
+
+def _best_candidates(compared: dict[str, Any]) -> Table:
+    rows = [
+        (
+            title,
+            method,
+            result["settled"],
+            result["beta"],
+            len(result["trials"]),
+            sum(result["accuracies"]) / len(result["accuracies"]),
+            sum(accuracy == 0 for accuracy in result["accuracies"]),
+        )
+        for title, method, result in _by_method(compared)
+    ]
+    header = ("problem", "method", "settled step", "β", "trials", "test accuracy")
+    return Table(
+        "Tuned hyper-parameters, with their mean test accuracy",
+        (*header, "diverged"),
+        rows,
+        {"settled step": "{:.3g}", "test accuracy": "{:.2%}"},
+    )

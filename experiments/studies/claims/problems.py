@@ -1,7 +1,7 @@
-"""The problems of claim 4: a model, a loss and data, to be tuned and then reported.
+"""The problems of claim 4: a model, a loss and data, to be tuned and then tested.
 
-Small ones are trained by a program of their own, all runs vmapped, since the
-context's classifiers know cross-entropy alone; the network is the context's.
+The small problems train in a program of this file, with all runs vmapped, because the
+runs of a study context only know cross-entropy. The network trains in the context.
 """
 
 import math
@@ -17,9 +17,10 @@ import optax
 from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
+from jaxtyping import Float, Int
 
 from experiments.data import image_dataset
-from experiments.data.examples import Examples, in_batches
+from experiments.data.examples import Examples, Splits, in_batches
 from experiments.distributed.devices import device_mesh
 from experiments.networks import mlp
 from experiments.records.runs import Run
@@ -33,37 +34,37 @@ from experiments.training.scoring import Network
 from optax_momentum import keras
 
 BATCH_SIZE = 64
-LANES = 20  # runs of the small problems that are trained together
+LANES = 20  # runs of a small problem that train together
 
-Loss = Callable[[Array, Array], Array]  # logits [n, classes], labels [n] ↦ [n]
+Logits = Float[Array, "batch classes"]
+Labels = Int[Array, " batch"]
+Losses = Float[Array, " batch"]
+Loss = Callable[[Logits, Labels], Losses]
 
 
 class Problem(NamedTuple):
-    """What can be trained from a point of (learning rate, beta, seed)."""
+    """A training task; a point sets learning rate, beta and seed of a run."""
 
     title: str
     validate: Callable[[Sequence[Point]], list[Score]]
-    test: Callable[[Sequence[Point]], list[float]]  # accuracies; 0 where it diverged
+    test: Callable[[Sequence[Point]], list[float]]  # accuracies; 0 if a run diverged
 
 
-class Parts(NamedTuple):
-    """A data set of float32 rows, each an image, and its three parts."""
-
-    train: Examples
-    validation: Examples
-    test: Examples
-
-
-def squared(logits: Array, labels: Array) -> Array:
+def squared(logits: Logits, labels: Labels) -> Losses:
     """Half the squared distance from the one-hot label."""
     return 0.5 * jnp.sum((logits - jax.nn.one_hot(labels, logits.shape[1])) ** 2, -1)
 
 
-def hinge(logits: Array, labels: Array) -> Array:
-    """By how much a wrong class comes closer than 1 to the right one (Crammer)."""
-    right = jax.nn.one_hot(labels, logits.shape[1])
-    own = jnp.sum(logits * right, axis=-1, keepdims=True)
-    return jnp.max(logits - own + 1 - right, axis=-1)
+def hinge(logits: Logits, labels: Labels) -> Losses:
+    """The largest violation of a margin of 1 between the true class and another.
+
+    References:
+      Crammer and Singer 2001, On the Algorithmic Implementation of Multiclass
+      Kernel-based Vector Machines, JMLR 2.
+    """
+    true = jax.nn.one_hot(labels, logits.shape[1])
+    true_logit = jnp.sum(logits * true, axis=-1, keepdims=True)
+    return jnp.max(logits - true_logit + 1 - true, axis=-1)
 
 
 MODELS = {"linear": linear, "MLP": mlp}
@@ -74,30 +75,32 @@ LOSSES = {
 }
 
 
-def digits() -> Parts:
-    """scikit-learn's digits, 8×8 as they come, in the context's three parts."""
+def digits() -> Splits:
+    """scikit-learn's digits at their original 8×8 pixels, split as in all studies."""
     dataset = image_dataset.load(image_dataset.EMBEDDED, None)
-    train, labels, held_out, held_out_labels = image_dataset.hold_out(dataset)
-    return Parts(
-        _rows(train[:, ::3, ::3] / 255, labels),
-        _rows(held_out[:, ::3, ::3] / 255, held_out_labels),
-        _rows(dataset.test_images[:, ::3, ::3] / 255, dataset.test_labels),
+    train, labels, validation, validation_labels = image_dataset.hold_out(dataset)
+    return Splits(
+        _examples(train[:, ::3, ::3] / 255, labels),
+        _examples(validation[:, ::3, ::3] / 255, validation_labels),
+        _examples(dataset.test_images[:, ::3, ::3] / 255, dataset.test_labels),
+        dataset.classes,
     )
 
 
-def table(seed: int) -> Parts:
-    """A synthetic table: 2,000 rows of 20 columns, three overlapping classes.
+def table(seed: int) -> Splits:
+    """A synthetic table: 2,000 rows of 20 columns, in three overlapping classes.
 
-    Columns are standardised by the mean and deviation of the training rows.
+    Columns are standardized by the mean and standard deviation of the training rows.
     """
     from sklearn.datasets import make_classification  # slow to import
 
+    classes = 3
     columns, labels = make_classification(
         2000,
         n_features=20,
         n_informative=8,
         n_redundant=6,
-        n_classes=3,
+        n_classes=classes,
         flip_y=0.05,
         random_state=seed,
     )
@@ -105,62 +108,63 @@ def table(seed: int) -> Parts:
     cuts = ((0, 1200), (1200, 1600), (1600, 2000))
     columns = (columns - columns[:1200].mean(axis=0)) / columns[:1200].std(axis=0)
     columns = columns[:, None, :, None]
-    return Parts(*(_rows(columns[low:high], labels[low:high]) for low, high in cuts))
+    return Splits(
+        *(_examples(columns[low:high], labels[low:high]) for low, high in cuts),
+        classes=classes,
+    )
 
 
-def _rows(images: np.ndarray, labels: np.ndarray) -> Examples:
+def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
     return Examples(jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32))
 
 
-def small(model: str, loss: str, table: str, parts: Parts, epochs: int) -> Problem:
-    """A problem whose runs are all trained by one program, `LANES` at a time."""
-    network, loss_of = MODELS[model], LOSSES[loss]
-    classes = int(parts.train.labels.max()) + 1
+def small(model: str, loss: str, table: str, splits: Splits, epochs: int) -> Problem:
+    """A problem that one program trains, `LANES` runs at a time."""
+    network, loss_function = MODELS[model], LOSSES[loss]
 
-    def fitted(points: Sequence[Point], part: Examples) -> list[Score]:
+    def train_and_score(points: Sequence[Point], scored: Examples) -> list[Score]:
         scores = []
         for first in range(0, len(points), LANES):
             chunk = list(points[first : first + LANES])
-            filled = as_arrays(chunk + [chunk[-1]] * (LANES - len(chunk)))
-            params = _train(network, loss_of, epochs, classes, parts.train, filled)
-            losses, accuracies = _score(network, loss_of, params, part)
-            scores += map(_judged, losses[: len(chunk)], accuracies[: len(chunk)])
+            padded = as_arrays(chunk + [chunk[-1]] * (LANES - len(chunk)))
+            params = _train(
+                network, loss_function, epochs, splits.classes, splits.train, padded
+            )
+            losses, accuracies = _score(network, loss_function, params, scored)
+            scores += map(_as_score, losses[: len(chunk)], accuracies[: len(chunk)])
         return scores
 
     return Problem(
         f"{model}, {loss}, {table}",
-        lambda points: fitted(points, parts.validation),
-        lambda points: [score.accuracy for score in fitted(points, parts.test)],
+        lambda points: train_and_score(points, splits.validation),
+        lambda points: [s.accuracy for s in train_and_score(points, splits.test)],
     )
 
 
-def _judged(loss: ArrayLike, accuracy: ArrayLike) -> Score:
-    """The worst, where the loss is not finite."""
+def _as_score(loss: ArrayLike, accuracy: ArrayLike) -> Score:
+    """The score of a run; the worst possible if its loss is not finite."""
     if not np.isfinite(loss):
         return Score(0.0, -math.inf)
     return Score(float(np.asarray(accuracy)), -float(np.asarray(loss)))
 
 
 def network(study: OpenStudy, dataset: str) -> Problem:
-    """The context's network on its data: each run is recorded as it ends."""
+    """The study's network on its data; every finished run is recorded."""
+    context = study.context
+    classes = context.dataset.classes
 
-    def done(points: Sequence[Point], phase: str, test: bool) -> list[Run]:
-        configs = [
-            replace(study.base, arm="momentum", test=test, **point._asdict())
-            for point in points
-        ]
-        return run_all(study.context, configs, phase)
-
-    classes = study.context.dataset.classes
+    def run(points: Sequence[Point], phase: str, *, test: bool) -> list[Run]:
+        base = replace(study.base, arm="momentum", test=test)
+        return run_all(context, [replace(base, **p._asdict()) for p in points], phase)
 
     def validate(points: Sequence[Point]) -> list[Score]:
-        found = done(points, "Claim 4: tuning", False)
-        return [validation.score(run, classes) for run in found]
+        runs = run(points, "Claim 4: tuning", test=False)
+        return [validation.score(each, classes) for each in runs]
 
-    def tested(points: Sequence[Point]) -> list[float]:
-        return paired.accuracies(done(points, "Claim 4: testing", True), classes)
+    def test(points: Sequence[Point]) -> list[float]:
+        return paired.accuracies(run(points, "Claim 4: testing", test=True), classes)
 
-    return Problem(f"network, cross-entropy, {dataset}", validate, tested)
+    return Problem(f"network, cross-entropy, {dataset}", validate, test)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
@@ -172,15 +176,15 @@ def _train(
     examples: Examples,
     points: Point,
 ) -> Any:
-    """The parameters of all runs after all epochs, of which devices take equal shares.
+    """The parameters of all runs after all epochs; devices take equal shares of runs.
 
-    As in `lanes`, a CPU trains one run after another.
+    On CPU, each device trains its runs sequentially, as `lanes` does.
     """
     on_cpu = jax.default_backend() == "cpu"
 
     def on_device(points: Point, examples: Examples) -> Any:
-        own = partial(_train_one, network, loss, epochs, classes, examples)
-        return jax.lax.map(own, points) if on_cpu else jax.vmap(own)(points)
+        train = partial(_train_one, network, loss, epochs, classes, examples)
+        return jax.lax.map(train, points) if on_cpu else jax.vmap(train)(points)
 
     lanes = PartitionSpec("lanes")
     return jax.shard_map(
@@ -200,7 +204,7 @@ def _train_one(
     examples: Examples,
     point: Point,
 ) -> Any:
-    """Those of one; where it starts, and in which order, is its seed's alone."""
+    """The parameters of one run; its seed sets the first ones and the data order."""
     transformation = keras(point.learning_rate, point.beta)
     start, order = jax.random.split(jax.random.key(point.seed))
     _, height, width, channels = examples.images.shape
@@ -230,13 +234,13 @@ def _train_one(
 @partial(jax.jit, static_argnums=(0, 1))
 def _score(
     network: Network, loss: Loss, params: Any, examples: Examples
-) -> tuple[Array, Array]:
-    """Mean loss and accuracy of every run over all examples."""
+) -> tuple[Float[Array, " runs"], Float[Array, " runs"]]:
+    """The mean loss and accuracy of each run over all examples."""
 
-    def of_one(params: Any) -> tuple[Array, Array]:
+    def score_one(params: Any) -> tuple[Array, Array]:
         logits = network.apply(params, examples.images)
         hits = jnp.argmax(logits, axis=-1) == examples.labels
         losses = loss(logits, examples.labels)
         return jnp.mean(losses), jnp.mean(hits.astype(jnp.float32))
 
-    return jax.vmap(of_one)(params)
+    return jax.vmap(score_one)(params)

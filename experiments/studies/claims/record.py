@@ -1,7 +1,6 @@
-"""What was measured, a line a claim: an interrupted study goes on after the last."""
+"""Measured claims, one line each: an interrupted study resumes after the last line."""
 
 import json
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +11,12 @@ from experiments.records.plan import digest
 from experiments.studies.lifecycle import OpenStudy
 
 FILE_NAME = "claims.jsonl"
-# What a line raises that is none.
+# What parsing raises on a line that is not a record.
 _BROKEN = ValueError, TypeError, KeyError, AttributeError, RecursionError
 
 
-class Record(NamedTuple):
-    """A claim that has been measured, and what on."""
+class ClaimRecord(NamedTuple):
+    """The measurements of a claim, and the machine and versions behind them."""
 
     claim: str
     plan_hash: str
@@ -27,11 +26,11 @@ class Record(NamedTuple):
     git_commit: str | None
 
 
-def write(study: OpenStudy, claim: str, measured: dict[str, Any]) -> Record:
-    """Adds a measured claim to the records, atomically; returns it as `read` does."""
+def write(study: OpenStudy, claim: str, measured: dict[str, Any]) -> ClaimRecord:
+    """Appends a measured claim to the file, atomically; returns it as `read` does."""
     path = study.context.output / FILE_NAME
     device = jax.devices()[0]
-    record = Record(
+    record = ClaimRecord(
         claim,
         digest(study.plan),
         measured,
@@ -46,12 +45,12 @@ def write(study: OpenStudy, claim: str, measured: dict[str, Any]) -> Record:
     return read(study)[claim]
 
 
-def read(study: OpenStudy) -> dict[str, Record]:
-    """The claims that are finished, by their keys.
+def read(study: OpenStudy) -> dict[str, ClaimRecord]:
+    """The finished claims, by key.
 
     Raises:
-      UsageError: the file can't be read, or a line isn't a whole record of this plan,
-        or isn't as it was written.
+      UsageError: the file can't be read, or a line is incomplete, was changed, or
+        belongs to another plan.
     """
     path = study.context.output / FILE_NAME
     try:
@@ -64,29 +63,13 @@ def read(study: OpenStudy) -> dict[str, Record]:
             values = json.loads(line)
             if values.pop("hash") != digest(values):
                 raise ValueError(f"it hashes to {digest(values)}")
-            record = Record(**values)
+            record = ClaimRecord(**values)
             if record.plan_hash != digest(study.plan):
-                raise ValueError(f"it is of plan {record.plan_hash}")
+                raise ValueError(f"it belongs to plan {record.plan_hash}")
         except _BROKEN as error:
             raise UsageError(
-                f"{path}, line {number}, is not a whole record of this plan: {error}. "
-                "Remove the line, or choose another --output."
+                f"{path}, line {number}, is not a complete record of this plan: "
+                f"{error}. Remove the line, or choose another --output."
             ) from None
         records[record.claim] = record
     return records
-
-
-def provenance(records: Iterable[Record]) -> dict[str, list[str]]:
-    """What the claims were measured on; an item with two entries marks mixed ones."""
-    facts = [
-        {
-            "device": record.device,
-            "commit": record.git_commit or "not run from a git checkout",
-            **record.versions,
-        }
-        for record in records
-    ]
-    names = dict.fromkeys(name for fact in facts for name in fact)
-    return {
-        name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
-    }

@@ -1,4 +1,4 @@
-"""The four claims of the tutorial, in turn: measured, recorded, judged and told."""
+"""The four claims of the tutorial: each is measured, recorded, judged and reported."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,28 +7,27 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from experiments.records import runs
 from experiments.records.command_line import repeating
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
 from experiments.studies.claims import (
     condition,
-    condition_page,
     generality,
-    generality_page,
     minima,
-    minima_page,
     record,
     trajectory,
-    trajectory_page,
 )
-from experiments.studies.claims.budget import BUDGETS, Budget
-from experiments.studies.claims.record import Record
+from experiments.studies.claims.budget import BUDGETS, ClaimsBudget
+from experiments.studies.claims.record import ClaimRecord
 from experiments.studies.claims.verdict import (
+    MEASURED_FORMATS,
     RULE,
-    Answer,
+    JudgedPrediction,
+    Outcome,
     Prediction,
-    answers,
-    counted,
+    count,
+    judge_all,
     verdict,
 )
 from experiments.studies.lifecycle import (
@@ -43,13 +42,13 @@ from experiments.studies.methods import METHODS
 
 @dataclass(frozen=True)
 class Claims(StudyOptions):
-    """Put the tutorial's four claims about momentum to a measured test.
+    """Test the tutorial's four claims about momentum by measurement.
 
-    Smoother trajectory, faster convergence, escape from local minima, works in
-    general: each is a list of predictions that is written down and hashed before the
-    first run, and holds, holds partly or does not hold by one rule. Expected on the
-    digits: all four hold partly, since much of what momentum gains at equal learning
-    rate is due to its larger settled step.
+    The claims: momentum makes the trajectory smoother, converges faster, escapes local
+    minima, and works in general. Each is a list of predictions that is written down and
+    hashed before the first run; one rule decides whether it holds, holds partly or does
+    not hold. Expected on the digits: all four hold partly, because much of what
+    momentum gains at equal learning rate comes from its larger steps.
 
     smoke: half a minute. default: digits, 2 to 3 minutes on two CPU cores. paper:
     CIFAR-10, thousands of starts, about 4 hours on two CPU cores.
@@ -57,18 +56,25 @@ class Claims(StudyOptions):
 
 
 class Claim(NamedTuple):
-    """One of the four."""
+    """A claim, its predictions, and how to measure and report them."""
 
     says: str  # of momentum
     predictions: tuple[Prediction, ...]
-    quoted: tuple[str, ...]  # keys of those that tell most
+    quoted: tuple[str, ...]  # keys of the most telling predictions
     fixed: Mapping[str, Any]  # JSON values, the same in all budgets
-    measure: Callable[[OpenStudy, Budget], dict[str, Any]]
-    section: Callable[[dict[str, Any], Sequence[Answer]], Section]
+    measure: Callable[[OpenStudy, ClaimsBudget], dict[str, Any]]
+    section: Callable[[dict[str, Any], Sequence[JudgedPrediction]], Section]
 
 
-def the_claims(budget: Budget) -> dict[str, Claim]:
-    """All four, by the key that they are recorded by."""
+class JudgedClaim(NamedTuple):
+    """A claim with all its predictions judged."""
+
+    claim: Claim
+    predictions: tuple[JudgedPrediction, ...]
+
+
+def all_claims(budget: ClaimsBudget) -> dict[str, Claim]:
+    """The four claims, by the key under which they are recorded."""
     general = generality.predictions(generality.titles(budget))
     return {
         "trajectory": Claim(
@@ -77,7 +83,7 @@ def the_claims(budget: Budget) -> dict[str, Claim]:
             ("zigzag_path", "calm_path", "noisy_path"),
             trajectory.FIXED,
             trajectory.measure,
-            trajectory_page.section,
+            trajectory.section,
         ),
         "condition": Claim(
             "converges faster",
@@ -85,7 +91,7 @@ def the_claims(budget: Budget) -> dict[str, Claim]:
             ("slope", "settled_slope"),
             condition.FIXED,
             condition.measure,
-            condition_page.section,
+            condition.section,
         ),
         "minima": Claim(
             "escapes local minima",
@@ -93,7 +99,7 @@ def the_claims(budget: Budget) -> dict[str, Claim]:
             ("well_gradient_equal_rate", "well_gradient_equal_step"),
             minima.FIXED,
             minima.measure,
-            minima_page.section,
+            minima.section,
         ),
         "generality": Claim(
             "helps whatever the model, loss and data",
@@ -101,108 +107,112 @@ def the_claims(budget: Budget) -> dict[str, Claim]:
             (general[-1].key,),
             generality.FIXED,
             generality.measure,
-            generality_page.section,
+            generality.section,
         ),
     }
 
 
 def claims(options: Claims, console: Console) -> Path:
-    """Measures what is missing and judges all; returns the path of the page.
+    """Measures the claims not yet recorded, judges all, and returns the page's path.
 
     Raises:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    the_four = the_claims(budget)
-    stated = {
-        each.key: f"{each.says}: {each.side} {each.bound:g}"
-        for claim in the_four.values()
-        for each in claim.predictions
+    by_key = all_claims(budget)
+    predictions = {
+        p.key: f"{p.quantity}: {p.side} {p.bound:g}"
+        for claim in by_key.values()
+        for p in claim.predictions
     }
-    fixed = {key: claim.fixed for key, claim in the_four.items()}
-    budget = budget._replace(predictions=stated, fixed=fixed)
+    fixed = {key: claim.fixed for key, claim in by_key.items()}
+    budget = budget._replace(predictions=predictions, fixed=fixed)
     arms = {"momentum": METHODS["momentum"].arm}
     with open_study(options, "claims", budget, arms, console) as study:
-        done = record.read(study)
-        for key, claim in the_four.items():
-            if key not in done:
+        recorded = record.read(study)
+        for key, claim in by_key.items():
+            if key not in recorded:
                 console.print(f"Measuring: momentum {claim.says} …", highlight=False)
-                done[key] = record.write(study, key, claim.measure(study, budget))
-        page = _page(the_four, done, study, repeating("claims", options))
+                measured = claim.measure(study, budget)
+                recorded[key] = record.write(study, key, measured)
+        page = _page(by_key, recorded, study, repeating("claims", options))
         return publish(options, page, study, list(study.context.finished.values()))
 
 
 def _page(
-    the_four: dict[str, Claim],
-    done: Mapping[str, Record],
+    by_key: dict[str, Claim],
+    recorded: Mapping[str, ClaimRecord],
     study: OpenStudy,
-    repeated_by: str,
+    command: str,
 ) -> Page:
-    judged = [
-        (claim, answers(claim.predictions, done[key].measured))
-        for key, claim in the_four.items()
-    ]
+    judged = {
+        key: JudgedClaim(claim, judge_all(claim.predictions, recorded[key].measured))
+        for key, claim in by_key.items()
+    }
     sections = [
-        claim.section(done[key].measured, own)
-        for key, (claim, own) in zip(the_four, judged, strict=True)
+        claim.section(recorded[key].measured, predictions)
+        for key, (claim, predictions) in judged.items()
     ]
+    verdicts = "; ".join(
+        f"{claim.says}: {verdict(predictions)}, {count(predictions, 'met')} of "
+        f"{len(predictions)} predictions met"
+        for claim, predictions in judged.values()
+    )
     return Page(
         study="claims",
         title="Four claims about momentum, put to the test",
-        summary=_summary(judged),
-        sections=(_verdicts(judged), *sections),
+        summary=f"Momentum {verdicts}.",
+        sections=(_verdicts(list(judged.values())), *sections),
         plan=study.plan,
         plan_hash=digest(study.plan),
-        command=repeated_by,
-        provenance=record.provenance(done.values()),
+        command=command,
+        provenance=runs.provenance(list(recorded.values())),
     )
 
 
-def _summary(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> str:
-    told = (f"{claim.says}: {verdict(own)}, {counted(own)}" for claim, own in judged)
-    return f"Momentum {'; '.join(told)}."
-
-
-def _verdicts(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> Section:
-    header = ("claim", "verdict", "met", "contradicted", "open")
-    rows = [
+def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
+    outcomes: tuple[Outcome, ...] = ("met", "contradicted", "open")
+    verdicts = [
         (
             f"Momentum {claim.says}",
-            verdict(own),
-            *(sum(each.outcome == outcome for each in own) for outcome in header[2:]),
+            verdict(predictions),
+            *(count(predictions, outcome) for outcome in outcomes),
         )
-        for claim, own in judged
+        for claim, predictions in judged
+    ]
+    quoted = [
+        (claim.says, prediction.quantity, *measured, outcome)
+        for claim, predictions in judged
+        for prediction, measured, outcome in predictions
+        if prediction.key in claim.quoted
     ]
     return Section(
         "Verdicts",
         (
             RULE,
-            "A momentum step settles at η/(1 − β) times a constant gradient: at "
-            "β = 0.9 ten times that of SGD with the same learning rate η. So each "
-            "claim is asked at equal learning rate and at equal settled step, and only "
-            "the latter shows what momentum does beyond a larger step. Of so many "
-            "predictions, about one in twenty of those that are neither true nor "
-            "false is decided by chance.",
+            "Under a constant gradient, the steps of momentum grow until they settle "
+            "at η/(1 − β) times the gradient, for learning rate η: this factor is the "
+            "settled step. SGD's is η. At β = 0.9 and the same learning rate, momentum "
+            "thus takes steps ten times as large. Each claim is therefore tested both "
+            "at equal learning rate and at equal settled step; only the second shows "
+            "what momentum does beyond taking larger steps.",
+            "Both methods start from the same point or seed and, where there is noise, "
+            "meet the same noise. They are compared pair by pair; n is the number of "
+            "pairs. Where the true value lies exactly at the bound, one prediction in "
+            "twenty is still met or contradicted, by chance.",
         ),
         tables=(
-            Table("What became of each claim", header, rows),
-            _quoted(judged),
+            Table(
+                "The verdict on each claim, with the outcomes of its predictions",
+                ("claim", "verdict", *outcomes),
+                verdicts,
+            ),
+            Table(
+                "The most telling predictions of each claim, with 95% intervals",
+                ("momentum", "quantity", "measured", "low", "high", "n", "outcome"),
+                quoted,
+                MEASURED_FORMATS,
+            ),
         ),
-    )
-
-
-def _quoted(judged: Sequence[tuple[Claim, Sequence[Answer]]]) -> Table:
-    """The predictions that tell most of each claim."""
-    rows = [
-        (claim.says, each.prediction.says, *each.measured, each.outcome)
-        for claim, own in judged
-        for each in own
-        if each.prediction.key in claim.quoted
-    ]
-    return Table(
-        "The figures that tell most of each claim, with 95% intervals",
-        ("momentum", "figure", "measured", "low", "high", "n", "outcome"),
-        rows,
-        dict.fromkeys(("measured", "low", "high"), "{:.3g}"),
     )

@@ -1,7 +1,7 @@
 """Claim 1 on the network: how straight its path is, and how often its loss rises."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,28 +12,35 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
+from jaxtyping import Float
+from matplotlib.figure import Figure as Canvas
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
+from experiments.reporting.drawing import STROKES, legend, panels, plain_axes
+from experiments.reporting.page import Figure, Table
+from experiments.reporting.statistics import mean_and_interval
+from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
+from experiments.studies.intervals import draw_intervals
 from experiments.studies.lifecycle import OpenStudy
 from experiments.training import step as train_step
-from experiments.training.program import Point, as_arrays
+from experiments.training.program import Point, Points, as_arrays
 from experiments.training.scoring import Network, weighted_sums
 from optax_momentum import keras
 
 LEARNING_RATE, BETA = 0.01, 0.9
 BATCH_SIZE = 64
-WATCHED = 128  # training images whose loss is taken after every step
+WATCHED = 128  # training images whose loss is computed after every step
 
-# (learning rate, beta): keras at beta 0 is SGD.
+# (learning rate, beta); at beta 0, `keras` is SGD.
 ARMS = {
     "sgd": (LEARNING_RATE, 0.0),
     "sgd_large_step": (LEARNING_RATE / (1 - BETA), 0.0),
     "ema": (LEARNING_RATE * (1 - BETA), BETA),
     "keras": (LEARNING_RATE, BETA),
 }
-# With their settled steps.
+# Each method with its settled step.
 TITLES = {
     "sgd": "SGD, 0.01",
     "sgd_large_step": "SGD, 0.1",
@@ -41,14 +48,39 @@ TITLES = {
     "keras": "Momentum, 0.1",
 }
 FIXED = {"arms": ARMS, "batch_size": BATCH_SIZE, "watched": WATCHED}
-_PAIRS = {
+
+
+class _Metric(NamedTuple):
+    """A property of walks, and the claim's expectation of it."""
+
+    title: str
+    comparison: str  # in words
+    side: Literal["below", "above"]
+    bound: float
+    compare: Callable[[np.ndarray, np.ndarray], Measured]
+
+
+_PAIRS = {  # momentum, SGD, and the value that they share
     "settled step": ("keras", "sgd_large_step", LEARNING_RATE / (1 - BETA)),
     "learning rate": ("keras", "sgd", LEARNING_RATE),
 }
-_SEEN: dict[str, tuple[str, Literal["below", "above"], float, Any]] = {
-    "straightness": ("path length over distance, momentum / SGD", "below", 1, ratio),
-    "cosine": ("cosine of successive steps, momentum − SGD", "above", 0, difference),
-    "rises": (
+_METRICS = {
+    "straightness": _Metric(
+        "Path over distance",
+        "path length over distance, momentum / SGD",
+        "below",
+        1,
+        ratio,
+    ),
+    "cosine": _Metric(
+        "Cosine of steps",
+        "cosine of successive steps, momentum − SGD",
+        "above",
+        0,
+        difference,
+    ),
+    "rises": _Metric(
+        "Steps up the loss",
         "share of steps that raise the loss of the same training images, "
         "momentum − SGD",
         "below",
@@ -58,26 +90,26 @@ _SEEN: dict[str, tuple[str, Literal["below", "above"], float, Any]] = {
 }
 PREDICTIONS = tuple(
     Prediction(
-        f"network {name} {what}",
-        f"network: {words}, both with {what} {value:g}",
-        side,
-        bound,
+        f"network {name} {shared}",
+        f"network: {metric.comparison}, both with {shared} {value:g}",
+        metric.side,
+        metric.bound,
     )
-    for what, (_, _, value) in _PAIRS.items()
-    for name, (words, side, bound, _) in _SEEN.items()
+    for shared, (_, _, value) in _PAIRS.items()
+    for name, metric in _METRICS.items()
 )
 
 
 class Walk(NamedTuple):
-    """What is seen of training runs; arrays [runs]."""
+    """The paths of training runs."""
 
-    straightness: Array  # length of the path over distance between its ends
-    cosine: Array  # mean, of successive steps
-    rises: Array  # share of steps after which the watched loss is higher
-    losses: Array  # [runs, steps], the watched loss after every step
+    straightness: Float[Array, " runs"]  # path length over distance between its ends
+    cosine: Float[Array, " runs"]  # of successive steps, the mean
+    rises: Float[Array, " runs"]  # share of steps that raise the watched loss
+    losses: Float[Array, "runs steps"]  # the watched loss after each step
 
 
-def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
     """The walks of all arms with all seeds, as JSON values."""
     context = study.context
     rows = context.folds["hold-out"].train
@@ -87,21 +119,27 @@ def measure(study: OpenStudy, budget: Any) -> dict[str, Any]:
     seeds = range(budget.seed, budget.seed + budget.seeds)
     points = [Point(*arm, seed) for arm in ARMS.values() for seed in seeds]
     walks = walk(context.network, points, examples, dataset.classes, budget.walk_epochs)
-    parted = [
-        Walk._make(each[i * len(seeds) : (i + 1) * len(seeds)] for each in walks)
-        for i in range(len(ARMS))
-    ]
-    arms = dict(zip(ARMS, parted, strict=True))
+    by_arm = {
+        arm: Walk._make(
+            values[i * len(seeds) : (i + 1) * len(seeds)] for values in walks
+        )
+        for i, arm in enumerate(ARMS)
+    }
+    compared = {
+        f"network {name} {shared}": metric.compare(
+            getattr(by_arm[momentum], name), getattr(by_arm[sgd], name)
+        )
+        for shared, (momentum, sgd, _) in _PAIRS.items()
+        for name, metric in _METRICS.items()
+    }
     return {
-        **_tests(arms),
+        **compared,
         "walks": {
             arm: {
-                "straightness": own.straightness.tolist(),
-                "cosine": own.cosine.tolist(),
-                "rises": own.rises.tolist(),
-                "losses": own.losses[0].tolist(),
+                **{name: getattr(walk, name).tolist() for name in _METRICS},
+                "losses": walk.losses[0].tolist(),
             }
-            for arm, own in arms.items()
+            for arm, walk in by_arm.items()
         },
     }
 
@@ -113,39 +151,39 @@ def walk(
     classes: int,
     epochs: int,
 ) -> Walk:
-    """Trains with momentum from all points, of which devices take equal shares.
+    """Trains with momentum from each point; devices take equal shares of the points.
 
-    A run starts from the parameters and sees the images in the order that `train_runs`
-    gives its seed.
+    As in `train_runs`, its seed sets the first parameters of a run and the order of its
+    images.
     """
     mesh = device_mesh(math.gcd(len(points), jax.device_count()))
     lanes = PartitionSpec("lanes")
-    of_lane = partial(_walk, network, min(WATCHED, len(examples.labels)))
+    walk_one = partial(_walk, network, min(WATCHED, len(examples.labels)))
 
-    def all_walks(points: Point, examples: Examples) -> Walk:
+    def all_walks(points: Points, examples: Examples) -> Walk:
         seeds = jnp.asarray(points.seed)
 
-        def rows_of(seed: ArrayLike) -> Any:
-            def of_epoch(epoch: Array) -> tuple[Array, Array]:
+        def all_batches(seed: ArrayLike) -> Any:
+            def batches(epoch: Array) -> tuple[Array, Array]:
                 key = train_step.order_key(seed, epoch)
                 order = jax.random.permutation(key, len(examples.labels))
                 return in_batches(order, BATCH_SIZE)
 
-            rows = jax.vmap(of_epoch)(jnp.arange(epochs))
+            rows = jax.vmap(batches)(jnp.arange(epochs))
             return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
 
         def initial(seed: ArrayLike) -> Any:
             shape = train_step.image_shape(examples)
             return train_step.initial_params(shape, classes, seed, network)
 
-        own = points, jax.vmap(initial)(seeds), jax.vmap(rows_of)(seeds)
+        runs = points, jax.vmap(initial)(seeds), jax.vmap(all_batches)(seeds)
         return jax.shard_map(
-            lambda own, examples: jax.lax.map(partial(of_lane, examples), own),
+            lambda runs, examples: jax.lax.map(partial(walk_one, examples), runs),
             mesh=mesh,
             in_specs=(lanes, PartitionSpec()),
             out_specs=lanes,
             check_vma=False,
-        )(own, examples)
+        )(runs, examples)
 
     walks = jax.jit(all_walks)(as_arrays(points), examples)
     return Walk._make(map(np.asarray, walks))
@@ -157,11 +195,11 @@ def _walk(
     examples: Examples,
     run: tuple[Point, Any, tuple[Array, Array]],
 ) -> Walk:
-    """One training run, seen step by step: its point, first parameters, and batches."""
-    point, params, rows = run
+    """Trains one run, given by its point, first parameters and batches."""
+    point, params, batches = run
     transformation = keras(point.learning_rate, point.beta)
     first, unravel = ravel_pytree(params)
-    same = jax.tree.map(jnp.ravel, in_batches(jnp.arange(watched), BATCH_SIZE))
+    watched_rows = jax.tree.map(jnp.ravel, in_batches(jnp.arange(watched), BATCH_SIZE))
 
     def loss_sum(flat: Array, rows: tuple[Array, Array]) -> Array:
         return weighted_sums(network, unravel(flat), examples, *rows)[0]
@@ -172,30 +210,95 @@ def _walk(
         return total / jnp.sum(rows[1])
 
     def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Any]:
-        flat, state, before = carry
+        flat, state, last_move = carry
         gradient = mean(jax.grad(loss_sum), flat, rows)
         updates, state = transformation.update(gradient, state)
         move = jnp.asarray(updates)
         flat = flat + move
         length = jnp.linalg.norm(move)
-        cosine = jnp.vdot(move, before) / (length * jnp.linalg.norm(before))
-        return (flat, state, move), (length, cosine, mean(loss_sum, flat, same))
+        cosine = jnp.vdot(move, last_move) / (length * jnp.linalg.norm(last_move))
+        return (flat, state, move), (length, cosine, mean(loss_sum, flat, watched_rows))
 
     start = first, transformation.init(first), jnp.ones_like(first)
-    (last, _, _), (lengths, cosines, losses) = jax.lax.scan(step, start, rows)
+    (last, _, _), (lengths, cosines, losses) = jax.lax.scan(step, start, batches)
     return Walk(
         jnp.sum(lengths) / jnp.linalg.norm(last - first),
-        jnp.mean(cosines[1:]),  # the first step has none before it
+        jnp.mean(cosines[1:]),  # no step precedes the first one
         jnp.mean((losses[1:] > losses[:-1]).astype(jnp.float32)),
         losses,
     )
 
 
-def _tests(arms: dict[str, Walk]) -> dict[str, Measured]:
-    return {
-        f"network {name} {what}": compare(
-            getattr(arms[first], name), getattr(arms[second], name)
-        )
-        for what, (first, second, _) in _PAIRS.items()
-        for name, (_, _, _, compare) in _SEEN.items()
+def walks_figure(walks: dict[str, Any]) -> Figure:
+    """The metrics of each arm, with intervals over seeds."""
+    intervals = {
+        name: [mean_and_interval(walks[arm][name]) for arm in TITLES]
+        for name in _METRICS
     }
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        places = panels(canvas, len(_METRICS), 2.2)
+        for axes, (name, metric) in zip(places, _METRICS.items(), strict=True):
+            draw_intervals(axes, list(TITLES.values()), {"": intervals[name]}, scale=1)
+            axes.set(title=metric.title)
+            axes.margins(x=0.15)
+            plain_axes(axes, ink)
+
+    rows = [
+        (title, metric.title, *intervals[name][i], len(walks[arm][name]))
+        for name, metric in _METRICS.items()
+        for i, (arm, title) in enumerate(TITLES.items())
+    ]
+    return Figure(
+        "network-walk",
+        "The training path of the network, for each method and settled step: length "
+        "over the distance between its ends, cosine of successive steps, and share of "
+        "steps that raise the loss on a fixed set of training images; means and 95% "
+        "intervals over seeds.",
+        draw,
+        Table(
+            "Paths of the network",
+            ("method", "measure", "mean", "low", "high", "n"),
+            rows,
+            dict.fromkeys(("mean", "low", "high"), "{:.3f}"),
+        ),
+        (8.7, 2.6),
+    )
+
+
+def losses_figure(walks: dict[str, Any]) -> Figure:
+    """The watched losses of the first seed."""
+    losses = {arm: np.array(walks[arm]["losses"], float) for arm in TITLES}
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = canvas.subplots()
+        for (arm, title), stroke in zip(TITLES.items(), STROKES, strict=False):
+            axes.plot(
+                np.arange(1, 1 + len(losses[arm])),
+                losses[arm],
+                color=stroke.colour,
+                linestyle=stroke.dash,
+                linewidth=1.2,
+                label=title,
+            )
+        axes.set(xlabel="Step", ylabel="Training loss")
+        plain_axes(axes, ink)
+        legend(canvas, axes)
+
+    rows = [
+        (step, *row)
+        for step, row in enumerate(zip(*losses.values(), strict=True), start=1)
+    ]
+    return Figure(
+        "network-losses",
+        "The loss on the same training images after each step of the first seed, for "
+        "each method and settled step.",
+        draw,
+        Table(
+            "Training losses",
+            ("step", *TITLES.values()),
+            rows,
+            dict.fromkeys(TITLES.values(), "{:.4f}"),
+        ),
+        (6.4, 3.6),
+    )

@@ -1,1 +1,1 @@
-"""Beta, chosen by cross-validation."""
+"""Chooses beta by cross-validation."""

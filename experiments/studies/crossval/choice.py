@@ -1,57 +1,79 @@
-"""Which beta the folds choose, and what that choice is worth where it didn't look."""
+"""Which beta the folds choose, and how good that choice is on images it never saw."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import stdev
 from typing import NamedTuple
 
+from experiments.records.runs import Run
+from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies.settings import Setting, Trials
 from experiments.studies.validation import best, mean_score, score
 
 
-class Estimate(NamedTuple):
-    """What one outer fold says of the whole procedure."""
+class FoldEstimate(NamedTuple):
+    """The accuracy, on one outer fold, of the setting that its inner folds chose."""
 
     fold: str
-    chosen: Setting  # by the inner folds
-    accuracy: float  # of the chosen setting on the outer fold's own images
+    chosen: Setting
+    accuracy: float
+
+
+class CrossvalResults(NamedTuple):
+    """All results of a cross-validation; the keys are "sgd" and "momentum"."""
+
+    trials: Mapping[str, Trials]  # the runs of each setting, one a fold
+    chosen: Mapping[str, Setting]
+    estimates: Mapping[str, Sequence[FoldEstimate]]  # empty without inner folds
+    tests: Mapping[str, Sequence[Run]]  # of the chosen settings, one run a seed
+    classes: int
+
+    @property
+    def all_trials(self) -> Trials:
+        """The runs of every setting, SGD's first."""
+        return {**self.trials["sgd"], **self.trials["momentum"]}
+
+    def accuracy(self, setting: Setting) -> Interval:
+        """The validation accuracy of a setting: its mean over the folds."""
+        runs = self.all_trials[setting]
+        return mean_and_interval([score(run, self.classes).accuracy for run in runs])
 
 
 def best_of_betas(trials: Trials, classes: int) -> list[Setting]:
-    """Each beta at the best of its own rates, the smallest beta first."""
+    """The best setting of each beta, the smallest beta first."""
     betas = sorted({setting.beta for setting in trials})
-    own = ({s: trials[s] for s in trials if s.beta == beta} for beta in betas)
-    return [best(of_beta, classes) for of_beta in own]
+    by_beta = ({s: trials[s] for s in trials if s.beta == beta} for beta in betas)
+    return [best(of_beta, classes) for of_beta in by_beta]
 
 
 def least_within_one_error(trials: Trials, classes: int) -> Setting:
-    """The smallest beta whose mean accuracy is the best's to within a standard error.
+    """The smallest beta whose mean accuracy is within a standard error of the best.
 
-    The error is s/√k, of the best setting's accuracies on its k folds. Each beta is
-    judged at the best of its own rates.
+    The error is s/√k, from the accuracies of the best setting on its k folds. Each beta
+    is represented by its best setting.
 
     References:
       Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, 7.10.
     """
     accuracies = [score(run, classes).accuracy for run in trials[best(trials, classes)]]
     error = stdev(accuracies) / len(accuracies) ** 0.5
-    bests = best_of_betas(trials, classes)
-    means = [mean_score(trials[setting], classes).accuracy for setting in bests]
-    return bests[[mean >= max(means) - error for mean in means].index(True)]
+    candidates = best_of_betas(trials, classes)
+    means = [mean_score(trials[setting], classes).accuracy for setting in candidates]
+    return candidates[[mean >= max(means) - error for mean in means].index(True)]
 
 
-def estimates(
+def estimate(
     outer: Trials, inner: Mapping[str, Trials], classes: int
-) -> list[Estimate]:
-    """The accuracy, on each outer fold, of the setting that its inner folds chose.
+) -> list[FoldEstimate]:
+    """Scores, on each outer fold, the setting that its inner folds chose.
 
     Args:
-      outer: the runs of every setting, one an outer fold.
-      inner: by outer fold, the runs of every setting, one an inner fold.
+      outer: the runs of every setting, one for each outer fold.
+      inner: by outer fold, the runs of every setting, one for each inner fold.
       classes: of the data set.
     """
-    found = []
+    estimates = []
     for fold, trials in inner.items():
-        choice = best(trials, classes)
-        (run,) = [each for each in outer[choice] if each.config.fold == fold]
-        found.append(Estimate(fold, choice, score(run, classes).accuracy))
-    return found
+        chosen = best(trials, classes)
+        (run,) = [run for run in outer[chosen] if run.config.fold == fold]
+        estimates.append(FoldEstimate(fold, chosen, score(run, classes).accuracy))
+    return estimates

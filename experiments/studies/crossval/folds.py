@@ -3,35 +3,38 @@
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Int
 
 from experiments.records.config import UsageError
 from experiments.studies.context import Fold
 
-_SEED = 1797  # a constant, and no option sets it: folds can't be tried until they suit
+_SEED = 1797  # fixed, so that nobody can try folds until a result suits them
+
+Labels = Int[np.ndarray, " images"]
 
 
-def stratified(option: str, labels: np.ndarray, count: int) -> dict[str, Fold]:
-    """Cuts images into folds: each validates once, what the others train on.
+def stratified(option: str, labels: Labels, count: int) -> dict[str, Fold]:
+    """Divides images into folds: each validates what trains on all others.
 
-    Every class has the same share of each fold, to within one image. The sizes of folds
+    Every fold has the same share of each class, to within one image. The sizes of folds
     differ by at most one image, and no image is left out.
 
     Args:
-      option: that sets the count, for the messages.
-      labels: of the images, shape [images].
-      count: of the folds.
+      option: that sets the count, for error messages.
+      labels: of the images.
+      count: number of folds.
 
     Returns:
-      The folds by name, which tells their place and their count.
+      The folds by name: "fold 1 of 5" and so on.
 
     Raises:
-      UsageError: there can't be so many folds, or so few.
+      UsageError: the count is below 2, or above the images of a class.
     """
     from sklearn.model_selection import StratifiedKFold  # slow to import
 
     _check(option, labels, count)
-    cut = StratifiedKFold(count, shuffle=True, random_state=_SEED)
-    parts = cut.split(np.zeros((len(labels), 1)), labels)
+    splitter = StratifiedKFold(count, shuffle=True, random_state=_SEED)
+    parts = splitter.split(np.zeros((len(labels), 1)), labels)
     return {
         f"fold {place} of {count}": Fold(train, validation)
         for place, (train, validation) in enumerate(parts, start=1)
@@ -39,45 +42,45 @@ def stratified(option: str, labels: np.ndarray, count: int) -> dict[str, Fold]:
 
 
 def nested(
-    option: str, labels: np.ndarray, outer: Mapping[str, Fold], count: int
+    option: str, labels: Labels, outer: Mapping[str, Fold], count: int
 ) -> dict[str, dict[str, Fold]]:
-    """Cuts the training part of each outer fold into folds of its own.
+    """Divides the training images of each outer fold into inner folds.
 
     Args:
-      option: that sets the count, for the messages.
-      labels: of all images, shape [images].
+      option: that sets the count, for error messages.
+      labels: of all images.
       outer: folds of these images.
-      count: of the inner folds.
+      count: number of inner folds.
 
     Returns:
-      The inner folds, by the name of the outer one, then by a name of their own: no
-      image that the outer fold validates with is in any of them.
+      By the name of the outer fold, its inner folds by their own names. They contain no
+      image with which the outer fold validates.
 
     Raises:
-      UsageError: there can't be so many folds, or so few.
+      UsageError: as `stratified`.
     """
     return {
         name: {
-            f"{name}, inner {inner}": Fold(*(fold.train[chosen] for chosen in own))
-            for inner, own in stratified(option, labels[fold.train], count).items()
+            f"{name}, inner {inner}": Fold(*(fold.train[rows] for rows in split))
+            for inner, split in stratified(option, labels[fold.train], count).items()
         }
         for name, fold in outer.items()
     }
 
 
-def _check(option: str, labels: np.ndarray, count: int) -> None:
+def _check(option: str, labels: Labels, count: int) -> None:
     """Raises `UsageError` unless each fold can have an image of each class."""
     if count < 2:
         raise UsageError(
-            f"{option} must be at least 2, got {count}: each fold is validated on by "
-            "what the others have trained."
+            f"{option} must be at least 2, got {count}: each fold validates runs that "
+            "train on the others."
         )
     if count > len(labels):
         raise UsageError(
-            f"{option} {count} are more folds than the {len(labels)} images that there "
-            "are to train on; choose fewer."
+            f"{option} {count} is more than the {len(labels)} training images; choose "
+            "fewer folds."
         )
-    # A class of the data set without any training image is in no fold, as it should.
+    # A class without any training image is rightly in no fold.
     classes, counts = np.unique(labels, return_counts=True)
     short = counts < count
     if short.any():
@@ -87,6 +90,6 @@ def _check(option: str, labels: np.ndarray, count: int) -> None:
         )
         fewer = f"Choose {counts.min()} folds, or add" if counts.min() > 1 else "Add"
         raise UsageError(
-            f"{option} {count} need {count} images of every class to train on, but "
+            f"{option} {count} needs {count} training images of every class, but "
             f"{rare}. {fewer} images of it."
         )

@@ -111,15 +111,14 @@ REFUSED = {
     "one fold": [
         (
             [*CROSSVAL, "--folds", "1"],
-            "--folds must be at least 2, got 1: each fold is validated on by what the "
-            "others have trained.",
+            "--folds must be at least 2, got 1: each fold validates runs that train on "
+            "the others.",
         )
     ],
     "more folds than images": [
         (
             [*CROSSVAL, "--folds", "161"],
-            "--folds 161 are more folds than the 160 images that there are to train "
-            "on; choose fewer.",
+            "--folds 161 is more than the 160 training images; choose fewer folds.",
         )
     ],
     "seeds below 0 or beyond 32 bits": [

@@ -1,4 +1,4 @@
-"""Claim 3: which starts end in the basin of the global minimum."""
+"""Claim 3: which paths end in the basin of the global minimum."""
 
 import numpy as np
 import pytest
@@ -9,12 +9,14 @@ from experiments.studies.claims.minima import (
     LANDSCAPES,
     SCALED,
     Landscape,
-    compared,
-    escaped,
+    compare,
+    escapes,
     wrong_starts,
 )
 
 WELL = LANDSCAPES["well"]
+AT_STEP = SCALED.index(EQUAL)
+AT_RATE = int(np.argmin(np.abs(np.array(SCALED) - EQUAL / (1 - minima.BETA))))
 
 
 @pytest.mark.parametrize("key", list(LANDSCAPES))
@@ -33,55 +35,51 @@ def test_the_minimum_of_a_landscape_is_its_lowest_point(key):
 
 
 @pytest.mark.parametrize("key", list(LANDSCAPES))
-def test_all_starts_are_in_wrong_basins_and_are_the_seeds_own(key):
+def test_all_starts_are_in_wrong_basins_and_depend_on_the_seed(key):
     landscape = LANDSCAPES[key]
     starts = wrong_starts(landscape, 60, [4])
     assert starts.shape == (60, 2)
     assert (starts >= landscape.low).all() and (starts <= landscape.high).all()
-    # Small steps stay in the basin that they start in.
-    still = np.zeros((60, 30, 2), np.float32)
-    smallest = escaped(landscape, 0.0, starts, still)[0]
-    assert not smallest.any()
+    no_noise = np.zeros((60, 30, 2), np.float32)
+    at_smallest_step = escapes(landscape, 0.0, starts, no_noise)[0]
+    assert not at_smallest_step.any()  # small steps stay in the basin of the start
     np.testing.assert_array_equal(starts, wrong_starts(landscape, 60, [4]))
     assert (starts != wrong_starts(landscape, 60, [5])).any()
 
 
-def test_a_start_in_the_right_basin_ends_there_and_one_that_diverges_does_not():
+def test_a_path_from_the_global_basin_ends_there_unless_it_diverges():
     starts = np.array([[-0.7, 0.3], [0.9, 0.3]])
-    still = np.zeros((2, 40, 2), np.float32)
-    ended = escaped(WELL, 0.0, starts, still)
-    assert ended.shape == (len(SCALED), 2)
-    at = SCALED.index(EQUAL)
-    assert ended[at].tolist() == [True, False]
-    assert not ended[-1].any()  # steps of 8 over the curvature are too large to stay
+    no_noise = np.zeros((2, 40, 2), np.float32)
+    escaped = escapes(WELL, 0.0, starts, no_noise)
+    assert escaped.shape == (len(SCALED), 2)
+    assert escaped[SCALED.index(EQUAL)].tolist() == [True, False]
+    assert not escaped[-1].any()  # the largest settled step diverges
 
 
-def test_momentum_rolls_over_a_barrier_where_its_larger_step_carries_it():
-    start, still = np.array([[1.5, 0.8]]), np.zeros((1, 200, 2), np.float32)
-    momentum = escaped(WELL, 0.9, start, still)[:, 0]
-    sgd = escaped(WELL, 0.0, start, still)[:, 0]
-    at_step, at_rate = SCALED.index(EQUAL), int(np.argmin(np.abs(np.array(SCALED) - 4)))
-    assert not sgd[at_step] and not momentum[at_step] and momentum[at_rate]
+def test_momentum_crosses_the_barrier_only_with_its_larger_step():
+    start, no_noise = np.array([[1.5, 0.8]]), np.zeros((1, 200, 2), np.float32)
+    momentum = escapes(WELL, 0.9, start, no_noise)[:, 0]
+    sgd = escapes(WELL, 0.0, start, no_noise)[:, 0]
+    assert not sgd[AT_STEP] and not momentum[AT_STEP] and momentum[AT_RATE]
 
 
-def test_arms_are_compared_at_their_own_steps_and_judged_on_other_starts():
+def test_even_starts_choose_the_best_steps_and_odd_starts_compare_them():
     shape = len(SCALED), 8
     sgd, momentum = np.zeros(shape, bool), np.zeros(shape, bool)
-    at_step, at_rate = SCALED.index(EQUAL), int(np.argmin(np.abs(np.array(SCALED) - 4)))
-    sgd[at_step, :2] = True
-    momentum[at_step, 0] = True
-    momentum[at_rate, :6] = True
-    sgd[2, ::2] = True  # the best by even starts, which odd ones don't confirm
-    momentum[1, [0, 2, 1, 3, 5, 7]] = True  # the best by odd ones, which don't choose
-    found = compared({"sgd": sgd, "momentum": momentum})
-    assert found["equal_step"].mean == pytest.approx(1 / 8 - 2 / 8)
-    assert found["equal_rate"].mean == pytest.approx(6 / 8 - 2 / 8)
-    assert found["tuned"].mean == pytest.approx(3 / 4 - 0)
-    assert (found["equal_rate"].n, found["tuned"].n) == (8, 4)
+    sgd[AT_STEP, :2] = True
+    momentum[AT_STEP, 0] = True
+    momentum[AT_RATE, :6] = True
+    sgd[2, ::2] = True  # best on the even starts; the odd ones don't confirm it
+    momentum[1, [0, 2, 1, 3, 5, 7]] = True  # best on the odd starts only
+    gains = compare({"sgd": sgd, "momentum": momentum})
+    assert gains["equal_step"].mean == pytest.approx(1 / 8 - 2 / 8)
+    assert gains["equal_rate"].mean == pytest.approx(6 / 8 - 2 / 8)
+    assert gains["tuned"].mean == pytest.approx(3 / 4 - 0)
+    assert (gains["equal_rate"].n, gains["tuned"].n) == (8, 4)
 
 
-def test_noise_is_of_the_landscapes_strength():
+def test_the_noise_has_the_strength_of_its_landscape():
     loud = Landscape(*WELL[:-1], noise=7.0)
-    drawn = minima.noise_of(loud, 30, [1])
+    drawn = minima.draw_noise(loud, 30, [1])
     assert drawn.shape == (30, minima.STEPS, 2)
     assert drawn.std() == pytest.approx(7, rel=0.02)

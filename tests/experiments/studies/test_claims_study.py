@@ -1,33 +1,32 @@
-"""The study of the claims: what it writes, keeps and refuses."""
+"""The study of the claims: what it records, resumes and refuses."""
 
 import json
-from dataclasses import replace
-from io import StringIO
 
 import pytest
-from rich.console import Console
+from support.small_studies import printed
 
 from experiments.records.config import UsageError
 from experiments.reporting import drawing
 from experiments.reporting.page import Page, Section
 from experiments.studies.claims import study
 from experiments.studies.claims.budget import BUDGETS
-from experiments.studies.claims.study import Claim, Claims, claims, the_claims
+from experiments.studies.claims.study import Claim, Claims, all_claims, claims
 from experiments.studies.claims.verdict import Prediction, difference
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
 
-def run(output, options=None) -> str:
-    console = Console(file=StringIO(), width=200)
-    claims(replace(options or Claims(preset="smoke"), output=output), console)
-    assert isinstance(console.file, StringIO)
-    return console.file.getvalue()
+def run(output, **options) -> str:
+    return printed(claims, Claims(preset="smoke", **options), output)
 
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """Four claims that cost nothing; which were measured, in their order."""
+    """Replaces the claims by four cheap ones.
+
+    Yields the keys of measured claims in order, and a set of keys: measuring one of
+    them is interrupted.
+    """
     measured = []
 
     def claim(key: str, gain: float) -> Claim:
@@ -44,17 +43,17 @@ def cheap(monkeypatch):
             (f"{key} gain",),
             {"strength": gain},
             measure,
-            lambda found, own: Section(key),
+            lambda measured, judged: Section(key),
         )
 
     stops = set()
     gains = {"one": 3.0, "two": -3.0, "three": 0.0, "four": 2.0}
     four = {key: claim(key, gain) for key, gain in gains.items()}
-    monkeypatch.setattr(study, "the_claims", lambda budget: four)
+    monkeypatch.setattr(study, "all_claims", lambda budget: four)
     return measured, stops
 
 
-def test_an_interrupted_study_goes_on_with_the_claim_it_stopped_in(cheap, tmp_path):
+def test_an_interrupted_study_resumes_with_the_claim_it_stopped_in(cheap, tmp_path):
     measured, stops = cheap
     stops.add("three")
     with pytest.raises(KeyboardInterrupt):
@@ -63,13 +62,13 @@ def test_an_interrupted_study_goes_on_with_the_claim_it_stopped_in(cheap, tmp_pa
     lines = (tmp_path / "claims.jsonl").read_bytes().splitlines()
     assert [json.loads(line)["claim"] for line in lines] == ["one", "two"]
     stops.clear()
-    told = run(tmp_path)
+    output = run(tmp_path)
     assert measured[3:] == ["three", "four"]
     assert (
         "Momentum does one: holds, 1 of 1 predictions met; does two: does not hold, 0 "
         "of 1 predictions met; does three: does not hold, 0 of 1 predictions met; does "
         "four: holds, 1 of 1 predictions met.\n"
-    ) in told
+    ) in output
     run(tmp_path)
     assert len(measured) == 5
     page = (tmp_path / "report.html").read_text()
@@ -92,27 +91,27 @@ def test_predictions_and_rule_are_in_the_plan_before_anything_is_measured(
     assert plan["rule"].startswith("A prediction is met if its whole 95% interval")
 
 
-def test_another_plan_and_broken_records_are_refused(cheap, tmp_path):
+def test_another_plan_and_incomplete_records_are_refused(cheap, tmp_path):
     run(tmp_path)
     with pytest.raises(UsageError, match="holds runs of another plan"):
-        run(tmp_path, Claims(preset="smoke", seeds=5))
+        run(tmp_path, seeds=5)
     path = tmp_path / "claims.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UsageError, match=r"claims.jsonl, line 4, is not a whole"):
+    with pytest.raises(UsageError, match=r"claims.jsonl, line 4, is not a complete"):
         run(tmp_path)
 
 
 @pytest.mark.parametrize("preset", list(BUDGETS))
-def test_every_prediction_of_a_preset_has_a_key_of_its_own(preset):
+def test_the_predictions_of_a_preset_have_different_keys(preset):
     keys = [
         prediction.key
-        for claim in the_claims(BUDGETS[preset]).values()
+        for claim in all_claims(BUDGETS[preset]).values()
         for prediction in claim.predictions
     ]
     assert len(set(keys)) == len(keys) >= 30
 
 
-def test_the_smallest_study_measures_all_four_and_draws_them(monkeypatch, tmp_path):
+def test_the_smallest_study_measures_and_draws_all_four_claims(monkeypatch, tmp_path):
     tiny = BUDGETS["smoke"]._replace(
         starts=6, escapes=20, losses=("hinge",), small_epochs=1, largest_exponent=2
     )
@@ -121,13 +120,13 @@ def test_the_smallest_study_measures_all_four_and_draws_them(monkeypatch, tmp_pa
     monkeypatch.setattr(study, "publish", lambda options, page, *_: pages.append(page))
     run(tmp_path)
     records = (tmp_path / "claims.jsonl").read_text().splitlines()
-    kept = [json.loads(line) for line in records]
-    assert [each["claim"] for each in kept] == [*the_claims(tiny)]
-    for each, claim in zip(kept, the_claims(tiny).values(), strict=True):
-        assert all(p.key in each["measured"] for p in claim.predictions)
+    by_claim = {r["claim"]: r["measured"] for r in map(json.loads, records)}
+    assert list(by_claim) == list(all_claims(tiny)) and len(records) == 4
+    for key, claim in all_claims(tiny).items():
+        assert all(p.key in by_claim[key] for p in claim.predictions)
     verdicts, *sections = pages[0].sections
     assert str(verdicts.tables[0].rows[3][0]).startswith("Momentum helps whatever")
-    quoted = [key for claim in the_claims(tiny).values() for key in claim.quoted]
+    quoted = [key for claim in all_claims(tiny).values() for key in claim.quoted]
     assert len(verdicts.tables[1].rows) == len(quoted)
     figures = [figure for section in sections for figure in section.figures]
     assert {figure.name for figure in figures} == {

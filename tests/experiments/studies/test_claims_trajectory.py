@@ -1,4 +1,4 @@
-"""Claim 1: paths in the ravine against theory, and the network's walk."""
+"""Claim 1: paths in the ravine against theory, and the paths of a network."""
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +12,15 @@ from experiments.studies.claims.trajectory import closed_form, deviation, paths,
 from experiments.training.program import Point
 
 
-def ravine(settled, beta, starts=3, noisy=False):
-    angles = np.linspace(0.4, 2.9, starts)
-    first = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    noise = trajectory.draw_noise(3, starts, 90) * noisy
-    return paths(np.array(settled), beta, first, noise)
+def ravine_paths(settled_steps, beta):
+    """Paths of 90 steps without noise from three starts."""
+    angles = np.linspace(0.4, 2.9, 3)
+    starts = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    return paths(np.array(settled_steps), beta, starts, np.zeros((3, 90, 2)))
 
 
 @pytest.mark.parametrize(
-    ("settled", "beta", "curvature"),
+    ("settled_step", "beta", "curvature"),
     [
         (1.7, 0.0, 0.9),  # alternating
         (0.4, 0.0, 1.3),  # straight
@@ -30,9 +30,9 @@ def ravine(settled, beta, starts=3, noisy=False):
         ((1 - 0.64**0.5) ** 2 / 0.36, 0.64, 1.0),  # double
     ],
 )
-def test_the_closed_form_obeys_the_recurrence(settled, beta, curvature):
-    x = closed_form(settled, beta, curvature, 30)
-    h = (1 - beta) * settled * curvature
+def test_the_closed_form_obeys_the_recurrence(settled_step, beta, curvature):
+    x = closed_form(settled_step, beta, curvature, 30)
+    h = (1 - beta) * settled_step * curvature
     expected = [1.0, 1 - h]
     for _ in range(29):
         expected.append((1 + beta - h) * expected[-1] - beta * expected[-2])
@@ -40,43 +40,44 @@ def test_the_closed_form_obeys_the_recurrence(settled, beta, curvature):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.87])
-def test_measured_paths_are_those_of_theory(beta):
-    settled = np.array([0.07, 0.6, 1.7])
-    visited = ravine(settled, beta)
+def test_measured_paths_agree_with_theory(beta):
+    settled_steps = np.array([0.07, 0.6, 1.7])
+    visited = ravine_paths(settled_steps, beta)
     assert visited.shape == (3, 3, 91, 2)
-    assert deviation(visited, settled, beta) < 1e-12
-    assert deviation(visited, 1.01 * settled, beta) > 1e-3  # it can tell
+    assert deviation(visited, settled_steps, beta) < 1e-12
+    assert deviation(visited, 1.01 * settled_steps, beta) > 1e-3  # can fail
     x = visited[1, 0, :, 0] / visited[1, 0, 0, 0]
     along = closed_form(0.6, beta, 1 / trajectory.CONDITION, 90)
     np.testing.assert_allclose(x, along, rtol=0, atol=1e-12)
 
 
-def test_the_shape_of_a_path_is_counted_by_hand():
+def test_the_shape_of_a_path_agrees_with_one_computed_by_hand():
     x = np.zeros((1, 1, 5, 2))
     x[0, 0, :, 0] = [3.0, 2.0, 1.0, 0.0, 0.0]
     x[0, 0, :, 1] = [4.0, -2.0, 2.0, 2.0, -1.0]
-    found = shape(x)
-    assert found.sign_changes.item() == pytest.approx(3 / 4)
-    assert found.travel.item() == pytest.approx((6 + 4 + 0 + 3) / 4)
+    measured = shape(x)
+    assert measured.sign_changes.item() == pytest.approx(3 / 4)
+    assert measured.travel.item() == pytest.approx((6 + 4 + 0 + 3) / 4)
     length = 37**0.5 + 17**0.5 + 1 + 3
-    assert found.length.item() == pytest.approx(length / 5)
-    assert found.amplitude.item() == pytest.approx(((4 + 4 + 1) / 3) ** 0.5)
-    assert (shape(ravine([1.0], 0.0)).sign_changes == 0).all()  # to 0, not beyond it
+    assert measured.length.item() == pytest.approx(length / 5)
+    assert measured.amplitude.item() == pytest.approx(((4 + 4 + 1) / 3) ** 0.5)
+    # At settled step 1, y reaches 0 in one step and stays there.
+    assert (shape(ravine_paths([1.0], 0.0)).sign_changes == 0).all()
 
 
 def test_a_path_that_diverges_has_no_shape():
-    found = shape(ravine([0.5, 2.5], 0.0))
-    assert np.isfinite(found.length[0]).all()
-    assert all(np.isnan(each[1]).all() for each in found)
+    measured = shape(ravine_paths([0.5, 2.5], 0.0))
+    assert np.isfinite(measured.length[0]).all()
+    assert all(np.isnan(values[1]).all() for values in measured)
 
 
-def test_noise_is_shared_by_the_methods_and_stays_at_its_level():
+def test_noisy_paths_have_the_variance_of_theory_and_noise_repeats():
     # In theory the variance is s²σ²(1 − β²)/(h(2(1 + β) − h)), with h = (1 − β)·s.
-    starts, settled, noise = np.zeros((400, 2)), 0.6, trajectory.draw_noise(7, 400, 300)
+    starts, step, noise = np.zeros((400, 2)), 0.6, trajectory.draw_noise(7, 400, 300)
     for beta in (0.0, 0.8):
-        y = paths(np.array([settled]), beta, starts, noise)[0, :, 100:, 1]
-        h = (1 - beta) * settled
-        variance = (settled * trajectory.NOISE) ** 2 * (1 - beta**2)
+        y = paths(np.array([step]), beta, starts, noise)[0, :, 100:, 1]
+        h = (1 - beta) * step
+        variance = (step * trajectory.NOISE) ** 2 * (1 - beta**2)
         variance /= h * (2 * (1 + beta) - h)
         assert np.var(y) == pytest.approx(variance, rel=0.1)
     np.testing.assert_array_equal(noise, trajectory.draw_noise(7, 400, 300))
@@ -92,7 +93,7 @@ def walks():
     return trajectory_network.walk(mlp, points, examples, 3, epochs=4)
 
 
-def test_a_walk_is_seen_after_every_step(walks):
+def test_a_walk_records_every_step(walks):
     assert walks.losses.shape == (3, 4 * 3)
     assert (walks.losses[:, -1] < walks.losses[:, 0]).all()
     assert (walks.straightness >= 1).all()
@@ -100,20 +101,20 @@ def test_a_walk_is_seen_after_every_step(walks):
     np.testing.assert_allclose(walks.rises, rises, rtol=1e-6)
 
 
-def test_momentum_turns_less_between_steps(walks):
+def test_momentum_turns_less_than_sgd_between_steps(walks):
     sgd, momentum, other_seed = walks.cosine
     assert momentum > sgd + 0.05 and momentum != other_seed
 
 
 def test_the_straightness_of_a_straight_walk_is_one(monkeypatch):
     def loss(network, params, examples, indices, weights):
-        total = jnp.sum(params["dense1"]["bias"])  # its gradient never changes
+        total = jnp.sum(params["dense1"]["bias"])  # its gradient is constant
         return total * jnp.sum(weights), jnp.zeros(())
 
     monkeypatch.setattr(trajectory_network, "weighted_sums", loss)
     examples = Examples(jnp.zeros((70, 2, 2, 1)), jnp.zeros(70, jnp.int32))
     jax.clear_caches()
-    found = trajectory_network.walk(mlp, [Point(0.1, 0.7, 1)], examples, 2, epochs=2)
-    np.testing.assert_allclose(found.straightness, 1, rtol=1e-5)
-    np.testing.assert_allclose(found.cosine, 1, rtol=1e-5)
-    assert found.rises.item() == 0
+    walk = trajectory_network.walk(mlp, [Point(0.1, 0.7, 1)], examples, 2, epochs=2)
+    np.testing.assert_allclose(walk.straightness, 1, rtol=1e-5)
+    np.testing.assert_allclose(walk.cosine, 1, rtol=1e-5)
+    assert walk.rises.item() == 0

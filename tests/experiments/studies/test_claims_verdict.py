@@ -1,4 +1,4 @@
-"""The rule that decides the claims, on numbers made by hand."""
+"""The rule that decides a claim, on numbers made by hand."""
 
 import math
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from experiments.studies.claims.verdict import (
-    Answer,
+    JudgedPrediction,
     Measured,
     Prediction,
-    answer,
-    answers,
-    counted,
+    count,
     difference,
+    judge,
+    judge_all,
     ratio,
     table,
     verdict,
@@ -22,8 +22,9 @@ BELOW = Prediction("cost", "cost, momentum / SGD", "below", 1.0)
 ABOVE = Prediction("gain", "gain, momentum − SGD", "above", 0.0)
 
 
-def answered(*outcomes) -> list[Answer]:
-    return [Answer(BELOW, Measured(0.7, 0.6, 0.8, 5), each) for each in outcomes]
+def judged(*outcomes) -> list[JudgedPrediction]:
+    measured = Measured(0.7, 0.6, 0.8, 5)
+    return [JudgedPrediction(BELOW, measured, outcome) for outcome in outcomes]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def answered(*outcomes) -> list[Answer]:
     ],
 )
 def test_a_prediction_is_met_only_by_its_whole_interval(prediction, low, high, outcome):
-    assert answer(prediction, Measured(0.5, low, high, 7)).outcome == outcome
+    assert judge(prediction, Measured(0.5, low, high, 7)).outcome == outcome
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,12 @@ def test_a_prediction_is_met_only_by_its_whole_interval(prediction, low, high, o
     ],
 )
 def test_the_verdict_follows_its_rule(outcomes, expected):
-    assert verdict(answered(*outcomes)) == expected
+    assert verdict(judged(*outcomes)) == expected
 
 
-def test_the_count_is_of_what_is_met():
-    assert counted(answered("met", "open", "contradicted")) == (
-        "1 of 3 predictions met"
-    )
+def test_outcomes_are_counted():
+    predictions = judged("met", "open", "contradicted", "open")
+    assert count(predictions, "met") == 1 and count(predictions, "open") == 2
 
 
 def test_a_difference_is_paired():
@@ -83,9 +83,9 @@ def test_a_ratio_is_the_geometric_mean_of_its_pairs():
     assert low * high == pytest.approx(4.0)  # even on a log axis
 
 
-def test_answers_read_what_json_makes_of_an_interval():
+def test_intervals_are_judged_as_json_stores_them():
     measured = {"cost": [0.7, 0.6, 0.8, 9], "gain": [None, None, None, 1]}
-    met, opened = answers((BELOW, ABOVE), measured)
+    met, opened = judge_all((BELOW, ABOVE), measured)
     assert (met.outcome, opened.outcome) == ("met", "open")
     assert math.isnan(opened.measured.mean)
     rows = table((met, opened)).rows

@@ -1,4 +1,4 @@
-"""The study `crossval`: nothing leaks between folds, and nothing is repeated."""
+"""The study `crossval`: nothing leaks between folds, and no run is repeated."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,7 @@ from support.study_contexts import config, small_dataset, study_context
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies import context as laboratories
+from experiments.studies import context as contexts
 from experiments.studies.context import run_all
 from experiments.studies.crossval.folds import stratified
 from experiments.studies.crossval.study import Crossval, crossval, validate
@@ -36,20 +36,20 @@ SMALL = Crossval(
 OF_A_FOLD = 2 * 2 + 2  # settings of momentum and of SGD
 
 
-class Finished(NamedTuple):
-    """A study that was interrupted, went on, and was asked for once more."""
+class FinishedStudy(NamedTuple):
+    """A study that was interrupted, resumed, and started once more."""
 
     output: Path
     before: bytes  # records at the interruption
-    printed: str  # when it went on
-    programs: int  # compiled when it went on
-    after: bytes  # records when it had ended
-    again: bytes  # records when it was asked for once more
+    printed: str  # when it resumed
+    programs: int  # compiled when it resumed
+    after: bytes  # records when it had finished
+    again: bytes  # records after the third start
     runs: tuple[Run, ...]
 
 
 def run(options: Crossval, path: Path, output: Path) -> str:
-    """What a cross-validation of the small images prints."""
+    """Cross-validates on the small images; returns what is printed."""
     return printed(crossval, replace(options, dataset=str(path)), output)
 
 
@@ -61,7 +61,7 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "crossval"
-    fit, compile_to_fit = laboratories.train_runs, laboratories.compile_to_fit
+    fit, compile_to_fit = contexts.train_runs, contexts.compile_to_fit
     fitted, compiled = [], []
 
     def interrupted(*arguments, **options):
@@ -75,56 +75,59 @@ def finished(small_network, images, tmp_path_factory):
         return compile_to_fit(*arguments, **keywords)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratories, "train_runs", interrupted)
+        patch.setattr(contexts, "train_runs", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
     records = output / "runs.jsonl"
     before = records.read_bytes()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(laboratories, "compile_to_fit", counted)
+        patch.setattr(contexts, "compile_to_fit", counted)
         printed = run(SMALL, images, output)
     after = records.read_bytes()
     run(SMALL, images, output)
     again = records.read_bytes()
-    return Finished(
+    return FinishedStudy(
         output, before, printed, len(compiled), after, again, runs.read(output)
     )
 
 
-def test_run_of_a_fold_is_the_same_bits_whatever_folds_ran_before(tmp_path):
-    """Neither momentum nor parameters leak: each fold starts anew."""
+def test_a_fold_gives_the_same_bits_whatever_folds_ran_before(tmp_path):
+    """Neither momentum nor parameters leak from one fold into the next."""
     folds = stratified("--folds", small_dataset().train_labels, 4)
     settings = [Setting(0.9, 0.4), Setting(0.99, 2.0)]
     seeds = {name: TUNING_SEED + place for place, name in enumerate(folds)}
-    found, programs = {}, {}
+    epochs, programs = {}, {}
     for place, order in enumerate([[*folds], [*folds][::-1], [[*folds][1]]]):
         (tmp_path / str(place)).mkdir()
-        lab = replace(study_context(tmp_path / str(place), folds), programs=programs)
-        found[place] = {}
-        for fold in order:  # each by itself, so that the order is this one
-            own = config(fold=fold, seed=seeds[fold])
-            configs = [configured(own, setting) for setting in settings]
-            for ran in run_all(lab, configs, "one fold"):
-                found[place][ran.config] = ran.epochs
-    assert len(found[0]) == 8 and found[1] == found[0]
-    assert {ran.fold for ran in found[2]} == {"fold 2 of 4"}
-    assert all(found[0][ran] == epochs for ran, epochs in found[2].items())
+        context = replace(
+            study_context(tmp_path / str(place), folds), programs=programs
+        )
+        epochs[place] = {}
+        for fold in order:  # one call each, because a call may reorder its configs
+            base = config(fold=fold, seed=seeds[fold])
+            configs = [configured(base, setting) for setting in settings]
+            for ran in run_all(context, configs, "one fold"):
+                epochs[place][ran.config] = ran.epochs
+    assert len(epochs[0]) == 8 and epochs[1] == epochs[0]
+    assert {ran.fold for ran in epochs[2]} == {"fold 2 of 4"}
+    assert epochs[2].items() <= epochs[0].items()
     (tmp_path / "study").mkdir()
-    lab = replace(study_context(tmp_path / "study", folds), programs=programs)
-    study = validate(OpenStudy(lab, config(), {}), {"momentum": settings}, folds, "all")
-    own = [ran for of_setting in study["momentum"].values() for ran in of_setting]
-    assert {ran.config: ran.epochs for ran in own} == found[0]
+    context = replace(study_context(tmp_path / "study", folds), programs=programs)
+    study = OpenStudy(context, config(), {})
+    trials = validate(study, {"momentum": settings}, folds, "all")["momentum"]
+    together = {ran.config: ran.epochs for runs in trials.values() for ran in runs}
+    assert together == epochs[0]
     assert len(programs) == 1
 
 
-def test_all_settings_share_the_seed_of_a_fold_and_no_fold_shares_another_s(finished):
+def test_settings_share_the_seed_of_a_fold_and_folds_have_different_seeds(finished):
     tried = [run.config for run in finished.runs if not run.config.test]
     outer = {(c.fold, c.seed) for c in tried if "inner" not in c.fold}
     assert outer == {(f"fold {i} of 3", TUNING_SEED + i - 1) for i in (1, 2, 3)}
     assert len(tried) == (3 + 3 * 2) * OF_A_FOLD
 
 
-def test_best_of_the_folds_is_tested_on_seeds_that_no_tuning_used(finished):
+def test_the_best_of_the_folds_is_tested_with_seeds_that_no_tuning_used(finished):
     trials = {"sgd": {}, "momentum": {}}
     for run in finished.runs:
         if run.config.fold.startswith("fold") and "inner" not in run.config.fold:
@@ -132,20 +135,20 @@ def test_best_of_the_folds_is_tested_on_seeds_that_no_tuning_used(finished):
             trials[run.config.arm].setdefault(setting, []).append(run)
     tested = [run.config for run in finished.runs if run.config.test]
     assert [(c.seed, c.fold) for c in tested] == [(s, "hold-out") for s in range(3)] * 2
-    for arm, own in trials.items():
-        assert all(len(on_folds) == 3 for on_folds in own.values())
+    for arm, of_arm in trials.items():
+        assert all(len(on_folds) == 3 for on_folds in of_arm.values())
         chosen = {(c.beta, c.learning_rate) for c in tested if c.arm == arm}
-        assert chosen == {best(own, classes=3)}
+        assert chosen == {best(of_arm, classes=3)}
 
 
-def test_test_images_are_read_once_by_each_run_of_the_chosen_and_by_no_other(finished):
+def test_only_runs_of_the_chosen_settings_read_the_test_images_once_each(finished):
     configs = [run.config for run in finished.runs]
     assert len(set(configs)) == len(configs)
     for run in finished.runs:
         assert np.isnan(run.test_accuracy) != run.config.test
 
 
-def test_interrupted_study_goes_on_and_repeats_nothing(finished):
+def test_an_interrupted_study_resumes_and_repeats_no_run(finished):
     assert len(finished.before.splitlines()) == 8
     assert "8 finished runs of this plan are kept." in finished.printed
     assert finished.after.startswith(finished.before)
@@ -154,10 +157,12 @@ def test_interrupted_study_goes_on_and_repeats_nothing(finished):
 
 
 def test_folds_of_equal_sizes_share_a_program(finished):
-    assert finished.programs == 3  # 48 and 24 images; within these, 24; held out, 15
+    # Images to train on and to validate with: outer folds have 48 and 24, inner ones
+    # 24 and 24, and the hold-out 57 and 15.
+    assert finished.programs == 3
 
 
-def test_numbers_of_the_page_are_those_of_the_records(finished):
+def test_the_page_shows_the_numbers_of_the_records(finished):
     summary = json.loads((finished.output / "summary.json").read_text())
     assert f"Report: {finished.output / 'report.html'}" in finished.printed
     assert summary["plan"]["betas"] == [0.6, 0.9] and summary["plan"]["nested"] == 2
@@ -166,7 +171,7 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
         np.array([r.test_accuracy for r in finished.runs if r.config.test and arm(r)])
         for arm in (lambda r: r.config.arm == "sgd", lambda r: r.config.arm != "sgd")
     )
-    assert f"the choice reached {momentum.mean():.2%}, and SGD" in finished.printed
+    assert f"this choice reaches {momentum.mean():.2%}, and SGD" in finished.printed
     gain = f"{100 * (momentum - sgd).mean():+.2f}".replace("-", "−")
     assert f"a difference of {gain} points (95% interval" in finished.printed
     assert "n = 3 paired seeds" in finished.printed
@@ -177,9 +182,15 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
     ("options", "message"),
     [
         ({"folds": 1}, "--folds must be at least 2, got 1"),
-        ({"folds": 73}, "--folds 73 are more folds than the 72 images"),
-        ({"folds": 25}, "--folds 25 need 25 images of every class to train on, but cl"),
-        ({"folds": 20, "nested": 24}, "--nested 24 need 24 images of every class"),
+        ({"folds": 73}, "--folds 73 is more than the 72 training images"),
+        (
+            {"folds": 25},
+            "--folds 25 needs 25 training images of every class, but class",
+        ),
+        (
+            {"folds": 20, "nested": 24},
+            "--nested 24 needs 24 training images of every class",
+        ),
         ({"nested": 1}, "--nested must be at least 2, got 1"),
         ({"betas": ()}, "--betas is empty"),
         ({"betas": (0.9, 0.9)}, "--betas names 0.9 twice"),
@@ -193,10 +204,10 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
     ],
 )
-def test_what_is_impossible_is_told_before_a_directory_is_made(
+def test_impossible_options_are_refused_before_a_directory_is_made(
     images, tmp_path, options, message
 ):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as caught:
         run(replace(SMALL, **options), images, tmp_path / "new")
-    assert message in str(told.value) and "\n" not in str(told.value)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()

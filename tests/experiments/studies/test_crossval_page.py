@@ -1,4 +1,4 @@
-"""The page of a cross-validation, from invented runs."""
+"""The page of a cross-validation, from synthetic runs."""
 
 import math
 from dataclasses import replace
@@ -8,9 +8,8 @@ from support.synthetic import synthetic_run
 from support.validated_runs import on_folds
 
 from experiments.reporting import html
-from experiments.studies.crossval.choice import Estimate
-from experiments.studies.crossval.page import in_words, page
-from experiments.studies.crossval.tables import Found, betas
+from experiments.studies.crossval.choice import CrossvalResults, FoldEstimate
+from experiments.studies.crossval.page import betas_table, in_words, page
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
@@ -26,8 +25,8 @@ ACCURACY = {0.0: 0.6, 0.5: 0.71, 0.8: 0.8, 0.9: 0.73}
 GAINS = {0.1: 0.0, 0.25: 0.1, 0.5: 0.05}
 
 
-def found(momentum=0.9, sgd=0.8, **changes) -> Found:
-    """The settings of `PLAN`; the chosen ones with these test accuracies."""
+def example(momentum=0.9, sgd=0.8, **changes) -> CrossvalResults:
+    """Results for the settings of `PLAN`; the chosen ones have these accuracies."""
     trials = {
         Setting(beta, rate): on_folds([accuracy + gain + i / 100 for i in range(3)])
         for beta, accuracy in ACCURACY.items()
@@ -37,27 +36,25 @@ def found(momentum=0.9, sgd=0.8, **changes) -> Found:
         "sgd": {s: runs for s, runs in trials.items() if not s.beta},
         "momentum": {s: runs for s, runs in trials.items() if s.beta},
     }
-    tested = {
+    tests = {
         arm: [
-            replace(synthetic_run("keras", seed, test_accuracy=accuracy + seed / 1000))
+            synthetic_run("keras", seed, test_accuracy=accuracy + seed / 1000)
             for seed in range(4)
         ]
         for arm, accuracy in (("sgd", sgd), ("momentum", momentum))
     }
-    tested["sgd"][0] = replace(tested["sgd"][0], test_accuracy=sgd + 0.002)
-    choice = {arm: best(own, 10) for arm, own in by_arm.items()}
+    tests["sgd"][0] = replace(tests["sgd"][0], test_accuracy=sgd + 0.002)
+    chosen = {arm: best(trials, 10) for arm, trials in by_arm.items()}
     none = {"sgd": [], "momentum": []}
-    return Found(by_arm, choice, none, tested, 10)._replace(**changes)
+    return CrossvalResults(by_arm, chosen, none, tests, 10)._replace(**changes)
 
 
-def told(of: Found):
+def written(results: CrossvalResults):
     """The page, and all its words."""
-    ran = [
-        run for trials in of.trials.values() for own in trials.values() for run in own
-    ]
-    ran += [run for own in of.tested.values() for run in own]
-    made = page(of, PLAN, ran, "python -m experiments crossval")
-    words = [each for section in made.sections for each in section.paragraphs]
+    groups = [*results.all_trials.values(), *results.tests.values()]
+    ran = [run for group in groups for run in group]
+    made = page(results, PLAN, ran, "python -m experiments crossval")
+    words = [text for section in made.sections for text in section.paragraphs]
     return made, " ".join([made.summary, *words])
 
 
@@ -66,32 +63,32 @@ def rows(made, name):
     return figure.table.rows
 
 
-def test_summary_names_the_choice_and_the_paired_difference():
-    made, words = told(found())
+def test_the_summary_names_the_choice_and_the_paired_difference():
+    made, words = written(example())
     assert (
-        "chose beta 0.8 at learning rate 0.05 (effective 0.25), which got 91.00%"
-        in (made.summary)
-    )
+        "chose beta 0.8 at learning rate 0.05 (effective rate 0.05/(1 − 0.8) = 0.25), "
+        "which classifies 91.00%"
+    ) in made.summary
     assert "momentum is better." in made.summary and "n = 4 paired" in made.summary
     assert "difference of +9.95 points" in made.summary
     assert "under-tuned" not in words and "may lie beyond" not in words
 
 
-def test_momentum_that_loses_to_sgd_is_flagged_as_under_tuned():
-    made, _ = told(found(momentum=0.7, sgd=0.9))
+def test_momentum_that_loses_to_sgd_is_called_under_tuned():
+    made, _ = written(example(momentum=0.7, sgd=0.9))
     assert "it is under-tuned, and this is no evidence for SGD." in made.summary
 
 
-def test_a_choice_at_the_end_of_its_list_is_warned_of():
+def test_the_page_warns_of_a_choice_at_an_end_of_its_list():
     momentum, sgd = Setting(0.9, 0.5), Setting(0.0, 0.1)
-    _, words = told(found(choice={"momentum": momentum, "sgd": sgd}))
+    _, words = written(example(chosen={"momentum": momentum, "sgd": sgd}))
     assert "The chosen beta, 0.9, is the largest that was tried" in words
     assert "Momentum's effective rate, 0.5, is the largest that was tried" in words
-    assert "SGD's effective rate, 0.1, is the least that was tried" in words
+    assert "SGD's effective rate, 0.1, is the smallest that was tried" in words
 
 
-def test_curves_of_an_equal_learning_rate_hold_all_settings_that_share_it():
-    made, words = told(found())
+def test_a_curve_at_equal_learning_rate_has_all_settings_that_share_it():
+    made, words = written(example())
     curve = [row[:3] for row in rows(made, "equal-learning-rate")]
     assert curve == [(0.5, 0.1, 0.05), (0.8, 0.25, 0.05), (0.9, 0.5, 0.05)]
     assert len(rows(made, "equal-effective-rate")) == 4 * 3
@@ -99,39 +96,45 @@ def test_curves_of_an_equal_learning_rate_hold_all_settings_that_share_it():
 
 
 def test_without_a_shared_learning_rate_the_page_says_so():
-    of = found()
-    kept = {s: runs for s, runs in of.trials["momentum"].items() if s.rate != 0.1}
-    _, words = told(of._replace(trials={**of.trials, "momentum": kept}))
+    results = example()
+    momentum = results.trials["momentum"].items()
+    fewer = {setting: runs for setting, runs in momentum if setting.rate != 0.1}
+    trials = {**results.trials, "momentum": fewer}
+    _, words = written(results._replace(trials=trials))
     assert "No three of these settings share a learning rate" in words
 
 
-def test_table_of_betas_names_what_both_rules_choose():
-    remarks = {row[0]: row[-1] for row in betas(found()).rows}
-    assert remarks[0.8] == "chosen, least beta within one standard error"
+def test_the_table_of_betas_marks_what_both_rules_choose():
+    remarks = {row[0]: row[-1] for row in betas_table(example()).rows}
+    assert remarks[0.8] == "chosen, smallest beta within one standard error"
     assert remarks[0.0] == "SGD" and remarks[0.9] is None
 
 
-def test_nested_estimate_is_of_the_procedure_and_beside_the_best_mean():
+def test_the_nested_estimate_is_shown_beside_the_best_mean():
     chosen = Setting(0.8, 0.25), Setting(0.0, 0.25)
-    estimated = {
-        arm: [Estimate(f"fold {i}", setting, level + i / 50) for i in (1, 2, 3)]
+    estimates = {
+        arm: [FoldEstimate(f"fold {i}", setting, level + i / 50) for i in (1, 2, 3)]
         for arm, setting, level in zip(
             ("momentum", "sgd"), chosen, (0.8, 0.7), strict=True
         )
     }
-    made, words = told(found(estimated=estimated))
-    assert "gets 84.00% (95% interval 79.03 to 88.97) right, SGD 74.00%" in words
-    assert "The best mean above, 91.00%, is +7.00 points from the honest one." in words
+    made, words = written(example(estimates=estimates))
+    assert (
+        "classifies 84.00% (95% interval 79.03 to 88.97) correctly, SGD 74.00%" in words
+    )
+    assert (
+        "The best mean above, 91.00%, is +7.00 points from the unbiased one." in words
+    )
     assert len(made.sections) == 4 and made.sections[2].tables[0].rows[1][0] == "fold 2"
 
 
 @pytest.mark.parametrize("diverging", [False, True])
-def test_page_is_written_whatever_diverged(diverging, tmp_path):
-    of = found()
+def test_the_page_is_written_even_if_runs_diverged(diverging, tmp_path):
+    results = example()
     if diverging:
-        lost = {s: on_folds([math.nan] * 3) for s in of.trials["momentum"]}
-        of = of._replace(trials={**of.trials, "momentum": lost})
-    made, _ = told(of)
+        lost = {s: on_folds([math.nan] * 3) for s in results.trials["momentum"]}
+        results = results._replace(trials={**results.trials, "momentum": lost})
+    made, _ = written(results)
     html.write(tmp_path, made)
     text = (tmp_path / "report.html").read_text()
     assert "invented &lt;b&gt;" in text and "<b>" not in text
