@@ -1,4 +1,4 @@
-"""The command `sweep`: what it runs, records, repeats and refuses."""
+"""The command `sweep`: its trials, records, resumption and refusals."""
 
 import json
 from dataclasses import replace
@@ -57,7 +57,7 @@ def configs(output) -> list[dict]:
     return [record["config"] for record in records(output)]
 
 
-def test_every_method_gets_as_many_trials_and_the_space_grows(swept):
+def test_every_method_gets_equally_many_trials_and_the_space_grows(swept):
     tuning = [c for c in configs(swept) if not c["test"]]
     assert {c["seed"] for c in tuning} == {lifecycle.TUNING_SEED}
     counts = {
@@ -87,7 +87,7 @@ def test_final_runs_are_paired_and_alone_read_the_test_images(swept):
         assert own in [(c["learning_rate"], c["beta"], c["batch_size"]) for c in tried]
 
 
-def test_the_plan_is_on_the_page(swept):
+def test_plan_is_on_the_page(swept):
     plan = json.loads((swept / "plan.json").read_text())
     assert plan["plan"]["trials"] == 4 and plan["plan"]["sampler"] == "sobol"
     assert plan["plan"]["scramble_seed"] > 0
@@ -95,7 +95,7 @@ def test_the_plan_is_on_the_page(swept):
     assert plan["hash"] in page and "--batch-sizes 8 12" in page
 
 
-def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
+def test_interrupted_sweep_resumes_with_the_results_of_an_uninterrupted_one(
     options, swept, tmp_path, monkeypatch
 ):
     fit, begun = context.fit_grid, []
@@ -121,12 +121,12 @@ def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
         assert ours["epochs"] == theirs["epochs"]
 
 
-def test_another_plan_is_refused_by_its_hash(options, swept):
+def test_another_plan_is_refused(options, swept):
     with pytest.raises(UsageError, match=r"holds runs of another plan: .* trials 5"):
         run(replace(options, trials=5), swept)
 
 
-def test_what_is_impossible_is_refused_before_anything_is_written(options, tmp_path):
+def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
     with pytest.raises(UsageError, match="--methods has no 'adam'"):
         run(replace(options, methods=("sgd", "adam")), tmp_path / "new")
     assert not (tmp_path / "new").exists()

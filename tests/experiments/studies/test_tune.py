@@ -1,4 +1,4 @@
-"""The command `tune`: what it trains, keeps, recommends and refuses."""
+"""The command `tune`: its runs, recommendation, resumption and refusals."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.tune.plan import BUDGETS
 from experiments.studies.tune.snippet import snippet
-from experiments.studies.tune.study import Tune, fitting, tune
+from experiments.studies.tune.study import Tune, fitting_sizes, tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -27,12 +27,12 @@ SMALL = Tune(
     epochs=2,
     seeds=2,
 )
-IMAGES = 38  # that are trained on
+IMAGES = 38  # training images
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """A study of a small data set, whose name is none to be trusted."""
+    """A study of a small data set with a hostile name."""
     path = tmp_path_factory.mktemp("small") / "<b>$_{$.npz"
     return replace(SMALL, dataset=sixty_images(path))
 
@@ -78,7 +78,7 @@ def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
     assert len(beyond) >= 2
 
 
-def test_sgd_and_one_momentum_go_on_with_equal_trials(finished):
+def test_sgd_and_one_momentum_are_continued_with_equal_trials(finished):
     settled = configs(finished, epochs=2, test=False)
     counts = {
         arm: sum(config.arm == arm for config in settled)
@@ -108,16 +108,16 @@ def test_code_is_that_of_the_recommended_final_runs(finished):
     assert code in final
     exec(code, names := {})
     assert names["steps"] == 2 * 5
-    sgd = "each tuned with as many trials" in summary["summary"]
+    sgd = "tuned with equally many trials" in summary["summary"]
     assert sgd and ("So SGD" in summary["summary"]) == ("optax.sgd" in code)
 
 
-def test_names_of_files_are_harmless_on_the_page(finished):
+def test_names_of_files_are_escaped_on_the_page(finished):
     page = (finished / "report.html").read_text()
     assert "<b>$" not in page and "&lt;b&gt;$_{$.npz" in page
 
 
-def test_interrupted_study_goes_on_and_repeats_nothing(
+def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
     fit, begun = context.fit_grid, []
@@ -142,23 +142,24 @@ def test_interrupted_study_goes_on_and_repeats_nothing(
 def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
     dataset = image_dataset.load(options.dataset, None)
     budget = BUDGETS["smoke"]._replace(batch_sizes=(64, 38, 16, 39))
-    assert fitting(Tune(), budget, dataset) == (38, 16)
-    assert fitting(Tune(), budget._replace(batch_sizes=(64,)), dataset) == (IMAGES,)
+    assert fitting_sizes(Tune(), budget, dataset) == (38, 16)
+    too_large = budget._replace(batch_sizes=(64,))
+    assert fitting_sizes(Tune(), too_large, dataset) == (IMAGES,)
     with pytest.raises(UsageError) as error:
-        fitting(Tune(batch_sizes=(64, 38)), budget, dataset)
+        fitting_sizes(Tune(batch_sizes=(64, 38)), budget, dataset)
     assert str(error.value) == (
-        "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
-        "ones."
+        "--batch-sizes has 64, but <b>$_{$.npz has only 38 training images; choose "
+        "smaller ones."
     )
 
 
 def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
     for changed, message in [
         ({"schedules": ("cosine", "wave")}, "--schedules has no 'wave'; choose from "),
-        ({"schedules": ()}, "--schedules must name some, each once; got"),
+        ({"schedules": ()}, "--schedules is empty; name values, such as --sche"),
         ({"effective_rate": (0.1, 0.1)}, "--effective-rate must be LOW HIGH with"),
-        ({"batch_sizes": ()}, "--batch-sizes must name some, each once; got"),
-        ({"batch_sizes": (8, 8)}, "--batch-sizes must name some, each once; got"),
+        ({"batch_sizes": ()}, "--batch-sizes is empty; name values, such as"),
+        ({"batch_sizes": (8, 8)}, "--batch-sizes names 8 twice; name each value"),
         ({"trials": 0}, "--trials must be at least 1, got 0"),
         ({"batch_sizes": (0,)}, "--batch-sizes must be at least 1, got 0"),
         ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
