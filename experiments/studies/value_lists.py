@@ -1,4 +1,4 @@
-"""Checks of options that list values: not empty, no repeats, every value possible."""
+"""Checks of the options that say what a study tries: values, and how many."""
 
 from collections.abc import Collection, Sequence
 
@@ -69,6 +69,16 @@ def check_batch_sizes(sizes: Sequence[int]) -> None:
     check_different("--batch-sizes", sizes, "64 512")
     for size in sizes:
         check_at_least_one("--batch-sizes", size, "the images of a step")
+
+
+def check_tuning(tuning_seeds: int, extensions: int = 0) -> None:
+    """Raises `UsageError` for impossible numbers of tuning runs and extensions."""
+    check_at_least_one("--tuning-seeds", tuning_seeds, "the runs of each trial", 1_000)
+    if extensions < 0:
+        raise UsageError(
+            f"--extensions must be at least 0, got {extensions}: how many times the "
+            "values to try may be extended."
+        )
 
 
 def fitting(sizes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:

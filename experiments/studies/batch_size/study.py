@@ -8,8 +8,9 @@ from rich.console import Console
 
 from experiments.data.image_dataset import Dataset
 from experiments.records.command_line import repeating
-from experiments.records.config import Config, UsageError, check_at_least_one
+from experiments.records.config import Config, UsageError
 from experiments.records.runs import Run
+from experiments.studies import lifecycle
 from experiments.studies.batch_size.page import page
 from experiments.studies.batch_size.plan import (
     BUDGETS,
@@ -20,28 +21,20 @@ from experiments.studies.batch_size.plan import (
     series,
 )
 from experiments.studies.context import run_groups, with_seeds
-from experiments.studies.lifecycle import (
-    TUNING_SEED,
-    OpenStudy,
-    StudyOptions,
-    open_study,
-    publish,
-    read,
-    resolve_budget,
-)
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured, extended
 from experiments.studies.validation import best
 from experiments.studies.value_lists import (
     check_batch_sizes,
     check_rates,
+    check_tuning,
     fitting,
     training_images,
 )
 
 
 @dataclass(frozen=True)
-class BatchSize(StudyOptions):
+class BatchSize(lifecycle.StudyOptions):
     """Compare SGD with momentum at many batch sizes, tuning the rate at each.
 
     The number of epochs is constant, so a larger batch takes fewer steps. A third
@@ -82,9 +75,7 @@ class BatchSize(StudyOptions):
                 "tutorial's."
             )
         if self.tuning_seeds is not None:
-            check_at_least_one(
-                "--tuning-seeds", self.tuning_seeds, "the runs of each setting", 1_000
-            )
+            check_tuning(self.tuning_seeds)
 
 
 def batch_size(options: BatchSize, console: Console) -> Path:
@@ -94,14 +85,14 @@ def batch_size(options: BatchSize, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = resolve_budget(options, BUDGETS)
-    dataset = read(options, budget.dataset, console)
+    budget = lifecycle.resolve_budget(options, BUDGETS)
+    dataset = lifecycle.read(options, budget.dataset, console)
     sizes, left_out = split_by_fit(dataset, budget.batch_sizes)
     if left_out:
         names = ", ".join(map(str, left_out))
         console.print(f"Left out, as there are fewer training images: {names}.")
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
-    with open_study(
+    with lifecycle.open_study(
         options, "batch-size", budget, arms, console, dataset=dataset
     ) as study:
         optimizers = series(budget.beta, budget.anchor)
@@ -120,7 +111,7 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         )
         runs = list(study.context.finished.values())
         written = page(results, study.plan, runs, repeating("batch-size", options))
-        return publish(options, written, study, runs)
+        return lifecycle.publish(options, written, study, runs)
 
 
 def split_by_fit(
@@ -142,7 +133,7 @@ def split_by_fit(
 
 
 def tune(
-    study: OpenStudy,
+    study: lifecycle.OpenStudy,
     budget: BatchSizeBudget,
     sizes: Sequence[int],
     optimizers: Mapping[str, Series],
@@ -173,7 +164,7 @@ def tune(
 
 
 def _run_trials(
-    study: OpenStudy,
+    study: lifecycle.OpenStudy,
     optimizers: Mapping[str, Series],
     rates: Mapping[int, Sequence[float]],
     seeds: int,
@@ -185,7 +176,7 @@ def _run_trials(
         for key, optimizer in optimizers.items()
         for rate in of_size
     ]
-    tuning_seeds = range(TUNING_SEED, TUNING_SEED + seeds)
+    tuning_seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + seeds)
     groups = {
         (cell, setting): with_seeds(_config(study, cell, setting), tuning_seeds)
         for cell, setting in tried
@@ -196,5 +187,7 @@ def _run_trials(
     return trials
 
 
-def _config(study: OpenStudy, cell: BatchSizeCell, setting: Setting) -> Config:
+def _config(
+    study: lifecycle.OpenStudy, cell: BatchSizeCell, setting: Setting
+) -> Config:
     return replace(configured(study.base, setting), batch_size=cell.batch_size)

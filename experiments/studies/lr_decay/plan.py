@@ -7,11 +7,11 @@ import optax
 
 from experiments.optimizers.arms import Arm
 from experiments.optimizers.schedules import SCHEDULES
-from experiments.records.config import UsageError, check_at_least_one, check_beta
+from experiments.records.config import check_at_least_one, check_beta
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies import paired, validation
-from experiments.studies.value_lists import check_names, check_rates
+from experiments.studies.value_lists import check_names, check_rates, check_tuning
 from optax_momentum import heavy_ball, keras
 
 
@@ -44,14 +44,7 @@ def check(budget: LrDecayBudget) -> None:
     check_rates(budget.effective_rates, extensible=True)
     check_beta("--beta", budget.beta)
     check_at_least_one("--batch-size", budget.batch_size, "the images of a step")
-    check_at_least_one(
-        "--tuning-seeds", budget.tuning_seeds, "the runs of each trial", 1_000
-    )
-    if budget.extensions < 0:
-        raise UsageError(
-            f"--extensions must be at least 0, got {budget.extensions}: how many times "
-            "rates may be added."
-        )
+    check_tuning(budget.tuning_seeds, budget.extensions)
     check_names("--schedules", budget.schedules, SCHEDULES)
 
 

@@ -15,16 +15,8 @@ from experiments.data.image_dataset import check_batch_size
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.records.runs import Run
+from experiments.studies import lifecycle
 from experiments.studies.context import run_groups, with_seeds
-from experiments.studies.lifecycle import (
-    TUNING_SEED,
-    OpenStudy,
-    StudyOptions,
-    open_study,
-    publish,
-    read,
-    resolve_budget,
-)
 from experiments.studies.lr_decay.page import page
 from experiments.studies.lr_decay.plan import (
     ARMS,
@@ -42,7 +34,7 @@ from experiments.studies.settings import extended
 
 
 @dataclass(frozen=True)
-class LrDecay(StudyOptions):
+class LrDecay(lifecycle.StudyOptions):
     """Compare schedules of the learning rate, and momentum's conventions under them.
 
     Constant, steps, cosine, warm-up and cosine, one cycle: each with SGD, with momentum
@@ -87,11 +79,11 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = resolve_budget(options, BUDGETS)
+    budget = lifecycle.resolve_budget(options, BUDGETS)
     check(budget)
-    dataset = read(options, budget.dataset, console)
+    dataset = lifecycle.read(options, budget.dataset, console)
     check_batch_size(budget.batch_size, dataset)
-    with open_study(
+    with lifecycle.open_study(
         options, "lr-decay", budget, ARMS, console, dataset=dataset
     ) as study:
         classes = study.context.dataset.classes
@@ -102,16 +94,20 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
         )
         results = LrDecayResults(study.plan, tuning, compared, classes)
         written = page(results, repeating("lr-decay", options))
-        return publish(options, written, study, list(study.context.finished.values()))
+        return lifecycle.publish(
+            options, written, study, list(study.context.finished.values())
+        )
 
 
-def _tune(study: OpenStudy, budget: LrDecayBudget) -> dict[LrDecayCell, list[Run]]:
+def _tune(
+    study: lifecycle.OpenStudy, budget: LrDecayBudget
+) -> dict[LrDecayCell, list[Run]]:
     """All trials: equally many for every schedule and arm.
 
     If the best rate of one is the first or the last, all of them try one more.
     """
     rates, extensions = tuple(sorted(budget.effective_rates)), 0
-    seeds = range(TUNING_SEED, TUNING_SEED + budget.tuning_seeds)
+    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
     while True:
         cells = tuning_cells(budget.schedules, rates)
         tuning = _run(study, budget, cells, seeds, "tuning the rates")
@@ -123,7 +119,7 @@ def _tune(study: OpenStudy, budget: LrDecayBudget) -> dict[LrDecayCell, list[Run
 
 
 def _run(
-    study: OpenStudy,
+    study: lifecycle.OpenStudy,
     budget: LrDecayBudget,
     cells: Sequence[LrDecayCell],
     seeds: Iterable[int],

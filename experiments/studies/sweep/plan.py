@@ -20,7 +20,7 @@ from experiments.studies.sweep.space import (
     extension,
     sides,
 )
-from experiments.studies.value_lists import check_batch_sizes, check_names
+from experiments.studies.value_lists import check_batch_sizes, check_names, check_tuning
 
 
 class SweepBudget(NamedTuple):
@@ -46,45 +46,31 @@ class SweepBudget(NamedTuple):
         return Space(Axis(*self.effective_rate), Axis(*self.one_minus_beta))
 
 
+_DEFAULT = SweepBudget(
+    dataset="digits",
+    epochs=10,
+    seeds=10,
+    methods=("sgd", "momentum", "nesterov"),
+    batch_sizes=(64,),
+    effective_rate=(0.01, 3.0),
+    one_minus_beta=(0.005, 0.5),
+    sampler="sobol",
+    trials=24,
+    tuning_seeds=1,
+    extensions=1,
+)
 BUDGETS = {
-    "smoke": SweepBudget(
-        dataset="digits",
+    "smoke": _DEFAULT._replace(
         epochs=2,
         seeds=2,
         methods=("sgd", "momentum"),
-        batch_sizes=(64,),
         effective_rate=(0.01, 1.0),
         one_minus_beta=(0.01, 0.5),
-        sampler="sobol",
         trials=6,
-        tuning_seeds=1,
-        extensions=1,
     ),
-    "default": SweepBudget(
-        dataset="digits",
-        epochs=10,
-        seeds=10,
-        methods=("sgd", "momentum", "nesterov"),
-        batch_sizes=(64,),
-        effective_rate=(0.01, 3.0),
-        one_minus_beta=(0.005, 0.5),
-        sampler="sobol",
-        trials=24,
-        tuning_seeds=1,
-        extensions=1,
-    ),
-    "paper": SweepBudget(
-        dataset="cifar10",
-        epochs=10,
-        seeds=10,
-        methods=("sgd", "momentum", "nesterov"),
-        batch_sizes=(64, 512),
-        effective_rate=(0.01, 3.0),
-        one_minus_beta=(0.005, 0.5),
-        sampler="sobol",
-        trials=32,
-        tuning_seeds=1,
-        extensions=2,
+    "default": _DEFAULT,
+    "paper": _DEFAULT._replace(
+        dataset="cifar10", batch_sizes=(64, 512), trials=32, extensions=2
     ),
 }
 
@@ -105,14 +91,7 @@ def check(budget: SweepBudget) -> None:
     check_at_least_one(
         "--trials", budget.trials, "those of each method and batch size", 10_000
     )
-    check_at_least_one(
-        "--tuning-seeds", budget.tuning_seeds, "the runs of a trial", 1_000
-    )
-    if budget.extensions < 0:
-        raise UsageError(
-            f"--extensions must be at least 0, got {budget.extensions}: how many times "
-            "the space may grow."
-        )
+    check_tuning(budget.tuning_seeds, budget.extensions)
     if budget.sampler == "grid":
         sides(budget.trials)
 

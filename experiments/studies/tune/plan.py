@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.optimizers.schedules import SCHEDULES
-from experiments.records.config import check_at_least_one
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval
 from experiments.studies import paired, validation
@@ -15,7 +14,7 @@ from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.plan import SweepBudget
 from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
-from experiments.studies.value_lists import check_batch_sizes, check_names
+from experiments.studies.value_lists import check_batch_sizes, check_names, check_tuning
 
 METHODS = ("sgd", "momentum", "nesterov")
 # The last rates tried are the best one divided and multiplied by these factors; the
@@ -57,9 +56,21 @@ class TuneBudget(NamedTuple):
         )
 
 
+_DEFAULT = TuneBudget(
+    dataset="digits",
+    epochs=10,
+    seeds=10,
+    screening_epochs=4,
+    trials=16,
+    effective_rate=(0.02, 2.0),
+    one_minus_beta=(0.01, 1.0),
+    finalists=3,
+    batch_sizes=(64, 32, 128),
+    schedules=("constant", "cosine", "one_cycle"),
+    tuning_seeds=1,
+)
 BUDGETS = {
-    "smoke": TuneBudget(
-        dataset="digits",
+    "smoke": _DEFAULT._replace(
         epochs=2,
         seeds=3,
         screening_epochs=1,
@@ -69,30 +80,13 @@ BUDGETS = {
         finalists=1,
         batch_sizes=(64,),
         schedules=("constant", "cosine"),
-        tuning_seeds=1,
     ),
-    "default": TuneBudget(
-        dataset="digits",
-        epochs=10,
-        seeds=10,
-        screening_epochs=4,
-        trials=16,
-        effective_rate=(0.02, 2.0),
-        one_minus_beta=(0.01, 1.0),
-        finalists=3,
-        batch_sizes=(64, 32, 128),
-        schedules=("constant", "cosine", "one_cycle"),
-        tuning_seeds=1,
-    ),
-    "paper": TuneBudget(
+    "default": _DEFAULT,
+    "paper": _DEFAULT._replace(
         dataset="cifar10",
         epochs=30,
-        seeds=10,
         screening_epochs=5,
         trials=32,
-        effective_rate=(0.02, 2.0),
-        one_minus_beta=(0.01, 1.0),
-        finalists=3,
         batch_sizes=(64, 128, 256, 512),
         schedules=tuple(SCHEDULES),
         tuning_seeds=2,
@@ -102,9 +96,7 @@ BUDGETS = {
 
 def check(budget: TuneBudget) -> None:
     """Raises `UsageError` for a budget that is impossible for any data."""
-    check_at_least_one(
-        "--tuning-seeds", budget.tuning_seeds, "the runs of each trial", 1_000
-    )
+    check_tuning(budget.tuning_seeds)
     check_batch_sizes(budget.batch_sizes)
     check_names("--schedules", budget.schedules, SCHEDULES)
     sweep_plan.check(budget.screening)

@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from support import small_images
-from support.small_studies import printed
+from support.small_studies import interrupt_fits, printed
 
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies import context
 from experiments.studies.batch_size.plan import BUDGETS
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.lifecycle import TUNING_SEED
@@ -55,21 +54,12 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "batch-size"
-    fit, fitted = context.fit_grid, []
-
-    def interrupted(*arguments, **options):
-        if len(fitted) == 3:
-            raise KeyboardInterrupt
-        fitted.append(arguments)
-        return fit(*arguments, **options)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUDGETS, "default", BUDGETS["default"]._replace(extensions=2))
-        patch.setattr(context, "fit_grid", interrupted)
+        interrupt_fits(patch, 4)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
         before = (output / "runs.jsonl").read_bytes()
-        patch.setattr(context, "fit_grid", fit)
         printed = run(SMALL, images, output)
         after = (output / "runs.jsonl").read_bytes()
         run(SMALL, images, output)

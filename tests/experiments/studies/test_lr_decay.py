@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.small_studies import printed, sixty_images
+from support.small_studies import interrupt_fits, printed, records, sixty_images
 
 from experiments.records.config import UsageError
 from experiments.reporting import html
-from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.lr_decay.study import LrDecay, lr_decay
 
@@ -40,18 +39,8 @@ def options(tmp_path_factory):
 def finished(options, tmp_path_factory):
     """The directory of a finished study, which no test may change."""
     output = tmp_path_factory.mktemp("finished") / "study"
-    run(options, output)
+    printed(lr_decay, options, output)
     return output
-
-
-def run(options: LrDecay, output) -> str:
-    """What the study prints."""
-    return printed(lr_decay, options, output)
-
-
-def records(output) -> list[dict]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def of(output, **settings) -> dict[tuple[float, int], list[float]]:
@@ -130,22 +119,16 @@ def test_page_has_the_plan_and_the_figures(finished):
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.fit_grid, []
-
-    def stopping(*arguments, **settings):
-        begun.append(1)
-        if len(begun) == 7:  # after the tuning
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
-
-    monkeypatch.setattr(context, "fit_grid", stopping)
+    fits = interrupt_fits(monkeypatch, 7)  # after the tuning
     monkeypatch.setattr(html, "write", lambda output, page: output)
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
-        run(options, output)
+        printed(lr_decay, options, output)
     kept = len(records(output))
-    assert f"{kept} finished runs of this plan are kept." in run(options, output)
-    assert len(begun) == 9 + 1  # and one that was interrupted
+    assert f"{kept} finished runs of this plan are kept." in printed(
+        lr_decay, options, output
+    )
+    assert len(fits) == 9 + 1  # and one that was interrupted
     ours, theirs = (
         [(r["config"], r["epochs"]) for r in records(directory)]
         for directory in (output, finished)
@@ -175,5 +158,5 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
         ({"extensions": -1}, "--extensions must be at least 0, got -1"),
     ]:
         with pytest.raises(UsageError, match=message):
-            run(replace(options, **changed), tmp_path / "new")
+            printed(lr_decay, replace(options, **changed), tmp_path / "new")
         assert not (tmp_path / "new").exists()

@@ -1,10 +1,9 @@
 """`lr-decay`: the chosen rates, the comparisons, the page, and the drop of a rate."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from support.synthetic import diverged, synthetic_run
+from support.synthetic import diverged
+from support.validated_runs import validated
 
 from experiments.records.runs import Run
 from experiments.reporting import html
@@ -28,19 +27,10 @@ SCHEDULES = ("constant", "step")
 PLAN = {"dataset": "digits", "beta": 0.87}
 
 
-def tried(accuracy: float, loss: float = 0.3) -> Run:
-    """A tuning run with that validation accuracy at its end."""
-    made = synthetic_run("sgd", 1000, test=False)
-    last = made.epochs[-1]._replace(
-        train_loss=0.2, validation_accuracy=accuracy, validation_loss=loss
-    )
-    return replace(made, epochs=(*made.epochs[:-1], last))
-
-
 def tuning(chosen: dict[tuple[str, str], float]) -> dict[LrDecayCell, list[Run]]:
     """Trials whose best rates are those given, and 0.26 elsewhere."""
     return {
-        cell: [tried(0.9 - abs(cell.rate - chosen.get(cell[:2], 0.26)))] * 2
+        cell: [validated(0.9 - abs(cell.rate - chosen.get(cell[:2], 0.26)))] * 2
         for cell in tuning_cells(SCHEDULES, RATES)
     }
 
@@ -61,15 +51,10 @@ def results(accuracies: dict[str, list[float]], chosen=None) -> LrDecayResults:
     for cell in cells:
         values = accuracies[names.get(cell, cell.arm)]
         compared[cell] = [
-            with_curve(synthetic_run(cell.arm, seed, test_accuracy=value))
+            validated(0.9, arm=cell.arm, seed=seed, test_accuracy=value, test=True)
             for seed, value in enumerate(values)
         ]
     return LrDecayResults(PLAN, trials, compared, 10)
-
-
-def with_curve(run: Run) -> Run:
-    last = run.epochs[-1]._replace(train_loss=0.2)
-    return replace(run, epochs=(*run.epochs[:-1], last))
 
 
 ACCURACIES = {
@@ -97,14 +82,16 @@ def test_best_rate_is_the_lower_of_equals_and_never_a_diverged_one():
     assert len(chosen) == 6
     assert chosen["step", "outside"] == 0.52
     assert chosen["constant", "sgd"] == 0.26
-    trials = {cell: [tried(0.7)] for cell in reversed(tuning_cells(SCHEDULES, RATES))}
+    trials = {
+        cell: [validated(0.7)] for cell in reversed(tuning_cells(SCHEDULES, RATES))
+    }
     assert {cell.rate for cell in best(trials, 10)} == {0.13}
 
 
 def test_rate_with_a_diverged_seed_loses_to_a_worse_one_without():
     trials = {
-        LrDecayCell("step", "sgd", 0.1): [tried(0.6), tried(0.6)],
-        LrDecayCell("step", "sgd", 0.2): [tried(0.99), diverged(tried(0.99))],
+        LrDecayCell("step", "sgd", 0.1): [validated(0.6), validated(0.6)],
+        LrDecayCell("step", "sgd", 0.2): [validated(0.99), diverged(validated(0.99))],
     }
     assert [cell.rate for cell in best(trials, 10)] == [0.1]
 

@@ -2,17 +2,17 @@
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 from support.synthetic import diverged, synthetic_run
+from support.validated_runs import validated
 
 from experiments.reporting import html
 from experiments.reporting.page import Page
 from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
+    BUDGETS,
     Round,
-    SweepBudget,
     first_round,
     next_round,
     trials,
@@ -20,8 +20,7 @@ from experiments.studies.sweep.plan import (
 from experiments.studies.sweep.results import SweepResults, result
 from experiments.studies.sweep.space import Side, Space, Trial
 
-BUDGET = SweepBudget(
-    dataset="digits",
+BUDGET = BUDGETS["default"]._replace(
     epochs=3,
     seeds=3,
     methods=("sgd", "momentum", "qhm"),
@@ -30,8 +29,6 @@ BUDGET = SweepBudget(
     one_minus_beta=(0.004, 0.5),
     sampler="grid",
     trials=16,
-    tuning_seeds=1,
-    extensions=1,
 )
 SGD = [0.90, 0.91, 0.92]
 
@@ -52,18 +49,14 @@ def swept(
     rounds = rounds or [first_round(budget)]
     results = []
     for number, trial in enumerate(trials(budget, rounds)):
-        method = trial.method
-        run = synthetic_run(
-            method,
-            1000,
+        run = validated(
+            score(trial, center or rounds[0].space),
+            arm=trial.method,
+            seed=1000,
             test_accuracy=math.nan,
-            test=False,
             learning_rate=trial.effective_rate * trial.one_minus_beta,
             beta=trial.beta,
         )
-        accuracy = score(trial, center or rounds[0].space)
-        last = run.epochs[-1]._replace(validation_accuracy=accuracy)
-        run = replace(run, epochs=(*run.epochs[:-1], last))
         run = diverged(run) if number in lost else run
         results.append(result(trial, [run], 10))
     values = {"sgd": SGD, "momentum": momentum, "qhm": [0.93, 0.91, 0.98]}

@@ -17,17 +17,13 @@ from experiments.studies.sweep.plan import (
 from experiments.studies.sweep.space import Axis, Side, Trial
 from experiments.studies.sweep.study import Sweep
 
-BUDGET = SweepBudget(
-    dataset="digits",
+BUDGET = BUDGETS["default"]._replace(
     epochs=3,
     seeds=4,
     methods=("sgd", "momentum", "qhm"),
     batch_sizes=(16, 48),
     effective_rate=(0.02, 2.0),
     one_minus_beta=(0.004, 0.5),
-    sampler="sobol",
-    trials=24,
-    tuning_seeds=1,
     extensions=2,
 )
 INSIDE = Trial("sgd", 0.2, 1.0, 16)
@@ -195,12 +191,12 @@ def runs(budget: SweepBudget, rounds: list[Round]) -> int:
         ),
         (
             {"tuning_seeds": 0},
-            "--tuning-seeds must be at least 1, got 0: the runs of a trial.",
+            "--tuning-seeds must be at least 1, got 0: the runs of each trial.",
         ),
         (
             {"extensions": -1},
-            "--extensions must be at least 0, got -1: how many times the space may "
-            "grow.",
+            "--extensions must be at least 0, got -1: how many times the values to "
+            "try may be extended.",
         ),
         (
             {"sampler": "grid", "trials": 10},

@@ -4,12 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.small_studies import printed, sixty_images
+from support.small_studies import interrupt_fits, printed, records, sixty_images
 
 from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
-from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.tune.plan import BUDGETS
 from experiments.studies.tune.snippet import snippet
@@ -41,24 +40,13 @@ def options(tmp_path_factory):
 def finished(options, tmp_path_factory):
     """The directory of a finished study, which no test may change."""
     output = tmp_path_factory.mktemp("finished") / "study"
-    run(options, output)
+    printed(tune, options, output)
     return output
 
 
-def run(options: Tune, output) -> str:
-    """What the study prints."""
-    return printed(tune, options, output)
-
-
 def configs(output, **settings) -> list[Config]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    found = [json.loads(line)["config"] for line in lines]
-    return [Config(**each) for each in found if settings.items() <= each.items()]
-
-
-def curves(output) -> list[list]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line)["epochs"] for line in lines]
+    found = [record["config"] for record in records(output)]
+    return [Config(**config) for config in found if settings.items() <= config.items()]
 
 
 def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
@@ -120,23 +108,18 @@ def test_names_of_files_are_escaped_on_the_page(finished):
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.fit_grid, []
-
-    def stopping(*arguments, **settings):
-        begun.append(1)
-        if len(begun) == 11:  # as schedules are tried, after the screening
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
-
-    monkeypatch.setattr(context, "fit_grid", stopping)
+    interrupt_fits(monkeypatch, 11)  # as schedules are tried, after the screening
     monkeypatch.setattr(html, "write", lambda output, page: output)
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
-        run(options, output)
+        printed(tune, options, output)
     kept = len(configs(output))
-    assert f"{kept} finished runs of this plan are kept." in run(options, output)
+    assert f"{kept} finished runs of this plan are kept." in printed(
+        tune, options, output
+    )
     assert configs(output) == configs(finished)
-    assert curves(output) == curves(finished)
+    curves = [[r["epochs"] for r in records(d)] for d in (output, finished)]
+    assert curves[0] == curves[1]
 
 
 def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
@@ -166,5 +149,5 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
     ]:
         with pytest.raises(UsageError, match=message):
-            run(replace(options, **changed), tmp_path / "new")
+            printed(tune, replace(options, **changed), tmp_path / "new")
         assert not (tmp_path / "new").exists()

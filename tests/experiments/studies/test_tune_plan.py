@@ -1,10 +1,10 @@
 """`tune`: the candidates, which are equally many, the conclusions and the page."""
 
 import math
-from dataclasses import replace
 
 import pytest
-from support.synthetic import diverged, synthetic_run
+from support.synthetic import diverged
+from support.validated_runs import validated
 
 from experiments.records.runs import Run
 from experiments.reporting import html
@@ -36,9 +36,8 @@ CENTER = Candidate(Trial("nesterov", 0.2468, 0.135, 48), "step")
 
 def run(accuracy: float, seed: int = 1000, arm: str = "sgd", **settings) -> Run:
     """A run with that accuracy on the validation and on the test images."""
-    made = synthetic_run(arm, seed, test_accuracy=accuracy, **settings)
-    last = made.epochs[-1]._replace(validation_accuracy=accuracy, train_loss=0.2)
-    return replace(made, epochs=(*made.epochs[:-1], last))
+    settings |= {"arm": arm, "seed": seed, "test": True}
+    return validated(accuracy, test_accuracy=accuracy, **settings)
 
 
 def screened(**accuracies: list[float]) -> list[TrialResult]:
