@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from experiments.records import plan, runs
+from experiments.records import plan
+from experiments.records import runs as records
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, plain_axes, strokes
 from experiments.reporting.marks import line_with_band
@@ -60,7 +61,7 @@ def page(
         plan=planned,
         plan_hash=plan.digest(planned),
         command=command,
-        provenance=runs.provenance(ran),
+        provenance=records.provenance(ran),
     )
 
 
@@ -70,9 +71,9 @@ def gains(
     """The gain of an optimizer over another in test accuracy, by batch size."""
     return {
         cell.batch_size: difference(
-            own, results.compared[cell._replace(series=over)], results.classes
+            runs, results.compared[cell._replace(series=over)], results.classes
         )
-        for cell, own in results.compared.items()
+        for cell, runs in results.compared.items()
         if cell.series == series
     }
 
@@ -111,8 +112,8 @@ def _from(gained: Mapping[int, Interval]) -> str:
 
 def _comparison(results: BatchSizeResults) -> Section:
     means = {
-        cell: mean_and_interval(accuracies(own, results.classes))
-        for cell, own in results.compared.items()
+        cell: mean_and_interval(accuracies(runs, results.classes))
+        for cell, runs in results.compared.items()
     }
     gained = {
         BatchSizeCell(size, series): gain
@@ -223,10 +224,10 @@ def _accuracies(results: BatchSizeResults, means: Means) -> Table:
         (
             *_setting_cells(results, cell, results.choice[cell]),
             *means[cell],
-            count_diverged(own, results.classes),
-            *(run.test_accuracy for run in own),
+            count_diverged(runs, results.classes),
+            *(run.test_accuracy for run in runs),
         )
-        for cell, own in results.compared.items()
+        for cell, runs in results.compared.items()
     ]
     return Table(
         "Test accuracy of each optimizer at the best of its rates; a run that diverged "
@@ -255,8 +256,8 @@ def _chosen(results: BatchSizeResults) -> Table:
     for cell, setting in results.choice.items():
         stable = [
             tried.rate
-            for tried, own in results.tuned[cell].items()
-            if not count_diverged(own, results.classes)
+            for tried, runs in results.tuned[cell].items()
+            if not count_diverged(runs, results.classes)
         ]
         largest = max(stable, default=None)
         rows.append((*_setting_cells(results, cell, setting), largest))
@@ -273,12 +274,12 @@ def _trials(results: BatchSizeResults) -> Table:
     rows = [
         (
             *_setting_cells(results, cell, setting),
-            mean_score(own, results.classes).accuracy,
-            count_diverged(own, results.classes),
-            len(own),
+            mean_score(runs, results.classes).accuracy,
+            count_diverged(runs, results.classes),
+            len(runs),
         )
         for cell, tried in results.tuned.items()
-        for setting, own in tried.items()
+        for setting, runs in tried.items()
     ]
     return Table(
         "Every setting tried, with its mean validation accuracy. A run diverged if "
@@ -292,16 +293,16 @@ def _trials(results: BatchSizeResults) -> Table:
 def _images_per_second(results: BatchSizeResults) -> dict[int, float]:
     """Images per second by batch size, median over the runs of the comparison."""
     return {
-        size: median(run.images_per_second for run in own)
-        for size, own in _by_batch_size(results).items()
+        size: median(run.images_per_second for run in runs)
+        for size, runs in _by_batch_size(results).items()
     }
 
 
 def _costs(results: BatchSizeResults) -> Table:
     speeds = _images_per_second(results)
     rows = [
-        (size, speeds[size], median(run.seconds for run in own), len(own))
-        for size, own in _by_batch_size(results).items()
+        (size, speeds[size], median(run.seconds for run in runs), len(runs))
+        for size, runs in _by_batch_size(results).items()
     ]
     return Table(
         "Median images per second of a run, and median seconds of a run.",
@@ -314,8 +315,8 @@ def _costs(results: BatchSizeResults) -> Table:
 def _by_batch_size(results: BatchSizeResults) -> dict[int, list[Run]]:
     """The runs of the comparison."""
     by_size: dict[int, list[Run]] = {}
-    for cell, own in results.compared.items():
-        by_size.setdefault(cell.batch_size, []).extend(own)
+    for cell, runs in results.compared.items():
+        by_size.setdefault(cell.batch_size, []).extend(runs)
     return by_size
 
 

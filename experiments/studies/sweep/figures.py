@@ -113,7 +113,9 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
             plain_axes(axes, ink)
             for method, look in drawn.items():
                 if (axis, method) in parts:
-                    _cut(axes, swept.of(method), _AXES[axis], look, title(method))
+                    _cut(
+                        axes, swept.trials_of(method), _AXES[axis], look, title(method)
+                    )
                 else:
                     level, label = tops[method].accuracy, title(method)
                     axes.axhline(
@@ -128,7 +130,9 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
     rows = [
         [axis, part.middle, title(method), part.trials, part.accuracy]
         for axis, method in parts
-        for part in slices(swept.of(method), list(map(_AXES[axis], swept.of(method))))
+        for part in slices(
+            swept.trials_of(method), list(map(_AXES[axis], swept.trials_of(method)))
+        )
     ]
     table = Table(caption, header, rows, as_percent(header[4:]))
     return Figure(name, caption, draw, table, (6.4, 3.4))
@@ -161,7 +165,7 @@ def budget_curves(swept: SweepResults) -> Figure:
     drawn = strokes(swept.budget.methods)
     curves = {
         method: best_so_far(
-            [result.score.accuracy for result in swept.of(method)], _QUANTILES
+            [result.score.accuracy for result in swept.trials_of(method)], _QUANTILES
         )
         for method in drawn
     }
@@ -208,7 +212,9 @@ def maps(swept: SweepResults) -> list[Figure]:
 
 def _map(swept: SweepResults, method: str, batch_size: int) -> Figure:
     results = [
-        result for result in swept.of(method) if result.trial.batch_size == batch_size
+        result
+        for result in swept.trials_of(method)
+        if result.trial.batch_size == batch_size
     ]
     values, rates, others = _levels(results)
     on_grid = values.size == len(results)

@@ -64,9 +64,10 @@ def page(swept: SweepResults, plan: Plan, command: str) -> Page:
 
 def _summary(swept: SweepResults, plan: Plan) -> str:
     tops, sgd = best(swept.results), swept.final["sgd"]
+    count = len(swept.trials_of("sgd"))
     sentences = [
-        f"On {plan['dataset']}, after {len(swept.of('sgd'))} trials of each method, "
-        f"test accuracies over {paired_seeds(len(sgd))}:"
+        f"On {plan['dataset']}, after {count} trials of each method, test accuracies "
+        f"over {paired_seeds(len(sgd))}:"
     ]
     for method, runs in swept.final.items():
         accuracy = mean_and_interval(accuracies(runs, swept.classes))
@@ -82,7 +83,8 @@ def _summary(swept: SweepResults, plan: Plan) -> str:
             "space, so a better one may lie beyond."
         )
     shares = (
-        f"{_diverged_share(swept.of(method)):.0%} of {title(method)}" for method in tops
+        f"{_diverged_share(swept.trials_of(method)):.0%} of {title(method)}"
+        for method in tops
     )
     sentences.append(f"Trials that diverged: {', '.join(shares)}.")
     sentences.append(f"{len(swept.runs)} runs took {wall_time(swept.runs)}.")
@@ -236,7 +238,7 @@ def _stability(swept: SweepResults) -> Section:
     """How many trials diverged, and from which effective rates on."""
     rows = []
     for method in swept.budget.methods:
-        results = swept.of(method)
+        results = swept.trials_of(method)
         lost = [r.trial.effective_rate for r in results if r.diverged]
         trained = [r.trial.effective_rate for r in results if not r.diverged]
         counts = len(results), len(lost), _diverged_share(results)

@@ -1,10 +1,11 @@
-"""The results of a sweep: the score of each trial, the best, and the way there."""
+"""The results of a sweep: the score of each trial, the best, and the best so far."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
@@ -36,7 +37,7 @@ class SweepResults(NamedTuple):
     final: Mapping[str, Sequence[Run]]  # by method: its best trial's, in order of seed
     classes: int
 
-    def of(self, method: str) -> list[TrialResult]:
+    def trials_of(self, method: str) -> list[TrialResult]:
         """The results of a method's trials."""
         return [result for result in self.results if result.trial.method == method]
 
@@ -79,7 +80,9 @@ def best(results: Sequence[TrialResult]) -> dict[str, TrialResult]:
     return tops
 
 
-def best_so_far(values: Sequence[float], shares: Sequence[float]) -> np.ndarray:
+def best_so_far(
+    values: Sequence[float], shares: Sequence[float]
+) -> Float[np.ndarray, "shares trials"]:
     """Quantiles of the best of the first k trials over all orders of the trials.
 
     Exact: P(best of k ≤ i-th smallest of n) = C(i, k) / C(n, k).
@@ -89,7 +92,7 @@ def best_so_far(values: Sequence[float], shares: Sequence[float]) -> np.ndarray:
       shares: the quantiles, each in (0, 1].
 
     Returns:
-      The quantiles, shape [shares, k = 1 … n].
+      The quantiles for k = 1 … n.
     """
     ordered, n = sorted(values), len(values)
     rows = []

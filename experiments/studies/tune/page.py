@@ -81,7 +81,11 @@ def _summary(tuned: TuneResults, plan: Plan) -> str:
     ]
     edges = {title(method): at_edge(tuned, method) for method in tuned.reported}
     if any(edges.values()):
-        best = (f"{' and '.join(own)} of {name}" for name, own in edges.items() if own)
+        best = (
+            f"{' and '.join(settings)} of {name}"
+            for name, settings in edges.items()
+            if settings
+        )
         sentences.append(
             "A better setting may lie beyond those that were tried: at an end of their "
             f"range is the best {', and the best '.join(best)}."
@@ -180,8 +184,10 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
         pairs = np.array([first, second]) * 100
         axes.vlines(seeds, *pairs, color=ink, linewidth=0.8, alpha=0.5)
         drawn = strokes(values)
-        for (label, stroke), mark, own in zip(drawn.items(), "os", pairs, strict=True):
-            axes.plot(seeds, own, mark, color=stroke.colour, label=label)
+        for (label, stroke), mark, reached in zip(
+            drawn.items(), "os", pairs, strict=True
+        ):
+            axes.plot(seeds, reached, mark, color=stroke.colour, label=label)
         axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
         plain_axes(axes, ink)
         legend(canvas, axes)
@@ -300,7 +306,7 @@ def _trials(tuned: TuneResults) -> Section:
     header = ("Method", "Screening", "All epochs", "Together")
     rows = []
     for method in tuned.screening.budget.methods:
-        screened = len(tuned.screening.of(method))
+        screened = len(tuned.screening.trials_of(method))
         later = len(tuned.settled.get(method, {}))
         rows.append((title(method), screened, later, screened + later))
     return Section(

@@ -16,7 +16,7 @@ from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
 from experiments.studies.value_lists import check_batch_sizes, check_names, check_tuning
 
-METHODS = ("sgd", "momentum", "nesterov")
+SCREENED = ("sgd", "momentum", "nesterov")
 # The last rates tried are the best one divided and multiplied by these factors; the
 # second factor is tried only if the first improves on the best rate.
 FACTORS = (2.0, 4.0)
@@ -45,7 +45,7 @@ class TuneBudget(NamedTuple):
             dataset=self.dataset,
             epochs=self.screening_epochs,
             seeds=self.seeds,
-            methods=METHODS,
+            methods=SCREENED,
             batch_sizes=self.batch_sizes[:1],
             effective_rate=self.effective_rate,
             one_minus_beta=self.one_minus_beta,
@@ -135,8 +135,8 @@ class TuneResults(NamedTuple):
 def chosen_methods(screened: Sequence[TrialResult]) -> tuple[str, str]:
     """SGD, and the momentum whose best trial is better."""
     best = sweep_results.best(screened)
-    momentum = max(METHODS[1:], key=lambda method: best[method].score)
-    return METHODS[0], momentum
+    momentum = max(SCREENED[1:], key=lambda method: best[method].score)
+    return SCREENED[0], momentum
 
 
 def candidates(

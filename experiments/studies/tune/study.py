@@ -13,15 +13,16 @@ from experiments.data.image_dataset import Dataset
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.records.runs import Run
-from experiments.studies import lifecycle, methods
+from experiments.studies import lifecycle
 from experiments.studies.context import run_all, run_groups, with_seeds
+from experiments.studies.methods import METHODS
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep.results import SweepResults
 from experiments.studies.sweep.study import search
 from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import (
     BUDGETS,
-    METHODS,
+    SCREENED,
     Candidate,
     TuneBudget,
     TuneResults,
@@ -86,7 +87,7 @@ def tune(options: Tune, console: Console) -> Path:
     check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
     budget = budget._replace(batch_sizes=fitting_sizes(options, budget, dataset))
-    arms = {method: methods.METHODS[method].arm for method in METHODS}
+    arms = {method: METHODS[method].arm for method in SCREENED}
     with lifecycle.open_study(
         options, "tune", budget, arms, console, dataset=dataset
     ) as study:
@@ -125,7 +126,7 @@ def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
     short = replace(base, epochs=budget.screening_epochs)
     rounds, screened = search(context, short, budget.screening)
     screening = SweepResults(
-        budget.screening, rounds, screened, {method: [] for method in METHODS}, classes
+        budget.screening, rounds, screened, {method: [] for method in SCREENED}, classes
     )
     first = {
         method: candidates(budget, screened, method)
@@ -183,13 +184,13 @@ def _run_candidates(
     seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
     groups = {
         candidate: _configs(study.base, candidate, seeds)
-        for own in tried.values()
-        for candidate in own
+        for candidates_of_method in tried.values()
+        for candidate in candidates_of_method
     }
     runs = run_groups(study.context, groups, phase)
     return {
-        method: {candidate: runs[candidate] for candidate in own}
-        for method, own in tried.items()
+        method: {candidate: runs[candidate] for candidate in candidates_of_method}
+        for method, candidates_of_method in tried.items()
     }
 
 

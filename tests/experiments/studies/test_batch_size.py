@@ -88,20 +88,20 @@ def test_every_optimizer_of_a_batch_size_has_equal_trials(finished):
     for size in (8, 16):
         rates = [set(trials[size, beta]) for beta in (0.0, 0.8, held[size])]
         assert rates[0] == rates[1] == rates[2] > {0.1, 0.3}
-    for own in trials.values():
-        for of_rate in own.values():
-            seeds = [one.config.seed for one in of_rate]
+    for by_rate in trials.values():
+        for runs_at_rate in by_rate.values():
+            seeds = [one.config.seed for one in runs_at_rate]
             assert seeds == [TUNING_SEED, TUNING_SEED + 1]
 
 
 def test_rates_are_extended_until_the_best_is_inside_or_as_often_as_allowed(finished):
     trials = tried(finished)
     for size in (8, 16):
-        arms = [own for (of_size, _), own in trials.items() if of_size == size]
-        rates = sorted(arms[0])
+        optimizers = [tried for key, tried in trials.items() if key[0] == size]
+        rates = sorted(optimizers[0])
         below, above = rates.index(0.1), len(rates) - 1 - rates.index(0.3)
         assert max(below, above) <= 2
-        chosen = {best(own, classes=3) for own in arms}
+        chosen = {best(tried, classes=3) for tried in optimizers}
         assert below == 2 or rates[0] not in chosen
         assert above == 2 or rates[-1] not in chosen
 
@@ -109,11 +109,11 @@ def test_rates_are_extended_until_the_best_is_inside_or_as_often_as_allowed(fini
 def test_best_rate_of_each_optimizer_is_compared_on_seeds_that_no_tuning_used(finished):
     tested = [one.config for one in finished.runs if one.config.test]
     assert len(tested) == 2 * 3 * 3
-    for (size, beta), own in tried(finished).items():
+    for (size, beta), by_rate in tried(finished).items():
         of_arm = [c for c in tested if (c.batch_size, c.beta) == (size, beta)]
         assert [c.seed for c in of_arm] == [0, 1, 2]
         rates = {round(c.learning_rate / (1 - c.beta), 6) for c in of_arm}
-        assert rates == {best(own, classes=3)}
+        assert rates == {best(by_rate, classes=3)}
     for one in finished.runs:
         assert np.isnan(one.test_accuracy) != one.config.test
 
@@ -144,11 +144,11 @@ def test_numbers_on_the_page_are_those_of_the_records(finished):
     assert list(tables) == ["accuracy", "gain", "best-rate", "speed"]
 
     def accuracies(size, beta):
-        own = (one for one in finished.runs if one.config.test)
+        tested = (one for one in finished.runs if one.config.test)
         return np.array(
             [
                 0.0 if diverged(one, 3) else one.test_accuracy
-                for one in own
+                for one in tested
                 if (one.config.batch_size, one.config.beta) == (size, beta)
             ]
         )
@@ -188,7 +188,7 @@ def test_numbers_on_the_page_are_those_of_the_records(finished):
     ],
 )
 def test_impossible_options_are_refused_in_one_line(images, tmp_path, options, message):
-    with pytest.raises(UsageError) as told:
+    with pytest.raises(UsageError) as error:
         run(replace(SMALL, **options), images, tmp_path)
-    assert message in str(told.value) and "\n" not in str(told.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "runs.jsonl").exists()

@@ -69,12 +69,12 @@ def results(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> BatchSizeResults:
             )
             for seed in range(4)
         ]
-    choice = {cell: best(own, 10) for cell, own in trials.items()}
+    choice = {cell: best(tried, 10) for cell, tried in trials.items()}
     return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], 10)
 
 
 def written(of: BatchSizeResults):
-    ran = [run for own in of.compared.values() for run in own]
+    ran = [run for runs in of.compared.values() for run in runs]
     made = page(of, PLAN, ran, "python -m experiments batch-size")
     words = [each for section in made.sections for each in section.paragraphs]
     return made, " ".join([made.summary, *words])
@@ -172,7 +172,7 @@ def test_largest_stable_rate_is_the_largest_at_which_no_run_diverged():
     of = results((0.0, 0.1, 0.2))
     assert largest_stable(of) == {0.3}
     lost = {
-        cell: {setting: own for setting, own in trials.items() if setting.rate == 0.9}
+        cell: {setting: ran for setting, ran in trials.items() if setting.rate == 0.9}
         for cell, trials in of.tuned.items()
     }
     assert largest_stable(of._replace(tuned=lost)) == {None}

@@ -59,12 +59,12 @@ def test_every_schedule_and_method_has_equally_many_trials(finished):
     assert {config["seed"] for config in tuning} == {TUNING_SEED}
     for schedule in ("constant", "step"):
         for arm in ("sgd", "inside", "outside"):
-            own = {
+            rates = {
                 config["learning_rate"] / (1 - config["beta"])
                 for config in tuning
                 if (config["schedule"], config["arm"]) == (schedule, arm)
             }
-            assert sorted(own) == pytest.approx([0.0005, 0.001, 0.002])
+            assert sorted(rates) == pytest.approx([0.0005, 0.001, 0.002])
     assert len(tuning) == 2 * 3 * 3
 
 

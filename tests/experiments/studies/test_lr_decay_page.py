@@ -113,7 +113,7 @@ def test_changed_conventions_are_compared_at_the_rate_of_outside():
 
 def test_comparisons_are_paired_and_of_the_right_cells():
     parts = comparisons(results(ACCURACIES))
-    step = {question: own[1] for question, own in parts.items()}
+    step = {question: answer[1] for question, answer in parts.items()}
     assert step[TUNED_APART].first == LrDecayCell("step", "inside", 0.13)
     assert step[SAME_RATE].first == LrDecayCell("step", "inside", 0.26)
     assert step[CORRECTED].second == LrDecayCell("step", "outside", 0.26)

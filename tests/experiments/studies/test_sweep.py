@@ -72,13 +72,15 @@ def test_final_runs_are_paired_and_alone_read_the_test_images(swept):
         (method, seed) for method in METHODS for seed in (0, 1)
     )
     for method in METHODS:
-        (own,) = {
+        (chosen,) = {
             (c["learning_rate"], c["beta"], c["batch_size"])
             for c in final
             if c["arm"] == method
         }
         tried = [c for c in configs(swept) if not c["test"] and c["arm"] == method]
-        assert own in [(c["learning_rate"], c["beta"], c["batch_size"]) for c in tried]
+        assert chosen in [
+            (c["learning_rate"], c["beta"], c["batch_size"]) for c in tried
+        ]
 
 
 def test_plan_is_on_the_page(swept):

@@ -62,8 +62,8 @@ def swept(
     values = {"sgd": SGD, "momentum": momentum, "qhm": [0.93, 0.91, 0.98]}
     final = {
         method: [synthetic_run(method, seed, test_accuracy=x) for seed, x in pairs]
-        for method, own in values.items()
-        if (pairs := list(enumerate(own)))
+        for method, accuracies in values.items()
+        if (pairs := list(enumerate(accuracies)))
     }
     return SweepResults(budget, rounds, results, final, 10)
 
@@ -173,12 +173,12 @@ def test_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
 
 
 def test_every_number_traces_to_a_run():
-    of = swept()
-    rows = table(written(of), "Trials, in the order")
+    results = swept()
+    rows = table(written(results), "Trials, in the order")
     assert [row["run"] for row in rows] == [
-        each.runs[0].config_hash for each in of.results
+        each.runs[0].config_hash for each in results.results
     ]
-    finals = table(written(of), "Final runs.")
+    finals = table(written(results), "Final runs.")
     assert {row["run"] for row in finals} == {
-        run.config_hash for own in of.final.values() for run in own
+        run.config_hash for runs in results.final.values() for run in runs
     }

@@ -43,8 +43,8 @@ def test_every_method_has_equally_many_trials_before_and_after_an_extension(samp
         for method in budget.methods:
             for size in budget.batch_sizes:
                 key = method, size
-                own = [t for t in planned if (t.method, t.batch_size) == key]
-                assert len(own) == expected / 2
+                tried = [t for t in planned if (t.method, t.batch_size) == key]
+                assert len(tried) == expected / 2
         following = next_round(budget, rounds, {"sgd": INSIDE, "momentum": best})
         assert following is not None
         rounds.append(following)

@@ -15,7 +15,7 @@ from experiments.studies.sweep.space import Trial
 from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import (
     BUDGETS,
-    METHODS,
+    SCREENED,
     Candidate,
     TuneResults,
     at_edge,
@@ -48,8 +48,8 @@ def screened(**accuracies: list[float]) -> list[TrialResult]:
             [diverged(run(0.9)) if math.isnan(value) else run(value)],
             10,
         )
-        for method, own in accuracies.items()
-        for place, value in enumerate(own, start=1)
+        for method, values in accuracies.items()
+        for place, value in enumerate(values, start=1)
     ]
 
 
@@ -82,7 +82,7 @@ def tuned(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Tune
         sweep_results.result(trial, [run(0.5 + 0.01 * place)], 10)
         for place, trial in enumerate(sweep_plan.trials(BUDGET.screening, [first]))
     ]
-    none = {method: [] for method in METHODS}
+    none = {method: [] for method in SCREENED}
     screening = SweepResults(BUDGET.screening, [first], results, none, 10)
     return TuneResults(BUDGET, screening, settled, centers, 4.0, reported, 777, 10)
 
@@ -119,7 +119,7 @@ def test_finalists_get_every_batch_size_and_schedule_at_proportional_rates():
 
 
 def test_every_method_has_equally_many_candidates_and_no_diverged_finalist():
-    counts = {method: len(candidates(BUDGET, TRIALS, method)) for method in METHODS}
+    counts = {method: len(candidates(BUDGET, TRIALS, method)) for method in SCREENED}
     assert len(set(counts.values())) == 1
     momenta = candidates(BUDGET, TRIALS, "momentum")
     rates = {c.trial.effective_rate for c in momenta if c.trial.batch_size == 48}
