@@ -90,7 +90,7 @@ def check_fitting(sizes: Sequence[int], dataset: Dataset) -> None:
     """Raises `UsageError` if a batch has more images than the training set."""
     if too_large := sorted(set(sizes).difference(fitting(sizes, dataset))):
         raise UsageError(
-            f"--batch-sizes has {too_large[-1]}, but {dataset.name} has only "
+            f"--batch-sizes has {too_large[-1]}, but {dataset.name} has "
             f"{training_images(dataset)} training images; choose smaller ones."
         )
 

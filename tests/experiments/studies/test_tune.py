@@ -131,8 +131,8 @@ def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
     with pytest.raises(UsageError) as error:
         fitting_sizes(Tune(batch_sizes=(64, 38)), budget, dataset)
     assert str(error.value) == (
-        "--batch-sizes has 64, but <b>$_{$.npz has only 38 training images; choose "
-        "smaller ones."
+        "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
+        "ones."
     )
 
 
