@@ -1,10 +1,10 @@
 """The terms of the studies, explained in the words that every page uses."""
 
 EFFECTIVE_RATE = (
-    "The effective learning rate is α/(1 − β), and α for SGD. The step that follows a "
-    "long run of equal gradients, the settled step, is the effective learning rate "
-    "times the gradient: at equal ones, methods differ in what momentum does, and not "
-    "in the length of their steps."
+    "The effective learning rate is α/(1 − β) for momentum, and α for SGD. Under a "
+    "constant gradient g, the steps of every method settle at the effective learning "
+    "rate times g, the settled step. At equal effective rates, methods therefore "
+    "differ by what momentum does, and not by the length of their settled steps."
 )
 
 

@@ -134,6 +134,7 @@ def _comparison(results: BatchSizeResults) -> Section:
         "larger the batch. If the half-life in images is held constant instead, beta "
         "falls as batches grow; momentum of equal half-life minus momentum of equal "
         f"beta is {held}.",
+        EFFECTIVE_RATE,
     ]
     if results.left_out:
         sizes = ", ".join(f"{size:,}" for size in results.left_out)
@@ -170,9 +171,8 @@ def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
     return Section(
         "Which learning rate does each batch size need?",
         [
-            EFFECTIVE_RATE,
             "All optimizers of a batch size tried the same effective rates, "
-            f"{len(planned['effective_rates'])} at first. {extensions}{inside}",
+            f"{len(planned['effective_rates'])} at first. {extensions}{inside}"
         ],
         [_rates_figure(rates, _titles(results), _chosen(results))],
         [_trials(results)],

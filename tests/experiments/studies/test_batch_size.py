@@ -16,6 +16,7 @@ from experiments.records.runs import Run
 from experiments.studies.batch_size.plan import BUDGETS
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.settings import significant
 from experiments.studies.validation import best, diverged
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -73,7 +74,7 @@ def tried(finished: Finished) -> dict:
     for one in finished.runs:
         c = one.config
         if not c.test:
-            rate = round(c.learning_rate / (1 - c.beta), 6)
+            rate = significant(c.learning_rate / (1 - c.beta), 4)
             trials.setdefault((c.batch_size, c.beta), {}).setdefault(rate, []).append(
                 one
             )
@@ -112,7 +113,7 @@ def test_best_rate_of_each_optimizer_is_compared_on_seeds_that_no_tuning_used(fi
     for (size, beta), by_rate in tried(finished).items():
         of_arm = [c for c in tested if (c.batch_size, c.beta) == (size, beta)]
         assert [c.seed for c in of_arm] == [0, 1, 2]
-        rates = {round(c.learning_rate / (1 - c.beta), 6) for c in of_arm}
+        rates = {significant(c.learning_rate / (1 - c.beta), 4) for c in of_arm}
         assert rates == {best(by_rate, classes=3)}
     for one in finished.runs:
         assert np.isnan(one.test_accuracy) != one.config.test
