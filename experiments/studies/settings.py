@@ -1,30 +1,58 @@
-"""A setting of SGD with momentum, on the axes on which it is tuned."""
+"""Settings of SGD with momentum on the axes on which it is tuned, and their configs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from experiments.records.config import Config
 from experiments.records.runs import Run
-from experiments.studies.methods import METHODS
+from experiments.studies import methods
 
 
 class Setting(NamedTuple):
-    """Beta, 0 for SGD, and the effective learning rate α/(1 − β)."""
+    """β, which is 0 for SGD, and the effective learning rate α/(1 − β)."""
 
     beta: float
     rate: float
 
 
-Trials = Mapping[Setting, Sequence[Run]]  # the same folds or seeds of every setting
+Trials = Mapping[Setting, Sequence[Run]]  # all settings have the same folds or seeds
 
 
 def learning_rate(setting: Setting) -> float:
-    """α, without the noise of a subtraction in binary."""
-    return float(f"{METHODS['momentum'].learning_rate(setting.rate, setting.beta):.9g}")
+    """The learning rate α of a setting."""
+    return methods.learning_rate(setting.rate, setting.beta)
 
 
 def configured(base: Config, setting: Setting) -> Config:
-    """The config of a setting, as SGD where its beta is 0."""
+    """The base config with a setting; β = 0 makes it a config of SGD."""
     arm, beta = "momentum" if setting.beta else "sgd", setting.beta
     return replace(base, arm=arm, beta=beta, learning_rate=learning_rate(setting))
+
+
+def significant(value: float, digits: int) -> float:
+    """The value rounded to so many significant digits.
+
+    Rates are rounded before they are trained, so that a table shows what was trained.
+    """
+    return float(f"{value:.{digits}g}")
+
+
+def extended(
+    rates: Sequence[float], best: Collection[float], digits: int = 15
+) -> tuple[float, ...]:
+    """The rates, with one more beyond each end that is among the best ones.
+
+    The ratio of a new rate to its neighbor is that of the neighbor to the next.
+
+    Args:
+      rates: at least two, in rising order.
+      best: the best rate of each method.
+      digits: significant digits of a new rate.
+    """
+    wider = tuple(rates)
+    if rates[0] in best:
+        wider = (significant(rates[0] ** 2 / rates[1], digits), *wider)
+    if rates[-1] in best:
+        wider = (*wider, significant(rates[-1] ** 2 / rates[-2], digits))
+    return wider

@@ -1,36 +1,100 @@
-"""Lists of values on the command line: not empty, without twins, each one possible."""
+"""Checks of the options that say what a study tries: values, and how many."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from experiments.records.config import UsageError, check_beta, check_rate, in_float32
+from experiments.data.image_dataset import Dataset, hold_out
+from experiments.records.config import (
+    UsageError,
+    check_at_least_one,
+    check_beta,
+    check_rate,
+    in_float32,
+)
+
+
+def check_different(option: str, values: Sequence[float | str], example: str) -> None:
+    """Raises `UsageError` for an empty list, or for two values equal in float32."""
+    if not values:
+        raise UsageError(f"{option} is empty; name values, such as {option} {example}.")
+    first_named: dict[float | str, float | str] = {}
+    for value in values:
+        trained = in_float32(value) if isinstance(value, float) else value
+        if trained in first_named:
+            first = first_named[trained]
+            raise UsageError(
+                f"{option} names {first} twice"
+                + (f", as {value}" if value != first else "")
+                + "; name each value once."
+            )
+        first_named[trained] = value
+
+
+def check_names(option: str, names: Sequence[str], known: Collection[str]) -> None:
+    """Raises `UsageError` unless the names are different and all of them known."""
+    check_different(option, names, " ".join(list(known)[:2]))
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"{option} has no {name!r}; choose from {', '.join(known)}."
+            )
 
 
 def check_betas(values: Sequence[float]) -> None:
-    """Raises `UsageError` unless `--betas` are some different values in [0, 1)."""
+    """Raises `UsageError` unless `--betas` are different values in [0, 1)."""
     check_different("--betas", values, "0.9 0.99")
     for value in values:
         check_beta("--betas", value)
 
 
-def check_rates(values: Sequence[float]) -> None:
-    """Raises `UsageError` unless `--effective-rates` are different and positive."""
+def check_rates(values: Sequence[float], *, extensible: bool = False) -> None:
+    """Raises `UsageError` unless `--effective-rates` are different and positive.
+
+    Args:
+      values: the rates.
+      extensible: whether more rates may follow, which takes two to begin with.
+    """
     check_different("--effective-rates", values, "0.1 0.2")
     usual = "0.1 is the tutorial's, of learning rate 0.01 and beta 0.9"
     for value in values:
         check_rate("--effective-rates", value, usual)
+    if extensible and len(values) < 2:
+        raise UsageError(
+            f"--effective-rates names {values[0]} alone; name at least two: if the "
+            "first or the last is the best, more follow beyond it."
+        )
 
 
-def check_different(option: str, values: Sequence[float], example: str) -> None:
-    """Raises `UsageError` for no values, or two that are one, in float32."""
-    if not values:
-        raise UsageError(f"{option} is empty; name values, such as {option} {example}.")
-    seen: dict[float, float] = {}
-    for value in values:
-        rounded = value if isinstance(value, int) else in_float32(value)
-        if rounded in seen:
-            raise UsageError(
-                f"{option} names {seen[rounded]} twice"
-                + (f", as {value}" if value != seen[rounded] else "")
-                + "; name each value once."
-            )
-        seen[rounded] = value
+def check_batch_sizes(sizes: Sequence[int]) -> None:
+    """Raises `UsageError` unless `--batch-sizes` are different and at least 1."""
+    check_different("--batch-sizes", sizes, "64 512")
+    for size in sizes:
+        check_at_least_one("--batch-sizes", size, "the images of a step")
+
+
+def check_tuning(tuning_seeds: int, extensions: int = 0) -> None:
+    """Raises `UsageError` for impossible numbers of tuning runs and extensions."""
+    check_at_least_one("--tuning-seeds", tuning_seeds, "the runs of each trial", 1_000)
+    if extensions < 0:
+        raise UsageError(
+            f"--extensions must be at least 0, got {extensions}: how many times the "
+            "values to try may be extended."
+        )
+
+
+def fitting(sizes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
+    """The batch sizes for which the data set has enough training images, in order."""
+    return tuple(size for size in sizes if size <= training_images(dataset))
+
+
+def check_fitting(sizes: Sequence[int], dataset: Dataset) -> None:
+    """Raises `UsageError` if a batch has more images than the training set."""
+    if too_large := sorted(set(sizes).difference(fitting(sizes, dataset))):
+        raise UsageError(
+            f"--batch-sizes has {too_large[-1]}, but {dataset.name} has "
+            f"{training_images(dataset)} training images; choose smaller ones."
+        )
+
+
+def training_images(dataset: Dataset) -> int:
+    """How many images remain for training after the hold-out."""
+    return len(hold_out(dataset)[1])

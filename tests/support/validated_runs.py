@@ -9,11 +9,9 @@ from support.synthetic import synthetic_run
 from experiments.records.runs import Epoch, Run
 
 
-def validated(
-    accuracy: float, loss: float = 0.5, train_loss: float = 0.4, **settings
-) -> Run:
-    """A run with these figures after its last epoch; `settings` go to its config."""
-    run = synthetic_run(arm="keras", test=False, **settings)
+def validated(accuracy: float, loss: float = 0.5, train_loss: float = 0.4, **settings):
+    """A run that ends with these figures; `settings` are passed to `synthetic_run`."""
+    run = synthetic_run(**{"arm": "keras", "test": False, **settings})
     last = Epoch(train_loss, 0.9, loss, accuracy)
     return replace(run, epochs=(*run.epochs[:-1], last))
 

@@ -1,1 +1,1 @@
-"""From which batch size on momentum matters."""
+"""From which batch size on momentum is better than SGD."""

@@ -1,62 +1,85 @@
-"""What the study of batch sizes tells: where momentum begins to matter, and the rates.
+"""The page of `batch-size`: from where on momentum matters, and at which rates.
 
-Nothing is trained or chosen here.
+Every number on it comes from the record of a run; nothing is trained or chosen here.
 """
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
-from experiments.records import plan, runs
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import PercentFormatter
+
+from experiments.records import plan
+from experiments.records import runs as records
 from experiments.records.runs import Run
-from experiments.reporting.page import Page, Section
+from experiments.reporting.drawing import legend, plain_axes, strokes
+from experiments.reporting.marks import line_with_band
+from experiments.reporting.page import Cell, Figure, Page, Section, Table
 from experiments.reporting.statistics import Interval, mean_and_interval
-from experiments.studies.batch_size import figures, tables
-from experiments.studies.batch_size.rules import Cell, begins
-from experiments.studies.batch_size.tables import Found
+from experiments.studies.batch_size.plan import (
+    BatchSizeCell,
+    BatchSizeResults,
+    first_gain,
+)
 from experiments.studies.intervals import in_points, sign
 from experiments.studies.paired import accuracies, difference, wall_time
-from experiments.studies.validation import diverged
+from experiments.studies.settings import Setting, learning_rate
+from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
+from experiments.studies.validation import count_diverged, mean_score
+
+Means = Mapping[BatchSizeCell, Interval]
+
+_STROKES = strokes(("sgd", "momentum", "held"))  # the same in all drawings
+_SETTING = ("Batch size", "Optimizer", "Beta", "Effective rate", "Learning rate")
+_ACCURACY = ("Accuracy", "Lower", "Upper")
 
 
-def page(found: Found, planned: plan.Plan, ran: Sequence[Run], command: str) -> Page:
+def page(
+    results: BatchSizeResults, planned: plan.Plan, ran: Sequence[Run], command: str
+) -> Page:
     """The page of the study.
 
     Args:
-      found: what came out.
-      planned: what was fixed before the first run.
+      results: the results.
+      planned: the plan as it was fixed before the first run.
       ran: all runs.
-      command: that repeats the study.
+      command: the command that repeats the study.
     """
     return Page(
         study="batch-size",
         title=f"From which batch size on momentum matters, on {planned['dataset']}",
-        summary=_summary(found, planned),
+        summary=_summary(results, planned),
         sections=[
-            _comparison(found),
-            _rates(found, planned),
-            _speed(found),
-            _method(found, planned, ran),
+            _comparison(results),
+            _rates(results, planned),
+            _speed(results),
+            _method(results, planned, ran),
         ],
         plan=planned,
         plan_hash=plan.digest(planned),
         command=command,
-        provenance=runs.provenance(ran),
+        provenance=records.provenance(ran),
     )
 
 
-def gains(found: Found, series: str, over: str = "sgd") -> dict[int, Interval]:
-    """What an arm gains over another on the test images, by batch size."""
+def gains(
+    results: BatchSizeResults, series: str, over: str = "sgd"
+) -> dict[int, Interval]:
+    """The gain of an optimizer over another in test accuracy, by batch size."""
     return {
         cell.batch_size: difference(
-            own, found.compared[cell._replace(series=over)], found.classes
+            runs, results.compared[cell._replace(series=over)], results.classes
         )
-        for cell, own in found.compared.items()
+        for cell, runs in results.compared.items()
         if cell.series == series
     }
 
 
-def _summary(found: Found, planned: Mapping[str, Any]) -> str:
-    equal = gains(found, "momentum")
+def _summary(results: BatchSizeResults, planned: Mapping[str, Any]) -> str:
+    equal = gains(results, "momentum")
     first, last = min(equal), max(equal)
     lost = [f"{size:,}" for size, gain in equal.items() if sign(gain) < 0]
     under_tuned = (
@@ -66,124 +89,349 @@ def _summary(found: Found, planned: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"On {planned['dataset']}, {planned['epochs']} epochs, each arm at the best of "
-        f"its learning rates, momentum with beta {planned['beta']:g} {_from(equal)} "
-        f"Its difference from SGD in test accuracy is {in_points(equal[first])} at "
-        f"batch size {first:,} and {in_points(equal[last])} at {last:,}, "
-        f"n = {planned['seeds']} paired seeds. {under_tuned}Momentum whose half-life "
-        f"is the same number of images at every batch size "
-        f"{_from(gains(found, 'held'))}"
+        f"On {planned['dataset']}, {planned['epochs']} epochs, each optimizer at the "
+        f"best of its learning rates, momentum with beta {planned['beta']:g} "
+        f"{_from(equal)} Its difference from SGD in test accuracy is "
+        f"{in_points(equal[first])} at batch size {first:,} and "
+        f"{in_points(equal[last])} at {last:,}, over {paired_seeds(planned['seeds'])}. "
+        f"{under_tuned}Momentum whose half-life is the same number of images at every "
+        f"batch size {_from(gains(results, 'held'))}"
     )
 
 
 def _from(gained: Mapping[int, Interval]) -> str:
-    start, (*_, last) = begins(gained), sorted(gained)
+    start, (*_, last) = first_gain(gained), sorted(gained)
     if start is None:
         return f"shows no gain over SGD at the largest batch size, {last:,}."
     if start == min(gained):
         return "is better than SGD at every batch size."
     if start == last:
-        return f"is better than SGD at the largest batch size alone, {last:,}."
-    return f"begins to matter at batch size {start:,}, and does from there on."
+        return f"is better than SGD only at the largest batch size, {last:,}."
+    return f"is better than SGD at batch size {start:,} and all larger ones."
 
 
-def _comparison(found: Found) -> Section:
+def _comparison(results: BatchSizeResults) -> Section:
     means = {
-        cell: mean_and_interval(accuracies(own, found.classes))
-        for cell, own in found.compared.items()
+        cell: mean_and_interval(accuracies(runs, results.classes))
+        for cell, runs in results.compared.items()
     }
     gained = {
-        Cell(size, series): gain
+        BatchSizeCell(size, series): gain
         for series in ("momentum", "held")
-        for size, gain in gains(found, series).items()
+        for size, gain in gains(results, series).items()
     }
     held = "; ".join(
         f"{in_points(gain)} at {size:,}"
-        for size, gain in gains(found, "held", over="momentum").items()
+        for size, gain in gains(results, "held", over="momentum").items()
     )
     paragraphs = [
-        "At constant epochs a larger batch takes fewer steps, of less noisy gradients. "
-        "It begins to matter, by the rule fixed beforehand, at the smallest batch size "
-        "from which on every interval of the difference from SGD lies above 0.",
-        "Beta counts in steps, so that an equal beta spans more images the larger the "
-        "batch. Held in images, beta falls as batches grow; the difference of the "
-        f"held half-life from the equal beta is {held}.",
+        "At constant epochs a larger batch takes fewer steps, and its gradients are "
+        "less noisy. By the rule fixed in advance, momentum matters from the smallest "
+        "batch size on for which its interval of the difference from SGD, and that of "
+        "every larger batch size, lies above 0.",
+        "The half-life of momentum is the time in which the weight of a gradient falls "
+        "by half. Beta fixes it in steps, so at equal beta it spans more images the "
+        "larger the batch. If the half-life in images is held constant instead, beta "
+        "falls as batches grow; momentum of equal half-life minus momentum of equal "
+        f"beta is {held}.",
+        EFFECTIVE_RATE,
     ]
-    if found.left_out:
-        sizes = ", ".join(f"{size:,}" for size in found.left_out)
-        paragraphs.append(f"Left out, for there are fewer images to train on: {sizes}.")
-    titles = {key: way.title for key, way in found.ways.items()}
+    if results.left_out:
+        sizes = ", ".join(f"{size:,}" for size in results.left_out)
+        paragraphs.append(f"Left out, as there are fewer training images: {sizes}.")
     return Section(
         "From which batch size on does momentum matter?",
         paragraphs,
         [
-            figures.accuracy(means, titles, tables.accuracies(found, means)),
-            figures.gains(gained, tables.differences(gained)),
+            _accuracy_figure(means, _titles(results), _accuracies(results, means)),
+            _gains_figure(gained, _differences(gained)),
         ],
     )
 
 
-def _rates(found: Found, planned: Mapping[str, Any]) -> Section:
+def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
     at_an_end = [
-        f"{found.ways[cell.series].title} at batch size {cell.batch_size:,}"
-        for cell, setting in found.choice.items()
-        if setting.rate in _ends(found, cell)
+        f"{results.series[cell.series].title} at batch size {cell.batch_size:,}"
+        for cell, setting in results.choice.items()
+        if setting.rate in _ends(results, cell)
     ]
     inside = (
-        f"The best is at an end for {'; '.join(at_an_end)}: a better one "
-        "may lie beyond."
+        f"The best rate is at an end for {'; '.join(at_an_end)}: a better one may lie "
+        "beyond."
         if at_an_end
-        else "Every best one lies between others."
+        else "Every best rate lies between others."
     )
-    extended = (
-        "Where the best of one arm was the first or the last, all got another beyond "
-        f"it, at most {planned['extensions']} times. "
+    extensions = (
+        "If the best rate of one optimizer was the first or the last, all tried "
+        f"another beyond it, at most {planned['extensions']} times. "
         if planned["extensions"]
         else ""
     )
-    titles = {key: way.title for key, way in found.ways.items()}
-    rates = {cell: setting.rate for cell, setting in found.choice.items()}
+    rates = {cell: setting.rate for cell, setting in results.choice.items()}
     return Section(
         "Which learning rate does each batch size need?",
         [
-            "All arms of a batch size were tried at the same effective rates, "
-            f"{len(planned['effective_rates'])} at first. {extended}{inside}"
+            "All optimizers of a batch size tried the same effective rates, "
+            f"{len(planned['effective_rates'])} at first. {extensions}{inside}"
         ],
-        [figures.best_rates(rates, titles, tables.chosen(found))],
-        [tables.trials(found)],
+        [_rates_figure(rates, _titles(results), _chosen(results))],
+        [_trials(results)],
     )
 
 
-def _ends(found: Found, cell: Cell) -> tuple[float, float]:
-    rates = [setting.rate for setting in found.tuned[cell]]
+def _ends(results: BatchSizeResults, cell: BatchSizeCell) -> tuple[float, float]:
+    rates = [setting.rate for setting in results.tuned[cell]]
     return min(rates), max(rates)
 
 
-def _speed(found: Found) -> Section:
+def _speed(results: BatchSizeResults) -> Section:
     return Section(
         "What does a batch size cost?",
         [
-            "One program trains all arms of a batch size, SGD as momentum of beta 0: "
-            "they are equally fast. The last batch of an epoch is filled up, which "
-            "costs a batch size that is a large part of all images the more."
+            "One program trains all optimizers of a batch size, SGD as momentum of "
+            "beta 0, so they are equally fast. The last batch of an epoch is padded to "
+            "full size; this costs more if a batch is a large part of all images."
         ],
-        [figures.speed(tables.speeds(found), tables.costs(found))],
+        [_speed_figure(_images_per_second(results), _costs(results))],
     )
 
 
-def _method(found: Found, planned: Mapping[str, Any], ran: Sequence[Run]) -> Section:
+def _method(
+    results: BatchSizeResults, planned: Mapping[str, Any], ran: Sequence[Run]
+) -> Section:
     tested = sum(run.config.test for run in ran)
-    lost = sum(diverged(run, found.classes) for run in ran)
+    lost = count_diverged(ran, results.classes)
     return Section(
         "How it was done",
         [
             f"{len(ran)} runs of {planned['epochs']} epochs took {wall_time(ran)}, "
-            f"compilation apart; {lost} diverged. Rates were chosen by the accuracy on "
-            "the last 20% of the training images, and of equal ones by the loss; "
-            f"tuning seeds: {planned['tuning_seeds']}. {tested} runs, on "
-            f"{planned['seeds']} seeds that no tuning has used, read the test images, "
-            "each once, after its last epoch. Runs of one seed start alike, and see "
-            "the images in one order. Equal half-life and equal beta are one arm at "
-            f"batch size {planned['anchor']}, and trained once."
+            f"without compilation; {lost} diverged. Rates were chosen by the accuracy "
+            "on the last 20% of the training images, and by the loss if accuracies "
+            f"were equal; tuning seeds: {planned['tuning_seeds']}. {tested} runs, on "
+            f"{planned['seeds']} seeds that no tuning run used, read the test images, "
+            "each once, after its last epoch. Equal half-life and equal beta are the "
+            f"same optimizer at batch size {planned['anchor']}, where it is trained "
+            "once."
         ],
     )
+
+
+def _accuracies(results: BatchSizeResults, means: Means) -> Table:
+    """The test accuracy of each optimizer, and of each of its runs."""
+    first = next(iter(results.compared.values()))
+    seeds = [f"Seed {run.config.seed}" for run in first]
+    rows = [
+        (
+            *_setting_cells(results, cell, results.choice[cell]),
+            *means[cell],
+            count_diverged(runs, results.classes),
+            *(run.test_accuracy for run in runs),
+        )
+        for cell, runs in results.compared.items()
+    ]
+    return Table(
+        "Test accuracy of each optimizer at the best of its rates; a run that diverged "
+        "counts as 0 in the mean.",
+        (*_SETTING, *_ACCURACY, "Diverged", *seeds),
+        rows,
+        dict.fromkeys((*_ACCURACY, *seeds), "{:.2%}"),
+    )
+
+
+def _differences(gained: Means) -> Table:
+    """The gains of both momenta over SGD."""
+    names = {"momentum": "Equal beta", "held": "Equal half-life"}
+    columns = ("Difference", "Lower", "Upper")
+    return Table(
+        "Paired differences from SGD in test accuracy, with 95% intervals.",
+        ("Batch size", "Momentum", *columns),
+        [(cell.batch_size, names[cell.series], *gain) for cell, gain in gained.items()],
+        dict.fromkeys(columns, "{:+.2%}"),
+    )
+
+
+def _chosen(results: BatchSizeResults) -> Table:
+    """The best setting of each optimizer, and the largest rate that is stable."""
+    rows = []
+    for cell, setting in results.choice.items():
+        stable = [
+            tried.rate
+            for tried, runs in results.tuned[cell].items()
+            if not count_diverged(runs, results.classes)
+        ]
+        largest = max(stable, default=None)
+        rows.append((*_setting_cells(results, cell, setting), largest))
+    return Table(
+        "The chosen settings. Largest stable: the largest effective rate tried at "
+        "which no run diverged.",
+        (*_SETTING, "Largest stable"),
+        rows,
+    )
+
+
+def _trials(results: BatchSizeResults) -> Table:
+    """Every setting that was tried."""
+    rows = [
+        (
+            *_setting_cells(results, cell, setting),
+            mean_score(runs, results.classes).accuracy,
+            count_diverged(runs, results.classes),
+            len(runs),
+        )
+        for cell, tried in results.tuned.items()
+        for setting, runs in tried.items()
+    ]
+    return Table(
+        "Every setting tried, with its mean validation accuracy. A run diverged if "
+        "neither loss of its last epoch is better than guessing; it counts as 0.",
+        (*_SETTING, "Accuracy", "Diverged", "Runs"),
+        rows,
+        {"Accuracy": "{:.2%}"},
+    )
+
+
+def _images_per_second(results: BatchSizeResults) -> dict[int, float]:
+    """Images per second by batch size, median over the runs of the comparison."""
+    return {
+        size: median(run.images_per_second for run in runs)
+        for size, runs in _by_batch_size(results).items()
+    }
+
+
+def _costs(results: BatchSizeResults) -> Table:
+    speeds = _images_per_second(results)
+    rows = [
+        (size, speeds[size], median(run.seconds for run in runs), len(runs))
+        for size, runs in _by_batch_size(results).items()
+    ]
+    return Table(
+        "Median images per second of a run, and median seconds of a run.",
+        ("Batch size", "Images/s", "Seconds", "Runs"),
+        rows,
+        {"Images/s": "{:,.0f}", "Seconds": "{:.2f}"},
+    )
+
+
+def _by_batch_size(results: BatchSizeResults) -> dict[int, list[Run]]:
+    """The runs of the comparison."""
+    by_size: dict[int, list[Run]] = {}
+    for cell, runs in results.compared.items():
+        by_size.setdefault(cell.batch_size, []).extend(runs)
+    return by_size
+
+
+def _setting_cells(
+    results: BatchSizeResults, cell: BatchSizeCell, setting: Setting
+) -> tuple[Cell, ...]:
+    """The cells of a row under `_SETTING`."""
+    title = results.series[cell.series].title
+    return (cell.batch_size, title, *setting, learning_rate(setting))
+
+
+def _titles(results: BatchSizeResults) -> dict[str, str]:
+    return {key: optimizer.title for key, optimizer in results.series.items()}
+
+
+def _accuracy_figure(means: Means, titles: Mapping[str, str], table: Table) -> Figure:
+    """Test accuracy against batch size, one line per optimizer."""
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = _lines(canvas, ink, means, titles)
+        low, high = axes.get_ylim()
+        axes.set(ylabel="Test accuracy", ylim=(max(low, -0.02), min(high, 1.02)))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        legend(canvas, axes)
+
+    return Figure(
+        "accuracy",
+        "Test accuracy against batch size at constant epochs: mean and 95% interval "
+        "over the seeds, each optimizer at the best of its learning rates.",
+        draw,
+        table,
+    )
+
+
+def _gains_figure(gained: Means, table: Table) -> Figure:
+    """The gains of both momenta over SGD."""
+    titles = {"momentum": "Equal beta, less SGD", "held": "Equal half-life, less SGD"}
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = _lines(canvas, ink, gained, titles)
+        axes.axhline(0, color=ink, linewidth=0.8)
+        axes.set(ylabel="Difference of test accuracy")
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        legend(canvas, axes)
+
+    return Figure(
+        "gain",
+        "The gain of momentum over SGD in test accuracy: mean and 95% interval of the "
+        "paired differences. Momentum is better where the whole band is above 0.",
+        draw,
+        table,
+    )
+
+
+def _rates_figure(
+    rates: Mapping[BatchSizeCell, float], titles: Mapping[str, str], table: Table
+) -> Figure:
+    """The best effective rate against batch size, with two rules of thumb."""
+    points = {cell: Interval(rate, None, None) for cell, rate in rates.items()}
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = _lines(canvas, ink, points, titles)
+        sizes = np.array(sorted({cell.batch_size for cell in rates}))
+        first = rates[BatchSizeCell(int(sizes[0]), "sgd")]
+        for name, power, dash in (("linear", 1.0, ":"), ("square-root", 0.5, "-.")):
+            rule = first * (sizes / sizes[0]) ** power
+            axes.plot(sizes, rule, dash, color=ink, alpha=0.6, label=f"{name} rule")
+        axes.set(yscale="log", ylabel="Best effective learning rate")
+        legend(canvas, axes)
+
+    return Figure(
+        "best-rate",
+        "The effective learning rate of the best validation accuracy. The rules of "
+        "thumb scale SGD's rate at the smallest batch size with the batch size, or "
+        "with its square root.",
+        draw,
+        table,
+    )
+
+
+def _speed_figure(medians: Mapping[int, float], table: Table) -> Figure:
+    """Images per second of one run, by batch size."""
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = canvas.subplots()
+        axes.plot(list(medians), list(medians.values()), "o-", color=ink, linewidth=1.8)
+        _batch_size_axis(axes, sorted(medians), ink)
+        axes.set(ylabel="Images per second", ylim=(0, None))
+
+    return Figure(
+        "speed",
+        "Images per second of one run, median over the runs of the comparison; several "
+        "train together, one on each device.",
+        draw,
+        table,
+        (6.4, 3.2),
+    )
+
+
+def _lines(canvas: Canvas, ink: str, means: Means, titles: Mapping[str, str]) -> Axes:
+    """A line with its band per optimizer."""
+    axes = canvas.subplots()
+    sizes = sorted({cell.batch_size for cell in means})
+    for key, title in titles.items():
+        points = np.array([means[BatchSizeCell(size, key)] for size in sizes], float)
+        middle, low, high = points.T
+        line_with_band(axes, sizes, middle, low, high, _STROKES[key], title)
+    _batch_size_axis(axes, sizes, ink)
+    return axes
+
+
+def _batch_size_axis(axes: Axes, sizes: Sequence[int], ink: str) -> None:
+    """A logarithmic axis with a tick at every batch size."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="Batch size")
+    plain_axes(axes, ink)

@@ -1,113 +1,81 @@
-"""SGD against momentum by batch size: where does momentum begin to matter?"""
+"""The command `batch-size`: from which batch size on does momentum beat SGD?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.data.image_dataset import Dataset, hold_out
+from experiments.data.image_dataset import Dataset
 from experiments.records.command_line import repeating
-from experiments.records.config import Config, UsageError, check_at_least_one
+from experiments.records.config import Config, UsageError
 from experiments.records.runs import Run
+from experiments.studies import lifecycle
 from experiments.studies.batch_size.page import page
-from experiments.studies.batch_size.rules import Cell, Series, extended, series
-from experiments.studies.batch_size.tables import Found
-from experiments.studies.context import run_all
-from experiments.studies.lifecycle import (
-    TUNING_SEED,
-    OpenStudy,
-    StudyOptions,
-    open_study,
-    publish,
-    read,
-    resolve_budget,
+from experiments.studies.batch_size.plan import (
+    BUDGETS,
+    BatchSizeBudget,
+    BatchSizeCell,
+    BatchSizeResults,
+    Series,
+    series,
 )
+from experiments.studies.context import run_groups, with_seeds
 from experiments.studies.methods import METHODS
-from experiments.studies.settings import Setting, configured
+from experiments.studies.settings import Setting, configured, extended
 from experiments.studies.validation import best
-from experiments.studies.value_lists import check_different, check_rates
+from experiments.studies.value_lists import (
+    check_batch_sizes,
+    check_rates,
+    check_tuning,
+    fitting,
+    training_images,
+)
 
 
 @dataclass(frozen=True)
-class BatchSize(StudyOptions):
-    """SGD against momentum at many batch sizes, the learning rate tuned at each.
+class BatchSize(lifecycle.StudyOptions):
+    """Compare SGD with momentum at many batch sizes, tuning the rate at each.
 
-    Epochs are constant, so that a larger batch takes fewer steps. A third arm holds
-    momentum's half-life in images instead of its beta.
+    The number of epochs is constant, so a larger batch takes fewer steps. A third
+    optimizer keeps momentum's half-life constant in images, instead of its beta.
 
     smoke: digits, 30 runs, less than a minute. default: digits, batch sizes 16 to 512,
-    160 runs, 2 to 5 minutes on two CPU cores. Expected: no difference at 16, and
-    momentum the better from 256 on, by 20 points at 512. paper: CIFAR-10, batch sizes
-    16 to 2,048, about 500 runs of 45 seconds, 6 hours on two CPU cores.
+    160 runs, 2 to 5 minutes on two CPU cores. Expected: no difference at 16; momentum
+    is better from 256 on, by 20 points at 512. paper: CIFAR-10, batch sizes 16 to
+    2,048, about 500 runs of 45 seconds, 6 hours on two CPU cores.
     """
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images a step; those that are more than there are to
-    train on are left out."""
+    """Images per step; sizes larger than the training set
+    are left out."""
 
     effective_rates: tuple[float, ...] | None = None
-    """Effective learning rates to begin with; where the best
-    is the first or last, more follow at their distance."""
+    """Effective learning rates, LEARNING_RATE / (1 - BETA),
+    to try first, at least two; if the first or the last is
+    the best, more follow at the same ratio."""
 
     beta: float | None = None
-    """Of momentum; also what a half-life held in images is
-    at batch size 64."""
+    """Beta of momentum; at batch size 64 also the beta of
+    the optimizer with a constant half-life."""
 
     tuning_seeds: int | None = None
     """Runs of each setting that is tried."""
 
     def check(self) -> None:
-        """Raises `UsageError` for what is impossible whatever the data are."""
+        """Raises `UsageError` for options that are impossible for any data."""
         super().check()
         if self.batch_sizes is not None:
-            check_different("--batch-sizes", self.batch_sizes, "64 512")
-            for size in self.batch_sizes:
-                check_at_least_one("--batch-sizes", size, "the images of a step")
+            check_batch_sizes(self.batch_sizes)
         if self.effective_rates is not None:
-            check_rates(self.effective_rates)
-            if len(self.effective_rates) < 2:
-                raise UsageError(
-                    "--effective-rates names one value alone; name at least two: more "
-                    "follow at their distance where they are needed."
-                )
+            check_rates(self.effective_rates, extensible=True)
         if self.beta is not None and not 0.001 <= self.beta <= 0.999:
             raise UsageError(
                 f"--beta must lie in [0.001, 0.999], got {self.beta}; 0.9 is the "
                 "tutorial's."
             )
         if self.tuning_seeds is not None:
-            check_at_least_one(
-                "--tuning-seeds", self.tuning_seeds, "runs a setting", 1_000
-            )
-
-
-class Budget(NamedTuple):
-    """All that is fixed before the first run."""
-
-    dataset: str
-    epochs: int
-    seeds: int
-    tuning_seeds: int
-    batch_sizes: tuple[int, ...]
-    effective_rates: tuple[float, ...]
-    extensions: int  # of the rates, at most
-    beta: float
-    anchor: int  # batch size
-
-
-_POWERS = (16, 32, 64, 128, 256, 512, 1024, 2048)
-BUDGETS = {
-    "smoke": Budget("digits", 2, 3, 1, (64, 256), (0.1, 0.2, 0.4), 0, 0.9, 64),
-    "default": Budget(
-        "digits", 10, 10, 1, (16, 64, 256, 512), (0.1, 0.2, 0.4), 3, 0.9, 64
-    ),
-    "paper": Budget(
-        "cifar10", 10, 10, 2, _POWERS, (0.05, 0.1, 0.2, 0.4, 0.8), 4, 0.9, 64
-    ),
-}
+            check_tuning(self.tuning_seeds)
 
 
 def batch_size(options: BatchSize, console: Console) -> Path:
@@ -117,106 +85,109 @@ def batch_size(options: BatchSize, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = resolve_budget(options, BUDGETS)
-    dataset = read(options, budget.dataset, console)
-    sizes, left_out = fitting(dataset, budget.batch_sizes)
+    budget = lifecycle.resolve_budget(options, BUDGETS)
+    dataset = lifecycle.read(options, budget.dataset, console)
+    sizes, left_out = split_by_fit(dataset, budget.batch_sizes)
     if left_out:
         names = ", ".join(map(str, left_out))
-        console.print(f"Left out, with fewer images to train on: batch sizes {names}.")
+        console.print(f"Left out, as there are fewer training images: {names}.")
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
-    with open_study(
+    with lifecycle.open_study(
         options, "batch-size", budget, arms, console, dataset=dataset
     ) as study:
-        ways = series(budget.beta, budget.anchor)
-        tuned = tune(study, budget, sizes, ways)
+        optimizers = series(budget.beta, budget.anchor)
+        tuned = tune(study, budget, sizes, optimizers)
         classes = study.context.dataset.classes
         choice = {cell: best(trials, classes) for cell, trials in tuned.items()}
-        compared = compare(study, choice, range(budget.seeds))
-        found = Found(ways, tuned, choice, compared, left_out, classes)
+        groups = {
+            cell: with_seeds(
+                _config(study, cell, setting), range(budget.seeds), test=True
+            )
+            for cell, setting in choice.items()
+        }
+        compared = run_groups(study.context, groups, "comparing")
+        results = BatchSizeResults(
+            optimizers, tuned, choice, compared, left_out, classes
+        )
         runs = list(study.context.finished.values())
-        told = page(found, study.plan, runs, repeating("batch-size", options))
-        return publish(options, told, study, runs)
+        written = page(results, study.plan, runs, repeating("batch-size", options))
+        return lifecycle.publish(options, written, study, runs)
 
 
-def fitting(
+def split_by_fit(
     dataset: Dataset, batch_sizes: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """The batch sizes that there are images for, rising, and those left out.
+    """The batch sizes that the training set is large enough for, and the others.
 
     Raises:
-      UsageError: none fits.
+      UsageError: it is too small for all of them.
     """
-    images = len(hold_out(dataset)[1])
-    fits = sorted(size for size in batch_sizes if size <= images)
+    fits = sorted(fitting(batch_sizes, dataset))
     if not fits:
         raise UsageError(
-            f"--batch-sizes: even the least, {min(batch_sizes)}, is more than the "
-            f"{images} images of {dataset.name} to train on; name smaller ones."
+            f"--batch-sizes: even the smallest, {min(batch_sizes)}, is more than the "
+            f"{training_images(dataset)} training images of {dataset.name}; name "
+            "smaller ones."
         )
     return fits, sorted(set(batch_sizes) - set(fits))
 
 
 def tune(
-    study: OpenStudy, budget: Budget, sizes: Sequence[int], ways: Mapping[str, Series]
-) -> dict[Cell, dict[Setting, list[Run]]]:
-    """The trials of every cell, whose rates are extended until the best is inside.
+    study: lifecycle.OpenStudy,
+    budget: BatchSizeBudget,
+    sizes: Sequence[int],
+    optimizers: Mapping[str, Series],
+) -> dict[BatchSizeCell, dict[Setting, list[Run]]]:
+    """The trials of every cell; rates are added until the best lies inside.
 
-    All arms of a batch size are tried at the same effective rates.
+    All optimizers of a batch size try the same effective rates.
     """
     classes = study.context.dataset.classes
     rates = dict.fromkeys(sizes, tuple(sorted(budget.effective_rates)))
     for _ in range(budget.extensions):
-        trials = _try(study, ways, rates, budget.tuning_seeds)
+        trials = _run_trials(study, optimizers, rates, budget.tuning_seeds)
         wider = {
             size: extended(
                 tried,
-                [best(trials[Cell(size, way)], classes).rate for way in ways],
+                [
+                    best(trials[BatchSizeCell(size, key)], classes).rate
+                    for key in optimizers
+                ],
+                digits=4,
             )
             for size, tried in rates.items()
         }
         if wider == rates:
             break
         rates = wider
-    return _try(study, ways, rates, budget.tuning_seeds)
+    return _run_trials(study, optimizers, rates, budget.tuning_seeds)
 
 
-def _try(
-    study: OpenStudy,
-    ways: Mapping[str, Series],
+def _run_trials(
+    study: lifecycle.OpenStudy,
+    optimizers: Mapping[str, Series],
     rates: Mapping[int, Sequence[float]],
     seeds: int,
-) -> dict[Cell, dict[Setting, list[Run]]]:
-    """The tuning runs of every arm at every rate; finished ones are not repeated."""
-    cells = {
-        Cell(size, key): [Setting(way.beta(size), rate) for rate in tried]
-        for size, tried in rates.items()
-        for key, way in ways.items()
-    }
-    configs = [
-        replace(_config(study, cell, setting), seed=TUNING_SEED + seed, test=False)
-        for cell, settings in cells.items()
-        for setting in settings
-        for seed in range(seeds)
+) -> dict[BatchSizeCell, dict[Setting, list[Run]]]:
+    """The tuning runs of every optimizer at every rate; finished ones are kept."""
+    tried = [
+        (BatchSizeCell(size, key), Setting(optimizer.beta(size), rate))
+        for size, of_size in rates.items()
+        for key, optimizer in optimizers.items()
+        for rate in of_size
     ]
-    done = iter(run_all(study.context, configs, "tuning"))
-    return {
-        cell: {setting: list(islice(done, seeds)) for setting in settings}
-        for cell, settings in cells.items()
+    tuning_seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + seeds)
+    groups = {
+        (cell, setting): with_seeds(_config(study, cell, setting), tuning_seeds)
+        for cell, setting in tried
     }
+    trials: dict[BatchSizeCell, dict[Setting, list[Run]]] = {}
+    for (cell, setting), runs in run_groups(study.context, groups, "tuning").items():
+        trials.setdefault(cell, {})[setting] = runs
+    return trials
 
 
-def compare(
-    study: OpenStudy, choice: Mapping[Cell, Setting], seeds: Sequence[int]
-) -> dict[Cell, list[Run]]:
-    """The runs of the chosen settings that read the test split, one a seed."""
-    configs = [
-        replace(_config(study, cell, setting), seed=seed, test=True)
-        for cell, setting in choice.items()
-        for seed in seeds
-    ]
-    done = iter(run_all(study.context, configs, "comparing"))
-    return {cell: list(islice(done, len(seeds))) for cell in choice}
-
-
-def _config(study: OpenStudy, cell: Cell, setting: Setting) -> Config:
+def _config(
+    study: lifecycle.OpenStudy, cell: BatchSizeCell, setting: Setting
+) -> Config:
     return replace(configured(study.base, setting), batch_size=cell.batch_size)

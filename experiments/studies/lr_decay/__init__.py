@@ -1,1 +1,1 @@
-"""Schedules of the learning rate, and where conventions part under them."""
+"""Schedules of the learning rate, and momentum's conventions under them."""

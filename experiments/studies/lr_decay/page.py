@@ -1,117 +1,138 @@
-"""The page of `lr-decay`: from runs to tables, figures and sentences."""
+"""The page of `lr-decay`: its results in sentences, tables and drawings."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
 
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs as records
 from experiments.records.plan import digest
 from experiments.records.runs import Run
-from experiments.reporting.page import Page, Section, Table
-from experiments.studies.intervals import in_points, sign
-from experiments.studies.lr_decay import figures
-from experiments.studies.lr_decay.cells import ARMS, TUNED
-from experiments.studies.lr_decay.found import (
+from experiments.reporting.drawing import STROKES, legend, panels, plain_axes, strokes
+from experiments.reporting.page import Figure, Page, Section, Table
+from experiments.reporting.statistics import Interval
+from experiments.studies.intervals import draw_intervals, in_points, sign
+from experiments.studies.lr_decay.plan import (
+    ARMS,
     CONSTANT,
     CORRECTED,
     INSIDE_GAINS,
     OUTSIDE_GAINS,
     SAME_RATE,
+    TUNED,
     TUNED_APART,
-    Found,
-    Part,
+    CellRuns,
+    Comparison,
+    LrDecayResults,
     accuracy,
     chosen,
     comparisons,
     difference,
 )
+from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
 from experiments.studies.paired import wall_time
-from experiments.studies.validation import diverged, mean_score
+from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
+from experiments.studies.validation import count_diverged, mean_score
+
+Answers = Mapping[str, Sequence[Comparison]]  # by question
 
 
-def page(found: Found, command: str) -> Page:
-    """All that was found."""
-    parts = comparisons(found)
+def page(results: LrDecayResults, command: str) -> Page:
+    """The page of the study; `command` repeats it."""
+    answers = comparisons(results)
     return Page(
         study="lr-decay",
-        title=f"Momentum under schedules of the rate, on {found.plan['dataset']}",
-        summary=_summary(found, parts),
+        title=f"Momentum under schedules of the rate, on {results.plan['dataset']}",
+        summary=_summary(results, answers),
         sections=(
-            _schedules(found),
-            _conventions(parts),
-            _reason(found),
-            _tuning(found),
+            _schedules(results),
+            _conventions(answers),
+            _reason(),
+            _tuning(results),
         ),
-        plan=found.plan,
-        plan_hash=digest(found.plan),
+        plan=results.plan,
+        plan_hash=digest(results.plan),
         command=command,
-        provenance=records.provenance(_all_runs(found)),
+        provenance=records.provenance(_all_runs(results)),
     )
 
 
-def _summary(found: Found, parts: Mapping[str, list[Part]]) -> str:
-    n = len(next(iter(found.compared.values())))
+def _summary(results: LrDecayResults, answers: Answers) -> str:
+    n = len(next(iter(results.compared.values())))
     return " ".join(
         [
-            f"On {found.plan['dataset']} with β = {found.plan['beta']}, "
-            f"n = {n} paired seeds, test accuracies:",
-            *(_best_schedule(found, arm) for arm in TUNED),
-            _resolved(parts[TUNED_APART], "each at its own tuned rate"),
-            *_control(parts[TUNED_APART]),
-            _resolved(parts[SAME_RATE], "both at the rate tuned for outside"),
-            *_under_tuned(parts),
+            f"On {results.plan['dataset']} with β = {results.plan['beta']}, test "
+            f"accuracies over {paired_seeds(n)}, with the learning rate inside or "
+            "outside momentum's buffer:",
+            *(_best_schedule(results, arm) for arm in TUNED),
+            *_findings(answers),
+            *_under_tuned(answers),
         ]
     )
 
 
-def _best_schedule(found: Found, arm: str) -> str:
-    """Which schedule has the highest mean, and by how much, for one arm."""
-    own = [cell for (_, name), cell in chosen(found).items() if name == arm]
-    own.sort(key=lambda cell: -accuracy(found, cell).mean)
-    first = own[0]
-    told = f"{ARMS[arm].title} did best under the {first.schedule} schedule, "
-    told += f"{accuracy(found, first).mean:.2%}"
-    if len(own) > 1:
-        lead = difference(found, first, own[1])
-        clearly = "" if sign(lead) else ", which is not to be told from 0"
-        told += f", {in_points(lead)} ahead of {own[1].schedule}{clearly}"
-    return f"{told}."
+def _findings(answers: Answers) -> list[str]:
+    return [
+        _conclusion(answers[TUNED_APART], "each at its own tuned rate"),
+        *_control(answers[TUNED_APART]),
+        _conclusion(answers[SAME_RATE], "both at the rate tuned for outside"),
+    ]
 
 
-def _resolved(parts: Sequence[Part], how: str) -> str:
-    """Under which changing schedules inside and outside differ."""
-    parts = [part for part in parts if part.schedule != CONSTANT] or parts
-    differing = [part for part in parts if sign(part.difference)]
-    if parts[0].difference.low is None:
-        return f"Whether inside and outside, {how}, differ: one seed can't tell."
+def _best_schedule(results: LrDecayResults, arm: str) -> str:
+    """The schedule with the highest mean for one arm, and its lead."""
+    cells = [cell for (_, name), cell in chosen(results).items() if name == arm]
+    cells.sort(key=lambda cell: -accuracy(results, cell).mean)
+    first = cells[0]
+    words = f"{ARMS[arm].title} did best under the {first.schedule} schedule, "
+    words += f"{accuracy(results, first).mean:.2%}"
+    if len(cells) > 1:
+        lead = difference(results, first, cells[1])
+        doubt = "" if sign(lead) else ", not significantly different from 0"
+        words += f", {in_points(lead)} ahead of {cells[1].schedule}{doubt}"
+    return f"{words}."
+
+
+def _conclusion(compared: Sequence[Comparison], how: str) -> str:
+    """The changing schedules under which inside and outside differ."""
+    compared = [c for c in compared if c.schedule != CONSTANT] or compared
+    differing = [c for c in compared if sign(c.difference)]
+    if compared[0].difference.low is None:
+        return f"One seed can't show whether inside and outside, {how}, differ."
     if not differing:
-        return f"Inside and outside, {how}, differ under no changing schedule."
-    told = "; ".join(f"{p.schedule}: {in_points(p.difference)}" for p in differing)
-    return f"Inside − outside, {how}, differs from 0 under {told}."
+        return (
+            f"Inside and outside, {how}, do not differ significantly under any "
+            "changing schedule."
+        )
+    words = "; ".join(f"{c.schedule}: {in_points(c.difference)}" for c in differing)
+    return f"Inside − outside, {how}, differs significantly from 0 under {words}."
 
 
-def _control(parts: Sequence[Part]) -> list[str]:
-    """What remains between the two where they are one method."""
-    told = []
-    for part in parts:
-        rates = part.first.rate, part.second.rate
+def _control(compared: Sequence[Comparison]) -> list[str]:
+    """The difference at a constant rate, where the two are the same method."""
+    sentences = []
+    for comparison in compared:
+        rates = comparison.first.rate, comparison.second.rate
         why = "by rounding alone"
         if rates[0] != rates[1]:
-            why = f"by the luck of tuning, which chose {rates[0]:g} and {rates[1]:g}"
-        if part.schedule == CONSTANT:
-            told.append(
-                "At a constant rate they are one method, and differ by "
-                f"{in_points(part.difference)}, {why}: a smaller difference elsewhere "
-                "says nothing of the conventions."
+            why = f"because tuning happened to choose {rates[0]:g} and {rates[1]:g}"
+        if comparison.schedule == CONSTANT:
+            sentences.append(
+                "At a constant rate they are the same method, and differ by "
+                f"{in_points(comparison.difference)}, {why}: a smaller difference "
+                "elsewhere says nothing about the conventions."
             )
-    return told
+    return sentences
 
 
-def _under_tuned(parts: Mapping[str, list[Part]]) -> list[str]:
+def _under_tuned(answers: Answers) -> list[str]:
     lost = [
-        f"{ARMS[part.first.arm].title} under {part.schedule}"
+        f"{ARMS[comparison.first.arm].title} under {comparison.schedule}"
         for question in (INSIDE_GAINS, OUTSIDE_GAINS)
-        for part in parts[question]
-        if sign(part.difference) < 0
+        for comparison in answers[question]
+        if sign(comparison.difference) < 0
     ]
     if not lost:
         return []
@@ -121,42 +142,42 @@ def _under_tuned(parts: Mapping[str, list[Part]]) -> list[str]:
     ]
 
 
-def _schedules(found: Found) -> Section:
-    """Every cell that was compared."""
-    tuned = chosen(found).values()
+def _schedules(results: LrDecayResults) -> Section:
+    tuned = chosen(results).values()
     rows = []
-    for cell, own in found.compared.items():
-        mean, low, high = accuracy(found, cell)
-        lost = sum(diverged(run, found.classes) for run in own)
+    for cell, runs in results.compared.items():
+        mean, low, high = accuracy(results, cell)
+        lost = count_diverged(runs, results.classes)
         rate = "its own" if cell in tuned else "that of outside"
         arm = ARMS[cell.arm].title
         rows.append(
-            (cell.schedule, arm, cell.rate, rate, mean, low, high, lost, len(own))
+            (cell.schedule, arm, cell.rate, rate, mean, low, high, lost, len(runs))
         )
     header = ("Schedule", "Method", "Effective rate", "Rate tuned for", "Test accuracy")
     table = Table(
         "Test accuracy after the last epoch: mean and 95% interval over seeds; the "
-        "effective rate is α/(1 − β) at its largest.",
+        "effective rate is the largest under the schedule.",
         (*header, "From", "To", "Diverged", "n"),
         rows,
         dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
     )
-    courses = (f"{name}: {SCHEDULES[name].title}" for name, _ in chosen(found))
+    titles = (f"{name}: {SCHEDULES[name].title}" for name, _ in chosen(results))
     return Section(
         "Which schedule is best for which method?",
         (
-            "; ".join(dict.fromkeys(courses)) + ".",
-            *(_best_schedule(found, arm) for arm in TUNED),
+            "; ".join(dict.fromkeys(titles)) + ".",
+            EFFECTIVE_RATE,
+            *(_best_schedule(results, arm) for arm in TUNED),
         ),
-        figures=(figures.schedules(found, table),),
+        figures=(_schedules_figure(results, table),),
     )
 
 
-def _conventions(parts: Mapping[str, list[Part]]) -> Section:
+def _conventions(answers: Answers) -> Section:
     rows = [
-        (question, part.schedule, *part.difference, part.first.rate, part.second.rate)
-        for question, own in parts.items()
-        for part in own
+        (question, c.schedule, *c.difference, c.first.rate, c.second.rate)
+        for question, compared in answers.items()
+        for c in compared
     ]
     table = Table(
         "Differences of test accuracy, first − second, paired by seed.",
@@ -164,59 +185,57 @@ def _conventions(parts: Mapping[str, list[Part]]) -> Section:
         rows,
         dict.fromkeys(("Difference", "From", "To"), "{:+.2%}"),
     )
-    controls = [p.difference for p in parts[CORRECTED]]
+    controls = [c.difference for c in answers[CORRECTED]]
     controls += [
-        part.difference
+        c.difference
         for question in (TUNED_APART, SAME_RATE)
-        for part in parts[question]
-        if part.schedule == CONSTANT and part.first.rate == part.second.rate
+        for c in answers[question]
+        if c.schedule == CONSTANT and c.first.rate == c.second.rate
     ]
     largest = max(abs(control.mean) for control in controls)
     return Section(
         "Where do the conventions differ?",
         (
-            "At a constant rate inside and outside are one method, and with momentum "
-            "correction inside is outside under any schedule. They are trained as "
-            "different programs, so what remains between them is rounding, grown by "
-            f"training: at most {100 * largest:.2f} points in the mean here. A "
-            "difference as small as that means nothing; and by chance alone, one of "
-            "twenty 95% intervals misses 0.",
-            _resolved(parts[TUNED_APART], "each at its own tuned rate"),
-            *_control(parts[TUNED_APART]),
-            _resolved(parts[SAME_RATE], "both at the rate tuned for outside"),
+            "At a constant rate inside and outside are the same method, and with "
+            "momentum correction inside is outside under any schedule. They are "
+            "trained as different programs, so a difference between them is rounding, "
+            f"amplified by training: at most {100 * largest:.2f} points in the mean "
+            "here. A difference as small as that means nothing. And by chance alone, "
+            "one of twenty 95% intervals doesn't contain the true value.",
+            *_findings(answers),
         ),
-        figures=(figures.differences(parts, table),),
+        figures=(_differences_figure(answers, table),),
     )
 
 
-def _reason(found: Found) -> Section:
+def _reason() -> Section:
     return Section(
-        "Why they part",
+        "Why they differ",
         (
-            "Inside, the buffer holds steps, which keep the size they were made with: "
-            "after a drop of the rate it goes on as before for about 1/(1 − β) steps. "
-            "Outside, it holds gradients, and the new rate scales them all at once. "
-            "Momentum correction rescales the steps held, and so makes the first the "
-            "second.",
+            "Inside, the buffer holds steps, which keep the size that they had when "
+            "they were added: after a drop of the rate, momentum continues as before "
+            "for about 1/(1 − β) steps. Outside, the buffer holds gradients, and the "
+            "new rate scales all of them at once. Momentum correction rescales the "
+            "steps in the buffer, which turns the first into the second.",
         ),
-        figures=(figures.reaction(),),
+        figures=(_reaction_figure(),),
     )
 
 
-def _tuning(found: Found) -> Section:
-    cells = chosen(found).values()
-    rates = sorted({cell.rate for cell in found.tuning})
+def _tuning(results: LrDecayResults) -> Section:
+    cells = chosen(results).values()
+    rates = sorted({cell.rate for cell in results.tuning})
     at_edge = [cell for cell in cells if cell.rate in (rates[0], rates[-1])]
     rows = [
         (
             cell.schedule,
             ARMS[cell.arm].title,
             cell.rate,
-            mean_score(own, found.classes).accuracy,
-            sum(diverged(run, found.classes) for run in own),
-            len(own),
+            mean_score(runs, results.classes).accuracy,
+            count_diverged(runs, results.classes),
+            len(runs),
         )
-        for cell, own in found.tuning.items()
+        for cell, runs in results.tuning.items()
     ]
     table = Table(
         "Validation accuracy of every trial; a run that diverged counts as 0.",
@@ -224,23 +243,150 @@ def _tuning(found: Found) -> Section:
         rows,
         {"Validation": "{:.2%}"},
     )
-    told = [f"{cell.arm} under {cell.schedule}" for cell in at_edge]
-    edge = f"Still at an edge of them: {', '.join(told)}."
-    edge = edge if told else "Every best one lies between."
+    names = [f"{cell.arm} under {cell.schedule}" for cell in at_edge]
+    edge = f"Best rates at an end of this range: {', '.join(names)}."
+    edge = edge if names else "Every best rate lies inside this range."
     lost, count = sum(row[4] for row in rows), sum(row[5] for row in rows)
-    all_runs = _all_runs(found)
+    all_runs = _all_runs(results)
     return Section(
         "How the rates were tuned",
         (
-            f"{len(rates)} rates from {rates[0]:g} to {rates[-1]:g} for every schedule "
-            f"and method, equally many trials. {edge} Diverged: {lost} of {count} "
-            f"runs. All runs of this page: {len(all_runs)}, {wall_time(all_runs)} "
-            "without compilation.",
+            f"Every schedule and method tried the same {len(rates)} rates, from "
+            f"{rates[0]:g} to {rates[-1]:g}. {edge} Diverged: {lost} of {count} runs. "
+            f"All {len(all_runs)} runs of this page took {wall_time(all_runs)} without "
+            "compilation.",
         ),
-        figures=(figures.sensitivity(found.tuning, found.classes, table),),
+        figures=(_tuning_figure(results.tuning, results.classes, table),),
     )
 
 
-def _all_runs(found: Found) -> list[Run]:
-    groups = (*found.tuning.values(), *found.compared.values())
-    return [run for own in groups for run in own]
+def _all_runs(results: LrDecayResults) -> list[Run]:
+    groups = (*results.tuning.values(), *results.compared.values())
+    return [run for group in groups for run in group]
+
+
+def _schedules_figure(results: LrDecayResults, table: Table) -> Figure:
+    """Test accuracies by schedule and method."""
+    tuned = chosen(results)
+    schedules = list(dict.fromkeys(schedule for schedule, _ in tuned))
+    series = {
+        ARMS[arm].title: [accuracy(results, tuned[name, arm]) for name in schedules]
+        for arm in TUNED
+    }
+    return _intervals_figure(
+        "schedules",
+        "Test accuracy by schedule and method, each at its own tuned rate: means and "
+        "95% intervals over seeds.",
+        schedules,
+        series,
+        "Test accuracy, %",
+        table,
+    )
+
+
+def _differences_figure(answers: Answers, table: Table) -> Figure:
+    """Differences between the conventions, by schedule."""
+    shown = (TUNED_APART, SAME_RATE, CORRECTED)
+    return _intervals_figure(
+        "differences",
+        "Paired differences of test accuracy by schedule: means and 95% intervals. A "
+        "difference whose interval contains 0 is not significant.",
+        [comparison.schedule for comparison in answers[TUNED_APART]],
+        {question: [c.difference for c in answers[question]] for question in shown},
+        "Difference, points",
+        table,
+        zero=True,
+    )
+
+
+def _intervals_figure(
+    name: str,
+    caption: str,
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[Interval]],
+    xlabel: str,
+    table: Table,
+    zero: bool = False,
+) -> Figure:
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = canvas.subplots()
+        draw_intervals(axes, rows, series)
+        if zero:
+            axes.axvline(0, color=ink, linewidth=0.8)
+        axes.set(xlabel=xlabel)
+        plain_axes(axes, ink)
+        legend(canvas, axes)
+
+    height = 1.0 + 0.55 * len(rows)
+    return Figure(name, caption, draw, table, (6.4, height))
+
+
+def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
+    """Validation accuracy over the rates, one panel per schedule."""
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for cell, runs in tuning.items():
+        point = cell.rate, 100 * mean_score(runs, classes).accuracy
+        curves.setdefault(cell.schedule, {}).setdefault(cell.arm, []).append(point)
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        places = panels(canvas, len(curves), 2.4)
+        for axes, (schedule, arms) in zip(places, curves.items(), strict=True):
+            for arm, stroke in strokes(TUNED).items():
+                rates, accuracies = zip(*sorted(arms[arm]), strict=True)
+                axes.plot(
+                    rates,
+                    accuracies,
+                    label=ARMS[arm].title,
+                    color=stroke.colour,
+                    linestyle=stroke.dash,
+                    marker="o",
+                    markersize=3.5,
+                )
+            axes.set(title=schedule, xscale="log", ylim=(0, 102))
+            axes.set(xlabel="Effective learning rate", ylabel="Validation, %")
+            plain_axes(axes, ink)
+        legend(canvas, places[0])
+
+    caption = "Validation accuracy of the trials over the effective learning rate."
+    return Figure("tuning", caption, draw, table, (8.7, 5.0))
+
+
+def _reaction_figure() -> Figure:
+    """A drop of the rate on a quadratic without noise."""
+    drop = Drop()
+    equations = {inside: by_equation(drop, inside) for inside in (True, False)}
+    paths = {inside: measured(drop, inside) for inside in (True, False)}
+    error = max(abs(equations[i] - paths[i]).max() for i in (True, False))
+    header = ("Step", "Inside", "Outside", "Inside, measured", "Outside, measured")
+    columns = np.stack([*equations.values(), *paths.values()], axis=1)
+    rows = [(step, *row) for step, row in enumerate(columns.tolist())]
+    table = Table(
+        f"θ by its equation and as the library computes it, in float32: they differ by "
+        f"at most {error:.1e}.",
+        header,
+        rows,
+        dict.fromkeys(header[1:], "{:.6f}"),
+    )
+    caption = (
+        f"The rate drops from {drop.learning_rate:g} to "
+        f"{drop.factor * drop.learning_rate:g} at step {drop.at}, on ½θ² without "
+        f"noise, β = {drop.beta:g}: lines by equation, marks as measured. Inside, the "
+        "old speed persists and θ overshoots; outside, it slows down at once."
+    )
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        places = panels(canvas, 2)
+        for inside, stroke in zip((True, False), STROKES, strict=False):
+            label = ARMS["inside" if inside else "outside"].title
+            style: dict[str, Any] = {"color": stroke.colour, "linestyle": stroke.dash}
+            marks: dict[str, Any] = {"color": stroke.colour, "linestyle": "none"}
+            for axes, values in zip(places, (np.diff, np.asarray), strict=True):
+                axes.plot(values(equations[inside]), label=label, **style)
+                axes.plot(values(paths[inside]), marker=".", markevery=3, **marks)
+        for axes, ylabel in zip(places, ("Step θₜ₊₁ − θₜ", "Parameter θ"), strict=True):
+            axes.axvline(drop.at, color=ink, linewidth=0.8, linestyle="dotted")
+            axes.set(xlabel="Step", ylabel=ylabel)
+            plain_axes(axes, ink)
+        legend(canvas, places[0])
+
+    return Figure("reaction", caption, draw, table, (8.0, 3.2))

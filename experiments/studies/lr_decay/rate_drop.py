@@ -1,4 +1,4 @@
-"""One drop of the learning rate on a quadratic: by equation, and by the library."""
+"""A drop of the learning rate on a quadratic, by equation and by the library."""
 
 from typing import Any, NamedTuple
 
@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float, Float64
 
 from optax_momentum import heavy_ball, keras
 
 
 class Drop(NamedTuple):
-    """From 1 and at rest on ½·curvature·θ²; at step `at` the rate falls."""
+    """Starts at rest from θ = 1 on ½·curvature·θ²; at step `at` the rate drops."""
 
     learning_rate: float = 0.02
     factor: float = 0.1
@@ -21,29 +22,29 @@ class Drop(NamedTuple):
     steps: int = 60
 
 
-def by_equation(drop: Drop, inside: bool) -> np.ndarray:
-    """θ₀ … θ_steps in float64.
+def by_equation(drop: Drop, inside: bool) -> Float64[np.ndarray, " steps+1"]:
+    """θ₀ … θ_steps from the closed form.
 
     At a constant rate both conventions are θₖ₊₁ = (1 + β − αλ)·θₖ − β·θₖ₋₁, so that
-    θₖ = c₁·r₁ᵏ + c₂·r₂ᵏ with the roots r of r² − (1 + β − αλ)·r + β. They part only in
-    the velocity they enter the new rate with: inside keeps it, outside it falls too.
+    θₖ = c₁·r₁ᵏ + c₂·r₂ᵏ with the roots r of r² − (1 + β − αλ)·r + β. They differ only
+    in the velocity at the drop: inside keeps it, outside scales it with the rate.
 
     Args:
-      drop: what happens.
-      inside: whether the rate is in the buffer, as in Keras.
+      drop: the rates and the problem.
+      inside: whether the rate is inside the buffer, as in Keras.
     """
-    before = _course(drop, drop.learning_rate, 1.0, 0.0, drop.at)
+    before = _path(drop, drop.learning_rate, 1.0, 0.0, drop.at)
     velocity = before[-1] - before[-2]
     rate = drop.factor * drop.learning_rate
-    kept = velocity if inside else drop.factor * velocity
-    after = _course(drop, rate, before[-1], kept, drop.steps - drop.at)
+    velocity = velocity if inside else drop.factor * velocity
+    after = _path(drop, rate, before[-1], velocity, drop.steps - drop.at)
     return np.concatenate([before, after[1:]])
 
 
-def _course(
+def _path(
     drop: Drop, rate: float, start: float, velocity: float, steps: int
-) -> np.ndarray:
-    """`steps` steps at one rate from a place and the velocity of the step before."""
+) -> Float64[np.ndarray, " steps+1"]:
+    """The path of `steps` steps at one rate; `velocity` is that of the step before."""
     total = 1 + drop.beta - rate * drop.curvature
     root = np.sqrt(complex(total**2 - 4 * drop.beta))
     first, second = (total + root) / 2, (total - root) / 2
@@ -53,10 +54,10 @@ def _course(
     return (share * first**k + (start - share) * second**k).real
 
 
-def measured(drop: Drop, inside: bool) -> np.ndarray:
-    """θ₀ … θ_steps as the library's optimizer goes, in float32."""
+def measured(drop: Drop, inside: bool) -> Float64[np.ndarray, " steps+1"]:
+    """θ₀ … θ_steps from the library's optimizer, which computes in float32."""
 
-    def rate(step: Any) -> jax.Array:
+    def rate(step: Any) -> Float[jax.Array, ""]:
         return drop.learning_rate * jnp.where(step < drop.at, 1.0, drop.factor)
 
     if inside:
@@ -73,5 +74,5 @@ def measured(drop: Drop, inside: bool) -> np.ndarray:
 
     start = jnp.ones(())
     carry = start, optimizer.init(start)
-    _, course = jax.lax.scan(step, carry, length=drop.steps)
-    return np.concatenate([[1.0], course])
+    _, path = jax.lax.scan(step, carry, length=drop.steps)
+    return np.concatenate([[1.0], path])

@@ -1,1 +1,1 @@
-"""The sweep: which learning rate and beta each method wants."""
+"""The best learning rate and beta of each method, and what they gain."""

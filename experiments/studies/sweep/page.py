@@ -1,4 +1,4 @@
-"""The page of a sweep: from runs to tables and sentences."""
+"""The page of a sweep: its results in sentences and tables."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from experiments.records.plan import Plan, digest
 from experiments.reporting.page import Page, Section, Table
 from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.intervals import in_points
-from experiments.studies.methods import METHODS
+from experiments.studies.methods import METHODS, title
 from experiments.studies.paired import (
     accuracies,
     difference,
@@ -17,114 +17,234 @@ from experiments.studies.paired import (
     wall_time,
 )
 from experiments.studies.sweep import figures
-from experiments.studies.sweep import final as sweep_final
-from experiments.studies.sweep import maps as sweep_maps
-from experiments.studies.sweep import space_section as sweep_space
-from experiments.studies.sweep.figures import as_percent, title
+from experiments.studies.sweep.figures import OTHER, RATE, as_percent
 from experiments.studies.sweep.plan import BUDGETS
-from experiments.studies.sweep.results import Found, Result, best, good_decades
-from experiments.studies.validation import diverged
+from experiments.studies.sweep.results import (
+    SweepResults,
+    TrialResult,
+    best,
+    good_decades,
+)
+from experiments.studies.sweep.space import Side, Space, can_extend, edges
+from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
+from experiments.studies.validation import count_diverged
 
 # A run of the paper preset, 400,000 images, on two CPU cores: docs/performance.md.
 _PAPER_SECONDS = 52
+_AXIS = {"effective_rate": "the effective learning rate", "one_minus_beta": OTHER}
 
 
-def page(found: Found, plan: Plan, command: str) -> Page:
-    """All that was found.
+def page(swept: SweepResults, plan: Plan, command: str) -> Page:
+    """The page of a sweep.
 
     Args:
-      found: by a sweep.
-      plan: as it was hashed before the first run.
-      command: that repeats the sweep.
+      swept: the results.
+      plan: the plan as it was hashed before the first run.
+      command: the command that repeats the sweep.
     """
     return Page(
         study="sweep",
         title=f"How far momentum helps, tuned as well as SGD, on {plan['dataset']}",
-        summary=_summary(found, plan),
+        summary=_summary(swept, plan),
         sections=(
-            sweep_final.section(found),
-            sweep_space.section(found),
-            Section("The map of each method", figures=sweep_maps.maps(found)),
-            _sensitivity(found),
-            _stability(found),
-            _trials(found),
-            _full_size(found),
+            _gains(swept),
+            space_section(swept),
+            Section("The map of each method", figures=figures.maps(swept)),
+            _sensitivity(swept),
+            _stability(swept),
+            _trials(swept),
+            _full_size(swept),
         ),
         plan=plan,
         plan_hash=digest(plan),
         command=command,
-        provenance=records.provenance(found.runs),
+        provenance=records.provenance(swept.runs),
     )
 
 
-def _summary(found: Found, plan: Plan) -> str:
-    tops, sgd = best(found.results), found.final["sgd"]
-    tuned = len(found.of("sgd"))
-    told = [
-        f"On {plan['dataset']}, after {tuned} trials of each method, n = {len(sgd)} "
-        "paired seeds, test accuracies:"
+def _summary(swept: SweepResults, plan: Plan) -> str:
+    tops, sgd = best(swept.results), swept.final["sgd"]
+    count = len(swept.trials_of("sgd"))
+    sentences = [
+        f"On {plan['dataset']}, after {count} trials of each method, test accuracies "
+        f"over {paired_seeds(len(sgd))}:"
     ]
-    for method, own in found.final.items():
-        accuracy = mean_and_interval(accuracies(own, found.classes))
-        words = f"{title(method)} ({_setting(tops[method])}) {percent(accuracy)}"
+    for method, runs in swept.final.items():
+        accuracy = mean_and_interval(accuracies(runs, swept.classes))
+        words = f"{title(method)} ({_settings(tops[method])}) {percent(accuracy)}"
         if method != "sgd":
-            gain = difference(own, sgd, found.classes)
+            gain = difference(runs, sgd, swept.classes)
             words += f", {in_points(gain)} against SGD: {verdict(gain)}"
-        told.append(f"{words}.")
-    outside = [
-        title(method) for method in tops if sweep_space.open_sides(found, method)
-    ]
+        sentences.append(f"{words}.")
+    outside = [title(method) for method in tops if _open_sides(swept, method)]
     if outside:
-        told.append(
+        sentences.append(
             f"The best trial of {' and of '.join(outside)} is still at an edge of the "
             "space, so a better one may lie beyond."
         )
-    shares = (f"{_lost_share(found.of(m)):.0%} of {title(m)}" for m in tops)
-    told.append(f"Of the trials diverged {', '.join(shares)}.")
-    told.append(f"{len(found.runs)} runs took {wall_time(found.runs)}.")
-    return " ".join(told)
+    shares = (
+        f"{_diverged_share(swept.trials_of(method)):.0%} of {title(method)}"
+        for method in tops
+    )
+    sentences.append(f"Trials that diverged: {', '.join(shares)}.")
+    sentences.append(f"{len(swept.runs)} runs took {wall_time(swept.runs)}.")
+    return " ".join(sentences)
 
 
-def _lost_share(own: Sequence[Result]) -> float:
-    return sum(each.diverged > 0 for each in own) / len(own)
+def _diverged_share(results: Sequence[TrialResult]) -> float:
+    return sum(result.diverged > 0 for result in results) / len(results)
 
 
-def _setting(result: Result) -> str:
+def _settings(result: TrialResult) -> str:
     trial, config = result.trial, result.runs[0].config
     beta = f", β = {trial.beta:g}" if METHODS[trial.method].tunes_beta else ""
     return f"α = {config.learning_rate:g}{beta}, batch size {trial.batch_size}"
 
 
-def _sensitivity(found: Found) -> Section:
+def _gains(swept: SweepResults) -> Section:
+    """The best trial of each method, with seeds on which nothing was tuned."""
+    equations = (f"{title(m)}: {METHODS[m].arm.equation}." for m in swept.final)
+    reads = sum(run.config.test for run in swept.runs)
+    return Section(
+        "What momentum gains",
+        (
+            " ".join(equations),
+            "Each method runs its own best trial, chosen by validation accuracy, with "
+            f"{swept.budget.seeds} new seeds. Runs of one seed start from the same "
+            "parameters and see the images in the same order, so differences are taken "
+            f"seed by seed. The test images were read {reads} times: once by each of "
+            "these runs.",
+        ),
+        figures=(figures.final(swept),),
+        tables=(_accuracies(swept), _differences(swept)),
+    )
+
+
+def _accuracies(swept: SweepResults) -> Table:
+    tops = best(swept.results)
+    rows = []
+    for method, runs in swept.final.items():
+        trial = tops[method].trial
+        rows.append(
+            [
+                title(method),
+                runs[0].config.learning_rate,
+                trial.beta if METHODS[method].tunes_beta else None,
+                trial.effective_rate,
+                trial.batch_size,
+                len(runs),
+                *mean_and_interval(accuracies(runs, swept.classes)),
+                mean_and_interval([run.test_loss for run in runs]).mean,
+            ]
+        )
+    header = ["method", "α", "β", "α/(1 − β)", "batch size", "n", "test accuracy"]
+    header += ["from", "to", "test loss"]
+    caption = "Final runs: means with 95% intervals (Student's t)."
+    return Table(caption, header, rows, as_percent(("test accuracy", "from", "to")))
+
+
+def _differences(swept: SweepResults) -> Table:
+    rows = []
+    for method, runs in swept.final.items():
+        if method != "sgd":
+            gain = difference(runs, swept.final["sgd"], swept.classes)
+            values = [None if x is None else 100 * x for x in gain]
+            rows.append([title(method), len(runs), *values, verdict(gain)])
+    return Table(
+        "Paired differences from SGD in test accuracy, in percentage points, with 95% "
+        "intervals.",
+        ["method", "n", "points", "from", "to", "verdict"],
+        rows,
+        {heading: "{:+.2f}" for heading in ("points", "from", "to")},
+    )
+
+
+def space_section(swept: SweepResults) -> Section:
+    """Where the sweep searched, how the space grew, and whether the best lie inside."""
+    rows = []
+    for number, tried in enumerate(swept.rounds, start=1):
+        reason = "as declared"
+        if tried.side is not None:
+            methods = " and of ".join(map(title, tried.wanted_by))
+            reason = f"the best trial of {methods} was at {_end(tried.side)}"
+        count = len(tried.points.line) * len(swept.budget.batch_sizes)
+        rows.append([number, *_bounds(tried.space), count, reason])
+    header = ["round", RATE, OTHER, "trials of each method", "why"]
+    places = [f"{title(method)}: {_place(swept, method)}." for method in swept.final]
+    sizes = swept.budget.batch_sizes
+    if len(sizes) > 1:
+        places.append(f"The batch sizes were given: {', '.join(map(str, sizes))}.")
+    return Section(
+        "The space",
+        (
+            EFFECTIVE_RATE,
+            "All methods have the same space and equally many trials in it. SGD, which "
+            "is momentum at β = 0, spends all of its trials on the learning rate. If a "
+            "best trial lies in the outermost eighth of an axis, the space grows on "
+            "that side by half of the declared axis, for all methods.",
+            " ".join(places),
+        ),
+        tables=(Table("Rounds of trials.", header, rows),),
+    )
+
+
+def _bounds(space: Space) -> list[str]:
+    return [f"{axis.low:g} to {axis.high:g}" for axis in space]
+
+
+def _end(side: Side) -> str:
+    return f"the {'upper' if side.high else 'lower'} end of {_AXIS[side.axis]}"
+
+
+def _open_sides(swept: SweepResults, method: str) -> list[Side]:
+    return edges(swept.rounds[-1].space, best(swept.results)[method].trial)
+
+
+def _place(swept: SweepResults, method: str) -> str:
+    """Whether the best trial lies inside; if not, why the sweep went no further."""
+    sides = _open_sides(swept, method)
+    if not sides:
+        return "the best trial lies inside"
+    reasons = []
+    for side in sides:
+        why = "the plan allows no more extensions"
+        if not can_extend(swept.rounds[-1].space, side):
+            why = "the space can't grow there"
+            if side == Side("one_minus_beta", high=True):
+                why += ", as β = 0 is SGD itself"
+        reasons.append(f"the best trial is at {_end(side)}, and {why}")
+    return "; ".join(reasons)
+
+
+def _sensitivity(swept: SweepResults) -> Section:
     return Section(
         "How much the tuning matters",
         (
-            "The same trials, cut in three ways. At equal learning rate α momentum has "
-            "the longer steps in the long run, by 1/(1 − β); at equal effective "
-            "learning rate that is taken out, and what remains is due to momentum. "
-            "The best of more trials is higher: the table has the counts.",
+            "The same trials, cut in three ways. At equal learning rate α, the steps "
+            "of momentum settle at 1/(1 − β) times those of SGD. At equal effective "
+            "learning rate they settle at the same length, and what difference "
+            "remains is due to momentum. The best of more trials is higher: the table "
+            "has the counts.",
         ),
         figures=(
-            figures.by_rate(found),
-            figures.by_beta(found),
-            figures.budget_curves(found),
+            figures.by_rate(swept),
+            figures.by_beta(swept),
+            figures.budget_curves(swept),
         ),
     )
 
 
-def _stability(found: Found) -> Section:
-    """How often, and from which effective rates on, trials are lost."""
+def _stability(swept: SweepResults) -> Section:
+    """How many trials diverged, and from which effective rates on."""
     rows = []
-    for method in found.budget.methods:
-        own = found.of(method)
-        lost = [each.trial.effective_rate for each in own if each.diverged]
-        kept = [each.trial.effective_rate for each in own if not each.diverged]
-        counts = len(own), len(lost), _lost_share(own)
-        ends = min(lost, default=None), max(kept)
-        rows.append([title(method), *counts, *ends, good_decades(own)])
-    final = sum(
-        diverged(run, found.classes) for own in found.final.values() for run in own
-    )
+    for method in swept.budget.methods:
+        results = swept.trials_of(method)
+        lost = [r.trial.effective_rate for r in results if r.diverged]
+        trained = [r.trial.effective_rate for r in results if not r.diverged]
+        counts = len(results), len(lost), _diverged_share(results)
+        ends = min(lost, default=None), max(trained)
+        rows.append([title(method), *counts, *ends, good_decades(results)])
+    final = [run for runs in swept.final.values() for run in runs]
     header = ["method", "trials", "diverged", "share"]
     header += ["lowest rate that diverged", "highest rate that trained"]
     header += ["decades within 2 points of the best"]
@@ -132,43 +252,37 @@ def _stability(found: Found) -> Section:
     return Section(
         "How wide the stable range is",
         (
-            "A trial diverged where its last training loss is not below that of "
-            "guessing, ln(classes), or not finite; it counts as the worst. Of the "
-            f"{sweep_final.reads(found)} final runs {final} diverged.",
+            "A run diverged if neither its training nor its validation loss of the "
+            "last epoch is below that of guessing, ln(classes), or one of them is not "
+            "finite. A trial diverged if one of its runs did; it counts as the worst. "
+            f"Of the {len(final)} final runs, "
+            f"{count_diverged(final, swept.classes)} diverged.",
         ),
         tables=(Table(caption, header, rows, {"share": "{:.0%}"}),),
     )
 
 
-def _trials(found: Found) -> Section:
-    header = [
-        "method",
-        "α/(1 − β)",
-        "1 − β",
-        "α",
-        "β",
-        "batch size",
-        "validation accuracy",
-    ]
-    header += ["validation loss", "run"]
+def _trials(swept: SweepResults) -> Section:
+    header = ["method", "α/(1 − β)", "1 − β", "α", "β", "batch size"]
+    header += ["validation accuracy", "validation loss", "run"]
     rows = [
         [
-            title(each.trial.method),
-            each.trial.effective_rate,
-            each.trial.one_minus_beta,
-            each.runs[0].config.learning_rate,
-            each.trial.beta,
-            each.trial.batch_size,
-            each.accuracy,
-            math.nan if each.diverged else -each.score.negative_loss,
-            " ".join(run.config_hash for run in each.runs),
+            title(result.trial.method),
+            result.trial.effective_rate,
+            result.trial.one_minus_beta,
+            result.runs[0].config.learning_rate,
+            result.trial.beta,
+            result.trial.batch_size,
+            result.accuracy,
+            math.nan if result.diverged else -result.score.negative_loss,
+            " ".join(run.config_hash for run in result.runs),
         ]
-        for each in found.results
+        for result in swept.results
     ]
     final = [
         [title(m), run.config.seed, run.test_accuracy, run.test_loss, run.config_hash]
-        for m, own in found.final.items()
-        for run in own
+        for m, runs in swept.final.items()
+        for run in runs
     ]
     accuracy = as_percent(("validation accuracy", "test accuracy"))
     columns = ["method", "seed", "test accuracy", "test loss", "run"]
@@ -182,15 +296,15 @@ def _trials(found: Found) -> Section:
     )
 
 
-def _full_size(found: Found) -> Section:
+def _full_size(swept: SweepResults) -> Section:
     paper = BUDGETS["paper"]
-    each = len(paper.methods) * len(paper.batch_sizes) * paper.trials
-    least = each * paper.tuning_seeds + len(paper.methods) * paper.seeds
+    trials = len(paper.methods) * len(paper.batch_sizes) * paper.trials
+    least = trials * paper.tuning_seeds + len(paper.methods) * paper.seeds
     hours = [_PAPER_SECONDS * n / 3600 for n in (least, 2 * least)]
     return Section(
         "At full size",
         (
-            f"This sweep had {len(found.runs)} runs of {found.budget.epochs} epochs. "
+            f"This sweep had {len(swept.runs)} runs of {swept.budget.epochs} epochs. "
             f"--preset paper has {least} of {paper.epochs} epochs on {paper.dataset} "
             "before any extension of the space, and up to twice as many with two: "
             f"at about {_PAPER_SECONDS} seconds a run on two CPU cores, "

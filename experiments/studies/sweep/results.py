@@ -1,95 +1,98 @@
-"""What a sweep found: the score of each trial, the best ones, and how it got there."""
+"""The results of a sweep: the score of each trial, the best, and the best so far."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies.sweep.plan import Budget, Round
+from experiments.studies.sweep.plan import Round, SweepBudget
 from experiments.studies.sweep.space import Trial
-from experiments.studies.validation import Score, diverged, mean_score
+from experiments.studies.validation import Score, count_diverged, mean_score
 
 
-class Result(NamedTuple):
-    """A trial and what came out, as the mean of its runs."""
+class TrialResult(NamedTuple):
+    """A trial and the mean score of its runs."""
 
     trial: Trial
-    score: Score  # the worst where a run diverged
-    diverged: int  # of its runs
+    score: Score  # the worst score if a run diverged
+    diverged: int  # how many of its runs did
     runs: Sequence[Run]
 
     @property
     def accuracy(self) -> float:
-        """On the validation images; NaN where a run diverged."""
+        """The validation accuracy; NaN if a run diverged."""
         return math.nan if self.diverged else self.score.accuracy
 
 
-class Found(NamedTuple):
-    """All that a sweep's page is written from."""
+class SweepResults(NamedTuple):
+    """Everything that the page of a sweep is written from."""
 
-    budget: Budget
+    budget: SweepBudget
     rounds: Sequence[Round]
-    results: Sequence[Result]  # of all trials, in their order
-    final: Mapping[str, Sequence[Run]]  # by method: of its best trial, by seed
+    results: Sequence[TrialResult]  # of all trials, in the order of the plan
+    final: Mapping[str, Sequence[Run]]  # by method: its best trial's, in order of seed
     classes: int
 
-    def of(self, method: str) -> list[Result]:
-        """The trials of a method."""
-        return [each for each in self.results if each.trial.method == method]
+    def trials_of(self, method: str) -> list[TrialResult]:
+        """The results of a method's trials."""
+        return [result for result in self.results if result.trial.method == method]
 
     @property
     def resolved(self) -> tuple[float, float]:
-        """The accuracies that figures tell apart: the first quartile, and the best."""
-        known = [each.accuracy for each in self.results if not each.diverged]
+        """The range of accuracies that figures resolve: first quartile to best."""
+        known = [result.accuracy for result in self.results if not result.diverged]
         return float(np.quantile(known, 0.25)), max(known)
 
     @property
     def runs(self) -> list[Run]:
-        """All of them, of tuning and final."""
-        tuning = [run for each in self.results for run in each.runs]
-        return tuning + [run for own in self.final.values() for run in own]
+        """All runs, first those of the tuning."""
+        tuning = [run for result in self.results for run in result.runs]
+        return tuning + [run for runs in self.final.values() for run in runs]
 
 
-def result(trial: Trial, runs: Sequence[Run], classes: int) -> Result:
-    """What came out of a trial, over its tuning seeds."""
-    lost = sum(diverged(run, classes) for run in runs)
-    return Result(trial, mean_score(runs, classes), lost, runs)
+def result(trial: Trial, runs: Sequence[Run], classes: int) -> TrialResult:
+    """The result of a trial over its tuning seeds."""
+    lost = count_diverged(runs, classes)
+    return TrialResult(trial, mean_score(runs, classes), lost, runs)
 
 
-def best(results: Sequence[Result]) -> dict[str, Result]:
-    """The best trial of each method: of equals, the one that was tried first.
+def best(results: Sequence[TrialResult]) -> dict[str, TrialResult]:
+    """The best result of each method; the first of equals.
 
     Raises:
       UsageError: no trial of a method has trained.
     """
-    found: dict[str, Result] = {}
-    for each in results:
-        method = each.trial.method
-        if method not in found or each.score > found[method].score:
-            found[method] = each
-    for method, own in found.items():
-        if own.diverged:
+    tops: dict[str, TrialResult] = {}
+    for result in results:
+        method = result.trial.method
+        if method not in tops or result.score > tops[method].score:
+            tops[method] = result
+    for method, top in tops.items():
+        if top.diverged:
             raise UsageError(
-                f"every trial of {method} has a run no better than guessing: "
-                "change --effective-rate, or take more --epochs."
+                f"every trial of {method} has a run that is no better than guessing: "
+                "change --effective-rate, or give more --epochs."
             )
-    return found
+    return tops
 
 
-def best_so_far(values: Sequence[float], shares: Sequence[float]) -> np.ndarray:
-    """Quantiles of the best of the first k trials, had they come in a random order.
+def best_so_far(
+    values: Sequence[float], shares: Sequence[float]
+) -> Float[np.ndarray, "shares trials"]:
+    """Quantiles of the best of the first k trials over all orders of the trials.
 
-    Exact, over all orders: P(best of k ≤ i-th smallest of n) = C(i, k) / C(n, k).
+    Exact: P(best of k ≤ i-th smallest of n) = C(i, k) / C(n, k).
 
     Args:
-      values: of the trials, larger is better; −inf is the worst.
-      shares: of the orders, each in (0, 1].
+      values: the results of the trials; larger is better, and −inf is the worst.
+      shares: the quantiles, each in (0, 1].
 
     Returns:
-      The smallest best that so many orders don't exceed; shape [shares, k = 1 … n].
+      The quantiles for k = 1 … n.
     """
     ordered, n = sorted(values), len(values)
     rows = []
@@ -111,40 +114,40 @@ class Slice(NamedTuple):
 
     middle: float
     trials: int
-    accuracy: float  # the best; NaN where all diverged
+    accuracy: float  # the best; NaN if all diverged
 
 
-def slices(results: Sequence[Result], values: Sequence[float]) -> list[Slice]:
-    """The best trial in each half decade of any axis, from its low end.
+def slices(results: Sequence[TrialResult], values: Sequence[float]) -> list[Slice]:
+    """The best trial in each half decade of an axis, from its low end.
 
     Args:
-      results: of one method.
-      values: where each trial lies on the axis.
+      results: the trials of one method.
+      values: the position of each trial on the axis.
     """
-    bins: dict[int, list[Result]] = {}
-    for each, value in zip(results, values, strict=True):
-        bins.setdefault(math.floor(2 * math.log10(value)), []).append(each)
+    bins: dict[int, list[TrialResult]] = {}
+    for result, value in zip(results, values, strict=True):
+        bins.setdefault(math.floor(2 * math.log10(value)), []).append(result)
     return [
         Slice(
             10 ** ((half + 0.5) / 2),
-            len(own),
-            max(own, key=lambda each: each.score).accuracy,
+            len(inside),
+            max(inside, key=lambda result: result.score).accuracy,
         )
-        for half, own in sorted(bins.items())
+        for half, inside in sorted(bins.items())
     ]
 
 
-def good_decades(results: Sequence[Result], within: float = 0.02) -> float:
+def good_decades(results: Sequence[TrialResult], within: float = 0.02) -> float:
     """Decades of effective rate from the lowest to the highest of the good trials.
 
     Args:
-      results: of one method.
-      within: how far below the best accuracy a trial is good.
+      results: the trials of one method.
+      within: how far below the best accuracy a trial still counts as good.
     """
-    top = max(each.score for each in results).accuracy
+    top = max(result.score for result in results).accuracy
     good = [
-        math.log10(each.trial.effective_rate)
-        for each in results
-        if each.accuracy >= top - within
+        math.log10(result.trial.effective_rate)
+        for result in results
+        if result.accuracy >= top - within
     ]
     return max(good) - min(good)

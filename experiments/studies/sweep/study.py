@@ -1,42 +1,39 @@
-"""The sweep: which learning rate and which β each method wants, and what it then gains.
-
-What it does is planned in `plan`, what it finds read in `results`.
-"""
+"""The command `sweep`: the best learning rate and β of each method, compared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
 
-from experiments.data.image_dataset import Dataset, hold_out
 from experiments.records.command_line import repeating
-from experiments.records.config import Config, UsageError
+from experiments.records.config import Config
 from experiments.studies import lifecycle
-from experiments.studies.context import StudyContext, run_all
+from experiments.studies.context import StudyContext, run_all, run_groups, with_seeds
 from experiments.studies.methods import METHODS
-from experiments.studies.sweep import page as sweep_page
+from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
     BUDGETS,
-    Budget,
     Round,
+    SweepBudget,
     check,
     configured,
     first_round,
     next_round,
     trials,
 )
-from experiments.studies.sweep.results import Found, Result, best, result
+from experiments.studies.sweep.results import SweepResults, TrialResult, best, result
+from experiments.studies.value_lists import check_fitting
 
 
 @dataclass(frozen=True)
 class Sweep(lifecycle.StudyOptions):
     """Tune SGD and momentum with equal budgets, then compare them.
 
-    Every method gets as many trials, on the axes effective learning rate, α/(1 − β),
-    and 1 − β. Where a best trial lies at an edge, the space grows on that side, for
-    all of them. The best trial of each then runs with other seeds and is tested.
+    Every method gets equally many trials, over the effective learning rate α/(1 − β)
+    and 1 − β. If a best trial lies at an edge, the space grows on that side, for all
+    methods. The best trial of each method then runs with new seeds and is tested.
 
     smoke: 16 to 22 short runs, half a minute. default: 102 runs on the digits, or 138
     if the space grows, under 5 minutes on two CPU cores; expect 95 to 97% of the test
@@ -45,17 +42,19 @@ class Sweep(lifecycle.StudyOptions):
     """
 
     methods: tuple[str, ...] | None = None
-    """sgd, and which of momentum, nesterov and qhm are
-    compared with it."""
+    """sgd, and which of momentum, nesterov and qhm to
+    compare with it."""
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images a step; every method is tried at each."""
+    """Images per step; every method is tried at each."""
 
     effective_rate: tuple[float, float] | None = None
-    """Lowest and highest α/(1 − β), walked in equal factors."""
+    """Lowest and highest α/(1 − β), on a logarithmic scale.
+    A step settles at this times a constant gradient."""
 
     one_minus_beta: tuple[float, float] | None = None
-    """Lowest and highest 1 − β, likewise; SGD has none."""
+    """Lowest and highest 1 − β, on a logarithmic scale; SGD
+    has none."""
 
     sampler: Literal["sobol", "grid"] | None = None
     """How trials are spread over the space: a scrambled
@@ -66,15 +65,16 @@ class Sweep(lifecycle.StudyOptions):
     extension of the space."""
 
     tuning_seeds: int | None = None
-    """Runs of a trial; their mean validation accuracy is its
-    result."""
+    """Runs of each trial; their mean validation accuracy is
+    its result."""
 
     extensions: int | None = None
-    """How often the space may grow, by half of an axis."""
+    """How many times the space may grow, each time by half
+    an axis."""
 
 
 def sweep(options: Sweep, console: Console) -> Path:
-    """Does all that is missing of a sweep; returns the path of its page.
+    """Runs whatever a sweep still lacks and returns the path of its page.
 
     Raises:
       UsageError: an option is impossible, by itself or for these data; or no trial of
@@ -84,77 +84,58 @@ def sweep(options: Sweep, console: Console) -> Path:
     budget = lifecycle.resolve_budget(options, BUDGETS)
     check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
-    _check_fits(budget.batch_sizes, dataset)
+    check_fitting(budget.batch_sizes, dataset)
     arms = {method: METHODS[method].arm for method in budget.methods}
     with lifecycle.open_study(
         options, "sweep", budget, arms, console, dataset=dataset
     ) as study:
         context, base = study.context, study.base
         rounds, results = search(context, base, budget)
+        seeds = range(budget.seeds)
         final = {
             method: run_all(
                 context,
-                [
-                    replace(configured(base, each.trial), seed=seed)
-                    for seed in range(budget.seeds)
-                ],
+                with_seeds(configured(base, top.trial), seeds, test=True),
                 f"final {method}",
             )
-            for method, each in best(results).items()
+            for method, top in best(results).items()
         }
-        classes = context.dataset.classes
-        found = Found(budget, rounds, results, final, classes)
-        page = sweep_page.page(found, study.plan, repeating("sweep", options))
-        return lifecycle.publish(options, page, study, found.runs)
-
-
-def _check_fits(batch_sizes: Sequence[int], dataset: Dataset) -> None:
-    """Raises `UsageError` for a batch of more images than there are."""
-    images = len(hold_out(dataset)[1])
-    for size in batch_sizes:
-        if size > images:
-            raise UsageError(
-                f"--batch-sizes has {size}, but {dataset.name} has {images} training "
-                "images; choose smaller ones."
-            )
+        swept = SweepResults(budget, rounds, results, final, context.dataset.classes)
+        written = page(swept, study.plan, repeating("sweep", options))
+        return lifecycle.publish(options, written, study, swept.runs)
 
 
 def search(
-    context: StudyContext, base: Config, budget: Budget
-) -> tuple[list[Round], list[Result]]:
-    """Round after round, until the best trials are inside or the budget is spent.
+    context: StudyContext, base: Config, budget: SweepBudget
+) -> tuple[list[Round], list[TrialResult]]:
+    """Runs round after round until the best trials lie inside or the budget is spent.
 
-    What follows a round depends on the plan and on recorded runs alone: a search that
-    was interrupted goes the same way again.
+    Each round follows from the plan and the recorded runs alone, so an interrupted
+    search takes the same course when it is repeated.
     """
     rounds = [first_round(budget)]
     while True:
         phase = f"tuning, round {len(rounds)}"
-        results = _measured(context, base, budget, rounds, phase)
-        so_far = {method: each.trial for method, each in best(results).items()}
-        following = next_round(budget, rounds, so_far)
+        results = _run_trials(context, base, budget, rounds, phase)
+        tops = {method: top.trial for method, top in best(results).items()}
+        following = next_round(budget, rounds, tops)
         if following is None:
             return rounds, results
         rounds.append(following)
 
 
-def _measured(
+def _run_trials(
     context: StudyContext,
     base: Config,
-    budget: Budget,
+    budget: SweepBudget,
     rounds: Sequence[Round],
     phase: str,
-) -> list[Result]:
-    """All trials of the rounds; what has been run before is not run again."""
-    wanted, seeds = trials(budget, rounds), range(budget.tuning_seeds)
-    configs = [
-        replace(configured(base, trial), seed=lifecycle.TUNING_SEED + seed, test=False)
-        for trial in wanted
-        for seed in seeds
-    ]
-    runs = run_all(context, configs, phase)
-    classes, size = context.dataset.classes, budget.tuning_seeds
-    return [
-        result(trial, runs[size * index : size * (index + 1)], classes)
-        for index, trial in enumerate(wanted)
-    ]
+) -> list[TrialResult]:
+    """The results of all trials of the rounds; finished runs are not repeated."""
+    first = lifecycle.TUNING_SEED
+    seeds = range(first, first + budget.tuning_seeds)
+    planned = trials(budget, rounds)
+    groups = {trial: with_seeds(configured(base, trial), seeds) for trial in planned}
+    runs = run_groups(context, groups, phase)
+    classes = context.dataset.classes
+    return [result(trial, runs[trial], classes) for trial in planned]

@@ -1,1 +1,1 @@
-"""What to train one's own data with."""
+"""The best optimizer for a user's own data."""

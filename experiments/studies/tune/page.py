@@ -1,21 +1,25 @@
-"""The page of `tune`: the recommendation first, then what it rests on."""
+"""The page of `tune`: the recommendation first, then the evidence for it."""
 
-from collections.abc import Sequence
+import math
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
 
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.records.runs import Run
-from experiments.reporting.page import Cell, Page, Section, Table
+from experiments.reporting.drawing import legend, panels, plain_axes, strokes
+from experiments.reporting.marks import heat_map
+from experiments.reporting.page import Figure, Page, Section, Table
 from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.intervals import in_points, sign
-from experiments.studies.methods import METHODS
+from experiments.studies.methods import METHODS, title
 from experiments.studies.paired import accuracies, percent, verdict, wall_time
-from experiments.studies.sweep import maps as sweep_maps
-from experiments.studies.sweep import space_section as sweep_space
-from experiments.studies.tune import figures as tune_figures
+from experiments.studies.sweep.figures import maps
+from experiments.studies.sweep.page import space_section
+from experiments.studies.terms import paired_seeds
 from experiments.studies.tune.plan import (
-    Candidate,
-    Found,
+    TuneResults,
     at_edge,
     beyond,
     gain,
@@ -23,44 +27,41 @@ from experiments.studies.tune.plan import (
     winner,
 )
 from experiments.studies.tune.snippet import snippet
-from experiments.studies.validation import diverged, mean_score
+from experiments.studies.validation import count_diverged, mean_score
 
 
-def page(found: Found, plan: Plan, command: str, onward: str | None = None) -> Page:
-    """All that was found.
+def page(
+    tuned: TuneResults, plan: Plan, command: str, extended_command: str | None = None
+) -> Page:
+    """The page of the study.
 
     Args:
-      found: by `tune`.
-      plan: as it was hashed before the first run.
-      command: that repeats it.
-      onward: the command that also tries what lies `beyond`.
+      tuned: the results.
+      plan: the plan as it was hashed before the first run.
+      command: the command that repeats the study.
+      extended_command: the command that also tries the batch sizes of `beyond`.
     """
     return Page(
         study="tune",
         title=f"What to train {plan['dataset']} with",
-        summary=_summary(found, plan),
+        summary=_summary(tuned, plan),
         sections=(
-            _use(found),
-            _evidence(found),
-            _settings(found, onward),
-            _screening(found),
-            sweep_space.section(found.screening),
-            _trials(found),
+            _use(tuned),
+            _evidence(tuned),
+            _settings(tuned, extended_command),
+            _screening(tuned),
+            space_section(tuned.screening),
+            _trials(tuned),
         ),
         plan=plan,
         plan_hash=digest(plan),
         command=command,
-        provenance=records.provenance(found.runs),
+        provenance=records.provenance(tuned.runs),
     )
 
 
-def title(method: str) -> str:
-    """What a method is called."""
-    return METHODS[method].arm.title
-
-
-def in_words(run: Run) -> str:
-    """Learning rate, β where there is one, batch size, schedule and epochs."""
+def _in_words(run: Run) -> str:
+    """Learning rate, β if there is one, batch size, schedule and epochs."""
     config = run.config
     beta = f", β = {config.beta:g}" if config.beta else ""
     return (
@@ -69,63 +70,67 @@ def in_words(run: Run) -> str:
     )
 
 
-def _summary(found: Found, plan: Plan) -> str:
-    method = recommended(found)
-    own = found.reported[method]
-    reached = percent(mean_and_interval(accuracies(own, found.classes)))
-    told = [
-        f"Train {plan['dataset']} with {title(method)}: {in_words(own[0])}. It reaches "
-        f"{reached} of the test images, n = {len(own)} seeds.",
-        _why(found),
+def _summary(tuned: TuneResults, plan: Plan) -> str:
+    method = recommended(tuned)
+    runs = tuned.reported[method]
+    reached = percent(mean_and_interval(accuracies(runs, tuned.classes)))
+    sentences = [
+        f"Train {plan['dataset']} with {title(method)}: {_in_words(runs[0])}. Its test "
+        f"accuracy is {reached}, over {paired_seeds(len(runs))}.",
+        _why(tuned),
     ]
-    edges = {title(each): at_edge(found, each) for each in found.reported}
+    edges = {title(method): at_edge(tuned, method) for method in tuned.reported}
     if any(edges.values()):
-        best = (f"{' and '.join(own)} of {each}" for each, own in edges.items() if own)
-        told.append(
-            f"At an end of what was tried lie the best {', and the best '.join(best)}: "
-            "better may lie beyond."
+        best = (
+            f"{' and '.join(settings)} of {name}"
+            for name, settings in edges.items()
+            if settings
         )
-    lost = sum(diverged(run, found.classes) for run in own)
+        sentences.append(
+            "A better setting may lie beyond those that were tried: at an end of their "
+            f"range is the best {', and the best '.join(best)}."
+        )
+    lost = count_diverged(runs, tuned.classes)
     if lost:
-        told.append(
+        sentences.append(
             f"{lost} of these runs diverged, so look for a lower learning rate before "
             "relying on this."
         )
-    told.append(f"{len(found.runs)} runs took {wall_time(found.runs)}.")
-    return " ".join(told)
+    sentences.append(f"{len(tuned.runs)} runs took {wall_time(tuned.runs)}.")
+    return " ".join(sentences)
 
 
-def _why(found: Found) -> str:
-    """What momentum gains, and what follows from it."""
-    sgd, momentum = found.reported
-    gained = gain(found)
-    told = f"{title(momentum)} − {title(sgd)}, each tuned with as many trials, paired "
-    told += f"by seed: {in_points(gained)}; {verdict(gained)}."
+def _why(tuned: TuneResults) -> str:
+    """The gain of momentum, and what follows from it."""
+    sgd, momentum = tuned.reported
+    gained = gain(tuned)
+    words = f"{title(momentum)} − {title(sgd)}, tuned with equally many trials, paired "
+    words += f"by seed: {in_points(gained)}; {verdict(gained)}."
     if sign(gained) == 0:
-        told += f" So {title(sgd)}, the simpler one, is recommended."
+        words += f" So {title(sgd)}, the simpler one, is recommended."
     if sign(gained) < 0:
-        told += f" {title(sgd)} is recommended for want of better."
-    return told
+        words += f" {title(sgd)} is recommended because nothing tried was better."
+    return words
 
 
-def _use(found: Found) -> Section:
-    method = recommended(found)
-    config = found.reported[method][0].config
+def _use(tuned: TuneResults) -> Section:
+    method = recommended(tuned)
+    config = tuned.reported[method][0].config
     return Section(
         "To use it",
         (
-            f"{METHODS[method].arm.equation}. The optimizer is built exactly as it was "
-            "trained here, its schedule counted in steps over all epochs.",
+            f"{METHODS[method].arm.equation}. The code builds exactly the optimizer "
+            "that was trained here; its schedule counts the steps of all epochs.",
         ),
-        code=snippet(config, found.images),
+        code=snippet(config, tuned.images),
     )
 
 
-def _evidence(found: Found) -> Section:
+def _evidence(tuned: TuneResults) -> Section:
     header = ("Method", "Learning rate", "β", "Effective rate", "Batch size")
     rows = []
-    for method, own in found.reported.items():
-        trial, config = winner(found, method).trial, own[0].config
+    for method, runs in tuned.reported.items():
+        trial, config = winner(tuned, method).trial, runs[0].config
         rows.append(
             [
                 title(method),
@@ -134,113 +139,181 @@ def _evidence(found: Found) -> Section:
                 trial.effective_rate,
                 trial.batch_size,
                 config.schedule,
-                *mean_and_interval(accuracies(own, found.classes)),
-                sum(diverged(run, found.classes) for run in own),
-                len(own),
+                *mean_and_interval(accuracies(runs, tuned.classes)),
+                count_diverged(runs, tuned.classes),
+                len(runs),
             ]
         )
     table = Table(
-        "The best of each method, with seeds on which nothing was tuned.",
+        "The best of each method, with seeds on which nothing was tuned. The effective "
+        "rate is α/(1 − β), and α for SGD: under a constant gradient, steps settle at "
+        "it times the gradient.",
         (*header, "Schedule", "Test accuracy", "From", "To", "Diverged", "n"),
         rows,
         dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
     )
-    reads = sum(len(own) for own in found.reported.values())
+    reads = sum(len(runs) for runs in tuned.reported.values())
     return Section(
         "Is momentum worth it here?",
         (
-            _why(found),
-            f"The test images were read {reads} times, once by each of these runs; a "
+            _why(tuned),
+            f"The test images were read {reads} times, once by each of these runs. A "
             "run that diverged counts as 0.",
         ),
-        figures=(tune_figures.seeds(found),),
+        figures=(_seeds_figure(tuned),),
         tables=(table,),
     )
 
 
-def _settings(found: Found, onward: str | None) -> Section:
+def _seeds_figure(tuned: TuneResults) -> Figure:
+    """Test accuracy of both methods, seed by seed."""
+    values = {
+        title(method): accuracies(runs, tuned.classes)
+        for method, runs in tuned.reported.items()
+    }
+    first, second = values.values()
+    gains = [b - a for a, b in zip(first, second, strict=True)]
+    seeds = [run.config.seed for run in next(iter(tuned.reported.values()))]
+    header = ("Seed", *values, "Difference")
+    formats = {**dict.fromkeys(values, "{:.2%}"), "Difference": "{:+.2%}"}
+    rows = list(zip(seeds, first, second, gains, strict=True))
+    caption = "Test accuracy by seed; a line joins the paired runs of one seed."
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        axes = canvas.subplots()
+        pairs = np.array([first, second]) * 100
+        axes.vlines(seeds, *pairs, color=ink, linewidth=0.8, alpha=0.5)
+        drawn = strokes(values)
+        for (label, stroke), mark, reached in zip(
+            drawn.items(), "os", pairs, strict=True
+        ):
+            axes.plot(seeds, reached, mark, color=stroke.colour, label=label)
+        axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
+        plain_axes(axes, ink)
+        legend(canvas, axes)
+
+    return Figure("seeds", caption, draw, Table(caption, header, rows, formats))
+
+
+def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
     rows = [
-        [title(method), *_row(candidate, runs, found.classes)]
-        for method, results in found.settled.items()
-        for candidate, runs in results.items()
+        [
+            title(method),
+            candidate.schedule,
+            candidate.trial.batch_size,
+            candidate.trial.beta,
+            candidate.trial.effective_rate,
+            runs[0].config.learning_rate,
+            mean_score(runs, tuned.classes).accuracy,
+            len(runs),
+        ]
+        for method, tried in tuned.settled.items()
+        for candidate, runs in tried.items()
     ]
     header = ("Method", "Schedule", "Batch size", "β", "Effective rate")
     table = Table(
-        "Every trial of all epochs; one that diverged counts as 0.",
+        "Every trial over the full epochs; a run that diverged counts as 0.",
         (*header, "Learning rate", "Validation accuracy", "Runs"),
         rows,
         {"Validation accuracy": "{:.2%}"},
     )
-    factors = " and ".join(f"{factor:g}" for factor in found.budget.factors)
+    factors = " and ".join(f"{factor:g}" for factor in tuned.budget.factors)
     return Section(
         "Batch size, schedule and rate",
         (
-            f"The best trials of the screening, {found.budget.finalists} of each "
-            "method, with every batch size and schedule; the rate is given in "
-            "proportion to the batch size. Then the best of each method at rates "
-            f"{factors} times lower and higher, the farther ones only where a nearer "
-            "one was best, and then for both methods.",
-            *_open_end(found, onward),
+            f"The {tuned.budget.finalists} best trials of each method in the screening "
+            "run with every batch size and schedule; the rate is scaled in proportion "
+            "to the batch size. The best of each method then runs at rates "
+            f"{factors} times lower and higher. The farther rates are tried only if a "
+            "nearer one was best for a method, and then for both methods.",
+            *_open_end(tuned, extended_command),
         ),
-        figures=(tune_figures.settings(found, table),),
-        code=onward,
+        figures=(_settings_figure(tuned, table),),
+        code=extended_command,
     )
 
 
-def _open_end(found: Found, onward: str | None) -> list[str]:
-    """That a batch size beyond those that were tried may be better, if it may."""
+def _open_end(tuned: TuneResults, extended_command: str | None) -> list[str]:
+    """A warning if an untried batch size may be better than the best one tried."""
     best = [
-        f"{title(method)} ({winner(found, method).trial.batch_size})"
-        for method in found.reported
-        if "batch size" in at_edge(found, method)
+        f"{title(method)} ({winner(tuned, method).trial.batch_size})"
+        for method in tuned.reported
+        if "batch size" in at_edge(tuned, method)
     ]
     if not best:
         return []
-    sizes = found.budget.batch_sizes
-    tries = f"The command at the end of this section tries {_listed(beyond(found))} too"
+    sizes = tuned.budget.batch_sizes
+    more = " and ".join(map(str, beyond(tuned)))
+    following = f"The command at the end of this section also tries {more}"
+    if not extended_command:
+        following = "The data allow no other"
     return [
         f"The best batch size of {' and of '.join(best)} is at an end of those that "
         f"were tried, {min(sizes)} to {max(sizes)}, and none was added: a better one "
-        f"may lie beyond. {tries if onward else 'The data allow no other'}."
+        f"may lie beyond. {following}."
     ]
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return " and ".join(map(str, numbers))
+def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
+    """The best validation accuracy at each batch size and schedule, by method."""
+    sizes = sorted(tuned.budget.batch_sizes)
+    schedules = tuned.budget.schedules
+    tiles = {}
+    for method, tried in tuned.settled.items():
+        values = np.full((len(schedules), len(sizes)), math.nan)
+        for candidate, runs in tried.items():
+            place = (
+                schedules.index(candidate.schedule),
+                sizes.index(candidate.trial.batch_size),
+            )
+            accuracy = mean_score(runs, tuned.classes).accuracy
+            values[place] = np.fmax(values[place], accuracy or math.nan)
+        tiles[title(method)] = values
+    known = np.concatenate([values.ravel() for values in tiles.values()])
+    known = known[np.isfinite(known)]
+    limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    caption = (
+        "Validation accuracy at each batch size and schedule: the best over the rates "
+        "and betas tried there. The best of all is framed; at a cross, all runs "
+        "diverged."
+    )
+
+    def draw(canvas: Canvas, ink: str) -> None:
+        labels = [str(size) for size in sizes]
+        for axes, (name, values) in zip(
+            panels(canvas, len(tiles), 2.6), tiles.items(), strict=True
+        ):
+            heat_map(axes, values, labels, schedules, ink, "{:.2%}", limits=limits)
+            axes.set(title=name, xlabel="Batch size")
+
+    return Figure("settings", caption, draw, table, (8.0, 2.8))
 
 
-def _row(candidate: Candidate, runs: Sequence[Run], classes: int) -> list[Cell]:
-    trial = candidate.trial
-    settings = candidate.schedule, trial.batch_size, trial.beta, trial.effective_rate
-    accuracy = mean_score(runs, classes).accuracy
-    return [*settings, runs[0].config.learning_rate, accuracy, len(runs)]
-
-
-def _screening(found: Found) -> Section:
-    budget, momentum = found.budget, list(found.reported)[1]
+def _screening(tuned: TuneResults) -> Section:
+    budget, momentum = tuned.budget, list(tuned.reported)[1]
     return Section(
         "Screening",
         (
-            f"All methods at batch size {budget.batch_sizes[0]} and a constant rate; "
-            f"epochs: {budget.screening_epochs}. {title(momentum)} had the better "
-            "best trial of the two momenta, and went on.",
+            f"All methods ran at batch size {budget.batch_sizes[0]} and a constant "
+            f"rate; epochs: {budget.screening_epochs}. {title(momentum)} was chosen, "
+            "as its best trial was the better one of the two momenta.",
         ),
-        figures=sweep_maps.maps(found.screening),
+        figures=maps(tuned.screening),
     )
 
 
-def _trials(found: Found) -> Section:
+def _trials(tuned: TuneResults) -> Section:
     header = ("Method", "Screening", "All epochs", "Together")
     rows = []
-    for method in found.screening.budget.methods:
-        screened = len(found.screening.of(method))
-        later = len(found.settled.get(method, {}))
+    for method in tuned.screening.budget.methods:
+        screened = len(tuned.screening.trials_of(method))
+        later = len(tuned.settled.get(method, {}))
         rows.append((title(method), screened, later, screened + later))
     return Section(
         "Equal trials",
         (
-            "A method has as many trials as SGD, for as many epochs each; tuning and "
-            "final runs share no seed.",
+            "A method has as many trials as SGD, each of as many epochs. The final "
+            "runs use seeds that no tuning run used.",
         ),
         tables=(Table("Trials of each method.", header, rows),),
     )

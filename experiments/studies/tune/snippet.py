@@ -1,4 +1,4 @@
-"""What `tune` recommends as Python to paste: Optax and this library, nothing else."""
+"""The recommendation of `tune` as Python code to paste, with Optax and this library."""
 
 from experiments.records.config import Config
 
@@ -7,7 +7,7 @@ _OPTIMIZERS = {
     "momentum": "optax_momentum.keras(learning_rate, {beta!r})",
     "nesterov": "optax_momentum.keras(learning_rate, {beta!r}, nesterov=True)",
 }
-# The courses of `experiments.schedules`, in Optax's words.
+# The schedules of `experiments.optimizers.schedules`, built with Optax's functions.
 _SCHEDULES = {
     "constant": "learning_rate = {rate!r}",
     "step": """\
@@ -33,20 +33,20 @@ learning_rate = optax.join_schedules([lambda step: up(rise - step), down], [rise
 
 
 def snippet(config: Config, images: int) -> str:
-    """Builds `optimizer` as it was trained.
+    """Code that builds the `optimizer` of a run.
 
-    Nothing in it comes from the data but numbers: no name of a file or class.
+    Only numbers in it come from the data: no name of a file or class.
 
     Args:
-      config: of a run of sgd, momentum or nesterov.
-      images: that it was trained on.
+      config: the config of a run of sgd, momentum or nesterov.
+      images: the number of training images.
     """
     optimizer = _OPTIMIZERS[config.arm].format(beta=config.beta)
     library = "import optax_momentum\n" if "optax_momentum" in optimizer else ""
     return f"""\
 import optax
 {library}
-images = {images!r}  # that are trained on; with others, change it
+images = {images!r}  # training images: change this if you train on more or fewer
 batch_size = {config.batch_size!r}
 epochs = {config.epochs!r}
 steps = epochs * -(-images // batch_size)

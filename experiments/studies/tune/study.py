@@ -1,9 +1,9 @@
-"""The answer for a user's own data: a method with all its settings, and its evidence.
+"""The command `tune`: a method with all its settings for a user's own data.
 
-What is tried and concluded is planned in `plan`.
+`plan` decides what is tried and what follows from the results.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,46 +11,47 @@ from rich.console import Console
 
 from experiments.data.image_dataset import Dataset
 from experiments.records.command_line import repeating
-from experiments.records.config import Config, UsageError
+from experiments.records.config import Config
 from experiments.records.runs import Run
 from experiments.studies import lifecycle
-from experiments.studies import methods as every_method
-from experiments.studies.context import hold_out, run_all
+from experiments.studies.context import run_all, run_groups, with_seeds
+from experiments.studies.methods import METHODS
 from experiments.studies.sweep import plan as sweep_plan
-from experiments.studies.sweep import results as sweep_results
-from experiments.studies.sweep import study as sweep
-from experiments.studies.tune import page as tune_page
+from experiments.studies.sweep.results import SweepResults
+from experiments.studies.sweep.study import search
+from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import (
     BUDGETS,
-    METHODS,
-    Budget,
+    SCREENED,
     Candidate,
-    Found,
+    TuneBudget,
+    TuneResults,
     beyond,
     candidates,
     check,
-    goes_on,
+    chosen_methods,
     rungs,
 )
 from experiments.studies.validation import best
+from experiments.studies.value_lists import check_fitting, fitting, training_images
 
-Settled = dict[str, dict[Candidate, Sequence[Run]]]  # by method
+Tried = dict[str, dict[Candidate, Sequence[Run]]]  # by method
 
 
 @dataclass(frozen=True)
 class Tune(lifecycle.StudyOptions):
-    """Find out what to train your own data with, and get it as code to paste.
+    """Find the best optimizer for your own data, and get it as code to paste.
 
     SGD, momentum and Nesterov momentum are screened at one batch size for a few
-    epochs; SGD and the better momentum then try batch sizes and schedules for all
-    epochs, with equal trials. The best of each is trained with new seeds and tested.
-    Momentum is recommended where it is better beyond chance, else SGD.
+    epochs. Then SGD and the better momentum try batch sizes and schedules for the full
+    epochs, with equally many trials. The best of each is trained with new seeds and
+    tested. Momentum is recommended if it is significantly better, else SGD.
 
     smoke: digits, about 35 short runs, half a minute. default: digits, about 130 runs,
     under 5 minutes on two CPU cores; expect about 97% of the test images, and a
-    difference between SGD and momentum that is too small to be seen. The cost grows
-    with the images. paper: CIFAR-10, about 370 runs, most of them of 30 epochs: half a
-    day on two CPU cores.
+    difference between SGD and momentum that is too small to be significant. The cost
+    grows with the number of images. paper: CIFAR-10, about 370 runs, most of them of 30
+    epochs: half a day on two CPU cores.
     """
 
     trials: int | None = None
@@ -58,11 +59,11 @@ class Tune(lifecycle.StudyOptions):
 
     effective_rate: tuple[float, float] | None = None
     """Lowest and highest effective learning rate,
-    LEARNING_RATE / (1 - BETA), of the screening; it grows
-    where the best lies at an end."""
+    LEARNING_RATE / (1 - BETA), of the screening; the range
+    grows if the best lies at an end of it."""
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images a step; the screening is at the first."""
+    """Images per step; the screening uses the first."""
 
     schedules: tuple[str, ...] | None = None
     """Some of constant, step, cosine, warmup_cosine and
@@ -73,7 +74,7 @@ class Tune(lifecycle.StudyOptions):
 
 
 def tune(options: Tune, console: Console) -> Path:
-    """Does all that is missing; returns the path of the page.
+    """Runs whatever the study still lacks and returns the path of its page.
 
     Raises:
       UsageError: an option is impossible, by itself or for these data; or no trial of
@@ -85,121 +86,116 @@ def tune(options: Tune, console: Console) -> Path:
     budget = budget._replace(screening_epochs=shorter)
     check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
-    budget = budget._replace(batch_sizes=fitting(options, budget, dataset))
-    arms = {method: every_method.METHODS[method].arm for method in METHODS}
+    budget = budget._replace(batch_sizes=fitting_sizes(options, budget, dataset))
+    arms = {method: METHODS[method].arm for method in SCREENED}
     with lifecycle.open_study(
         options, "tune", budget, arms, console, dataset=dataset
     ) as study:
-        found = _find(study, budget)
-        command, onward = repeating("tune", options), None
-        if more := beyond(found):
+        tuned = _run_study(study, budget)
+        command, extended_command = repeating("tune", options), None
+        if more := beyond(tuned):
             sizes = (*budget.batch_sizes, *more)
-            further = replace(options, batch_sizes=sizes, output=None)
-            onward = repeating("tune", further)
-        page = tune_page.page(found, study.plan, command, onward)
-        return lifecycle.publish(options, page, study, found.runs)
+            extended_command = repeating(
+                "tune", replace(options, batch_sizes=sizes, output=None)
+            )
+        written = page(tuned, study.plan, command, extended_command)
+        return lifecycle.publish(options, written, study, tuned.runs)
 
 
-def fitting(options: Tune, budget: Budget, dataset: Dataset) -> tuple[int, ...]:
-    """The batch sizes that these data allow; of those asked for, all must be."""
-    images = _trained_on(dataset)
-    fitting = tuple(size for size in budget.batch_sizes if size <= images)
-    if options.batch_sizes is not None and fitting != options.batch_sizes:
-        raise UsageError(
-            f"--batch-sizes has {max(options.batch_sizes)}, but {dataset.name} has "
-            f"{images} training images; choose smaller ones."
-        )
-    return fitting or (images,)
+def fitting_sizes(
+    options: Tune, budget: TuneBudget, dataset: Dataset
+) -> tuple[int, ...]:
+    """The batch sizes that these data allow.
+
+    Raises:
+      UsageError: the data don't allow one that the user named.
+    """
+    if options.batch_sizes is not None:
+        check_fitting(options.batch_sizes, dataset)
+    return fitting(budget.batch_sizes, dataset) or (training_images(dataset),)
 
 
-def _find(study: lifecycle.OpenStudy, budget: Budget) -> Found:
-    """Trains all that the plan says, the runs that read the test split last.
+def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
+    """Trains everything in the plan; the runs that read the test split come last.
 
-    What is trained next depends on the plan and on recorded runs alone, so that an
-    interrupted study goes the same way again.
+    Each phase follows from the plan and the recorded runs alone, so an interrupted
+    study takes the same course when it is repeated.
     """
     context, base = study.context, study.base
     classes = context.dataset.classes
     short = replace(base, epochs=budget.screening_epochs)
-    rounds, screened = sweep.search(context, short, budget.screening)
-    screening = sweep_results.Found(
-        budget.screening, rounds, screened, {method: [] for method in METHODS}, classes
+    rounds, screened = search(context, short, budget.screening)
+    screening = SweepResults(
+        budget.screening, rounds, screened, {method: [] for method in SCREENED}, classes
     )
     first = {
-        method: candidates(budget, screened, method) for method in goes_on(screened)
+        method: candidates(budget, screened, method)
+        for method in chosen_methods(screened)
     }
-    settled = _measured(study, budget, first, "batch sizes and schedules")
-    centres = _best(settled, classes)
-    settled, last = _beside(study, budget, centres, settled)
+    settled = _run_candidates(study, budget, first, "batch sizes and schedules")
+    centers = _best(settled, classes)
+    settled, last_factor = _refine_rates(study, budget, centers, settled)
+    seeds = range(budget.seeds)
     reported = {
         method: run_all(
-            context,
-            _configs(base, winner, range(budget.seeds), test=True),
-            f"final {method}",
+            context, _configs(base, best, seeds, test=True), f"final {method}"
         )
-        for method, winner in _best(settled, classes).items()
+        for method, best in _best(settled, classes).items()
     }
     images = len(context.folds[base.fold].train)
-    return Found(budget, screening, settled, centres, last, reported, images, classes)
+    return TuneResults(
+        budget, screening, settled, centers, last_factor, reported, images, classes
+    )
 
 
-def _beside(
+def _refine_rates(
     study: lifecycle.OpenStudy,
-    budget: Budget,
-    centres: dict[str, Candidate],
-    settled: Settled,
-) -> tuple[Settled, float]:
-    """Adds rates beside the centres: one factor after another while that is better.
+    budget: TuneBudget,
+    centers: Mapping[str, Candidate],
+    settled: Tried,
+) -> tuple[Tried, float]:
+    """Tries rates on both sides of the centers, farther ones only if that improves.
 
     Returns:
-      All that was tried, and the last factor.
+      Everything that was tried, and the last factor.
     """
     last = 1.0
     for last in budget.factors:
-        beside = {method: rungs(centre, last) for method, centre in centres.items()}
-        more = _measured(study, budget, beside, f"rates {last:g} times apart")
-        settled = {method: {**own, **more[method]} for method, own in settled.items()}
+        tried = {method: rungs(center, last) for method, center in centers.items()}
+        more = _run_candidates(study, budget, tried, f"rates {last:g} times apart")
+        settled = {method: {**runs, **more[method]} for method, runs in settled.items()}
         winners = _best(settled, study.context.dataset.classes)
-        if not any(winners[method] in own for method, own in beside.items()):
+        if not any(winners[method] in beside for method, beside in tried.items()):
             break
     return settled, last
 
 
-def _best(settled: Settled, classes: int) -> dict[str, Candidate]:
-    return {method: best(own, classes) for method, own in settled.items()}
+def _best(settled: Tried, classes: int) -> dict[str, Candidate]:
+    return {method: best(tried, classes) for method, tried in settled.items()}
 
 
-def _measured(
+def _run_candidates(
     study: lifecycle.OpenStudy,
-    budget: Budget,
-    tried: dict[str, list[Candidate]],
+    budget: TuneBudget,
+    tried: Mapping[str, Sequence[Candidate]],
     phase: str,
-) -> Settled:
-    """The runs of each candidate, by method; all of them trained in one go."""
+) -> Tried:
+    """The tuning runs of all candidates, trained together; by method and candidate."""
     seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
-    configs = [
-        config
-        for own in tried.values()
-        for candidate in own
-        for config in _configs(study.base, candidate, seeds, test=False)
-    ]
-    runs = iter(run_all(study.context, configs, phase))
+    groups = {
+        candidate: _configs(study.base, candidate, seeds)
+        for candidates_of_method in tried.values()
+        for candidate in candidates_of_method
+    }
+    runs = run_groups(study.context, groups, phase)
     return {
-        method: {candidate: [next(runs) for _ in seeds] for candidate in own}
-        for method, own in tried.items()
+        method: {candidate: runs[candidate] for candidate in candidates_of_method}
+        for method, candidates_of_method in tried.items()
     }
 
 
 def _configs(
-    base: Config, candidate: Candidate, seeds: Iterable[int], *, test: bool
+    base: Config, candidate: Candidate, seeds: Iterable[int], *, test: bool = False
 ) -> list[Config]:
-    configured = sweep_plan.configured(base, candidate.trial)
-    return [
-        replace(configured, schedule=candidate.schedule, seed=seed, test=test)
-        for seed in seeds
-    ]
-
-
-def _trained_on(dataset: Dataset) -> int:
-    """How many images the hold-out leaves to train on."""
-    return len(hold_out(dataset)["hold-out"].train)
+    config = sweep_plan.configured(base, candidate.trial)
+    return with_seeds(replace(config, schedule=candidate.schedule), seeds, test=test)

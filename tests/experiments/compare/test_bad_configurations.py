@@ -69,8 +69,8 @@ REFUSED = {
         ),
         (
             ["batch-size", *CROSSVAL[1:], "--batch-sizes", "129", "160"],
-            "--batch-sizes: even the least, 129, is more than the 128 images of "
-            "data.npz to train on; name smaller ones.",
+            "--batch-sizes: even the smallest, 129, is more than the 128 training "
+            "images of data.npz; name smaller ones.",
         ),
         (
             ["lr-decay", *CROSSVAL[1:], "--batch-size", "129"],

@@ -1,4 +1,4 @@
-"""The study `batch-size`: equal trials for every arm, tuned before it is compared."""
+"""The command `batch-size`: equal trials, extended rates, resumption and refusals."""
 
 import json
 from dataclasses import replace
@@ -8,15 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from support import small_images
-from support.small_studies import printed
+from support.small_studies import interrupt_fits, printed
 
 from experiments.records import runs
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies import context
-from experiments.studies.batch_size import study
+from experiments.studies.batch_size.plan import BUDGETS
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.settings import significant
 from experiments.studies.validation import best, diverged
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -32,13 +32,13 @@ SMALL = BatchSize(
 
 
 class Finished(NamedTuple):
-    """A study that was interrupted, went on, and was asked for once more."""
+    """A study that was interrupted, resumed, and repeated when it had finished."""
 
     output: Path
     before: bytes  # records at the interruption
-    printed: str  # when it went on
-    after: bytes  # records when it had ended
-    again: bytes  # records when it was asked for once more
+    printed: str  # when it resumed
+    after: bytes  # records when it had finished
+    again: bytes  # records after the repetition
     runs: tuple[Run, ...]
 
 
@@ -55,22 +55,12 @@ def images(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(small_network, images, tmp_path_factory):
     output = tmp_path_factory.mktemp("finished") / "batch-size"
-    fit, fitted = context.train_runs, []
-
-    def interrupted(*arguments, **options):
-        if len(fitted) == 3:
-            raise KeyboardInterrupt
-        fitted.append(arguments)
-        return fit(*arguments, **options)
-
     with pytest.MonkeyPatch.context() as patch:
-        small = study.BUDGETS["default"]._replace(extensions=2)
-        patch.setitem(study.BUDGETS, "default", small)
-        patch.setattr(context, "train_runs", interrupted)
+        patch.setitem(BUDGETS, "default", BUDGETS["default"]._replace(extensions=2))
+        interrupt_fits(patch, 4)
         with pytest.raises(KeyboardInterrupt):
             run(SMALL, images, output)
         before = (output / "runs.jsonl").read_bytes()
-        patch.setattr(context, "train_runs", fit)
         printed = run(SMALL, images, output)
         after = (output / "runs.jsonl").read_bytes()
         run(SMALL, images, output)
@@ -84,14 +74,14 @@ def tried(finished: Finished) -> dict:
     for one in finished.runs:
         c = one.config
         if not c.test:
-            rate = round(c.learning_rate / (1 - c.beta), 6)
+            rate = significant(c.learning_rate / (1 - c.beta), 4)
             trials.setdefault((c.batch_size, c.beta), {}).setdefault(rate, []).append(
                 one
             )
     return trials
 
 
-def test_every_arm_of_a_batch_size_has_equal_trials(finished):
+def test_every_optimizer_of_a_batch_size_has_equal_trials(finished):
     trials = tried(finished)
     held = {8: round(0.8 ** (8 / 64), 6), 16: round(0.8 ** (16 / 64), 6)}
     betas = {(size, beta) for size in (8, 16) for beta in (0.0, 0.8, held[size])}
@@ -99,45 +89,43 @@ def test_every_arm_of_a_batch_size_has_equal_trials(finished):
     for size in (8, 16):
         rates = [set(trials[size, beta]) for beta in (0.0, 0.8, held[size])]
         assert rates[0] == rates[1] == rates[2] > {0.1, 0.3}
-    for own in trials.values():
-        for of_rate in own.values():
-            seeds = [one.config.seed for one in of_rate]
+    for by_rate in trials.values():
+        for runs_at_rate in by_rate.values():
+            seeds = [one.config.seed for one in runs_at_rate]
             assert seeds == [TUNING_SEED, TUNING_SEED + 1]
 
 
 def test_rates_are_extended_until_the_best_is_inside_or_as_often_as_allowed(finished):
     trials = tried(finished)
     for size in (8, 16):
-        arms = [own for (of_size, _), own in trials.items() if of_size == size]
-        rates = sorted(arms[0])
+        optimizers = [tried for key, tried in trials.items() if key[0] == size]
+        rates = sorted(optimizers[0])
         below, above = rates.index(0.1), len(rates) - 1 - rates.index(0.3)
         assert max(below, above) <= 2
-        chosen = {best(own, classes=3) for own in arms}
+        chosen = {best(tried, classes=3) for tried in optimizers}
         assert below == 2 or rates[0] not in chosen
         assert above == 2 or rates[-1] not in chosen
 
 
-def test_best_rate_of_each_arm_is_compared_on_seeds_that_no_tuning_used(finished):
+def test_best_rate_of_each_optimizer_is_compared_on_seeds_that_no_tuning_used(finished):
     tested = [one.config for one in finished.runs if one.config.test]
     assert len(tested) == 2 * 3 * 3
-    for (size, beta), own in tried(finished).items():
+    for (size, beta), by_rate in tried(finished).items():
         of_arm = [c for c in tested if (c.batch_size, c.beta) == (size, beta)]
         assert [c.seed for c in of_arm] == [0, 1, 2]
-        rates = {round(c.learning_rate / (1 - c.beta), 6) for c in of_arm}
-        assert rates == {best(own, classes=3)}
+        rates = {significant(c.learning_rate / (1 - c.beta), 4) for c in of_arm}
+        assert rates == {best(by_rate, classes=3)}
     for one in finished.runs:
         assert np.isnan(one.test_accuracy) != one.config.test
 
 
-def test_batch_sizes_of_more_images_than_there_are_are_left_out_and_told(finished):
-    assert (
-        "Left out, with fewer images to train on: batch sizes 64." in finished.printed
-    )
+def test_batch_sizes_larger_than_the_training_set_are_left_out_and_reported(finished):
+    assert "Left out, as there are fewer training images: 64." in finished.printed
     text = (finished.output / "report.html").read_text()
-    assert "Left out, for there are fewer images to train on: 64." in text
+    assert "Left out, as there are fewer training images: 64." in text
 
 
-def test_interrupted_study_goes_on_and_repeats_nothing(finished):
+def test_interrupted_study_resumes_and_repeats_nothing(finished):
     kept = len(finished.before.splitlines())
     assert kept == 6
     assert "6 finished runs of this plan are kept." in finished.printed
@@ -147,7 +135,7 @@ def test_interrupted_study_goes_on_and_repeats_nothing(finished):
     assert len(set(configs)) == len(configs)
 
 
-def test_numbers_of_the_page_are_those_of_the_records(finished):
+def test_numbers_on_the_page_are_those_of_the_records(finished):
     summary = json.loads((finished.output / "summary.json").read_text())
     tables = {
         figure["name"]: figure["table"]
@@ -157,11 +145,11 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
     assert list(tables) == ["accuracy", "gain", "best-rate", "speed"]
 
     def accuracies(size, beta):
-        own = (one for one in finished.runs if one.config.test)
+        tested = (one for one in finished.runs if one.config.test)
         return np.array(
             [
                 0.0 if diverged(one, 3) else one.test_accuracy
-                for one in own
+                for one in tested
                 if (one.config.batch_size, one.config.beta) == (size, beta)
             ]
         )
@@ -189,9 +177,9 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
         ),
         (
             {"batch_sizes": (300, 58)},
-            "--batch-sizes: even the least, 58, is more than the 57 images of data.npz",
+            "--batch-sizes: even the smallest, 58, is more than the 57 training images",
         ),
-        ({"effective_rates": (0.1,)}, "--effective-rates names one value alone; name"),
+        ({"effective_rates": (0.1,)}, "--effective-rates names 0.1 alone; name at le"),
         ({"effective_rates": (0.1, -1.0)}, "--effective-rates must lie in [1e"),
         ({"beta": 0.0}, "--beta must lie in [0.001, 0.999], got 0.0; 0.9 is the"),
         ({"beta": 1.0}, "--beta must lie in [0.001, 0.999], got 1.0"),
@@ -200,8 +188,8 @@ def test_numbers_of_the_page_are_those_of_the_records(finished):
         ({"epochs": 0}, "--epochs must be at least 1, got 0"),
     ],
 )
-def test_what_is_impossible_is_told_in_one_line(images, tmp_path, options, message):
-    with pytest.raises(UsageError) as told:
+def test_impossible_options_are_refused_in_one_line(images, tmp_path, options, message):
+    with pytest.raises(UsageError) as error:
         run(replace(SMALL, **options), images, tmp_path)
-    assert message in str(told.value) and "\n" not in str(told.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "runs.jsonl").exists()

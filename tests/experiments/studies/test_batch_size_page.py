@@ -1,4 +1,4 @@
-"""The page of the study of batch sizes, from invented runs."""
+"""`batch-size`: its betas, where momentum is better, and its page."""
 
 import math
 
@@ -7,12 +7,22 @@ from support.synthetic import synthetic_run
 from support.validated_runs import validated
 
 from experiments.reporting import html
+from experiments.reporting.statistics import Interval
 from experiments.studies.batch_size.page import gains, page
-from experiments.studies.batch_size.rules import Cell, series
-from experiments.studies.batch_size.tables import Found, chosen
+from experiments.studies.batch_size.plan import (
+    BatchSizeCell,
+    BatchSizeResults,
+    first_gain,
+    series,
+)
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
+UP, NONE, DOWN = (
+    Interval(0.02, 0.01, 0.03),
+    Interval(0.02, -0.01, 0.05),
+    Interval(-0.02, -0.03, -0.01),
+)
 PLAN = {
     "dataset": "invented <b>",
     "epochs": 3,
@@ -23,7 +33,7 @@ PLAN = {
     "beta": 0.8,
     "anchor": 16,
 }
-WAYS = series(0.8, 16)
+OPTIMIZERS = series(0.8, 16)
 TUNED = {0.1: 0.7, 0.3: 0.9, 0.9: math.nan}  # validation accuracies by rate
 
 
@@ -35,13 +45,15 @@ def tuning(accuracy, cell, **settings):
     return validated(accuracy, batch_size=cell.batch_size, **settings)
 
 
-def found(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> Found:
-    """What both momenta gain at batch sizes 8, 16 and 32; every seed a bit more."""
+def results(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> BatchSizeResults:
+    """Gains of both momenta at batch sizes 8, 16 and 32, which rise with the seed."""
     extra = {"sgd": (0.0, 0.0, 0.0), "momentum": momentum, "held": held}
-    cells = [(Cell(size, key), key) for size in (8, 16, 32) for key in WAYS]
+    cells = [
+        (BatchSizeCell(size, key), key) for size in (8, 16, 32) for key in OPTIMIZERS
+    ]
     trials, compared = {}, {}
     for cell, key in cells:
-        beta = WAYS[key].beta(cell.batch_size)
+        beta = OPTIMIZERS[key].beta(cell.batch_size)
         trials[cell] = {
             Setting(beta, rate): [tuning(accuracy, cell, beta=beta)]
             for rate, accuracy in tuned.items()
@@ -57,19 +69,61 @@ def found(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> Found:
             )
             for seed in range(4)
         ]
-    choice = {cell: best(own, 10) for cell, own in trials.items()}
-    return Found(WAYS, trials, choice, compared, [64], 10)
+    choice = {cell: best(tried, 10) for cell, tried in trials.items()}
+    return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], 10)
 
 
-def told(of: Found):
-    ran = [run for own in of.compared.values() for run in own]
+def written(of: BatchSizeResults):
+    ran = [run for runs in of.compared.values() for run in runs]
     made = page(of, PLAN, ran, "python -m experiments batch-size")
     words = [each for section in made.sections for each in section.paragraphs]
     return made, " ".join([made.summary, *words])
 
 
+def test_half_life_is_the_same_number_of_images_at_every_batch_size():
+    optimizers = series(0.85, anchor=32)
+    assert optimizers["held"].beta(32) == 0.85
+    assert optimizers["held"].beta(64) == pytest.approx(0.85**2, abs=1e-6)
+    assert optimizers["held"].beta(8) == pytest.approx(0.85**0.25, abs=1e-6)
+    half_life = 32 * math.log(0.5) / math.log(0.85)
+    assert optimizers["held"].title == f"Momentum, half-life {half_life:.0f} images"
+    for size in (8, 32, 200):
+        steps = half_life / size
+        assert optimizers["held"].beta(size) ** steps == pytest.approx(0.5, abs=1e-4)
+
+
+def test_momentum_and_sgd_have_one_beta_at_every_batch_size():
+    optimizers = series(0.85, anchor=32)
+    assert [optimizers["momentum"].beta(size) for size in (8, 200)] == [0.85, 0.85]
+    assert [optimizers["sgd"].beta(size) for size in (8, 200)] == [0.0, 0.0]
+
+
+def test_beta_of_equal_half_life_vanishes_for_a_huge_batch():
+    assert series(0.9, anchor=64)["held"].beta(100_000) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("gains", "start"),
+    [
+        ([NONE, UP, UP], 64),
+        ([UP, UP, UP], 16),
+        ([UP, NONE, UP], 256),  # it has to stay
+        ([UP, UP, NONE], None),
+        ([NONE, NONE, DOWN], None),
+        ([DOWN, NONE, UP], 256),
+        ([UP, Interval(math.nan, math.nan, math.nan), UP], 256),
+        ([UP, UP, Interval(0.5, None, None)], None),
+    ],
+)
+def test_first_gain_is_where_every_larger_batch_size_has_an_interval_above_zero(
+    gains, start
+):
+    smallest, middle, largest = gains
+    assert first_gain({64: middle, 16: smallest, 256: largest}) == start
+
+
 def test_gains_are_paired_by_seed():
-    got = gains(found((0.0, 0.1, 0.2)), "momentum")
+    got = gains(results((0.0, 0.1, 0.2)), "momentum")
     assert list(got) == [8, 16, 32]
     assert got[16].mean == pytest.approx(0.101)
     assert got[16].low == pytest.approx(0.101 - 3.182446 * 0.001 * (4 / 3) ** 0.5 / 2)
@@ -79,14 +133,14 @@ def test_gains_are_paired_by_seed():
 @pytest.mark.parametrize(
     ("momentum", "words"),
     [
-        ((0.0, 0.1, 0.2), "begins to matter at batch size 16, and does from there on."),
+        ((0.0, 0.1, 0.2), "is better than SGD at batch size 16 and all larger ones."),
         ((0.1, 0.1, 0.2), "is better than SGD at every batch size."),
-        ((0.1, 0.0, 0.2), "is better than SGD at the largest batch size alone, 32."),
+        ((0.1, 0.0, 0.2), "is better than SGD only at the largest batch size, 32."),
         ((0.1, 0.1, 0.0), "shows no gain over SGD at the largest batch size, 32."),
     ],
 )
-def test_summary_says_from_where_on_momentum_matters(momentum, words):
-    made, _ = told(found(momentum))
+def test_summary_states_from_which_batch_size_on_momentum_is_better(momentum, words):
+    made, _ = written(results(momentum))
     assert f"momentum with beta 0.8 {words}" in made.summary
     assert made.summary.endswith(
         "shows no gain over SGD at the largest batch size, 32."
@@ -95,32 +149,38 @@ def test_summary_says_from_where_on_momentum_matters(momentum, words):
 
 
 def test_batch_sizes_at_which_momentum_lost_are_flagged_as_under_tuned():
-    made, _ = told(found((-0.1, 0.0, -0.2)))
+    made, _ = written(results((-0.1, 0.0, -0.2)))
     assert "At 8, 32 tuned momentum lost to SGD, which it contains as" in made.summary
 
 
-def test_best_rate_inside_its_range_is_told_and_one_at_an_end_too():
-    _, words = told(found((0.0, 0.1, 0.2)))
-    assert "at most 2 times. Every best one lies between others." in words
-    _, words = told(found((0.0, 0.1, 0.2), tuned={0.1: 0.9, 0.3: 0.8, 0.9: 0.7}))
+def test_best_rates_inside_and_at_an_end_of_the_range_are_reported():
+    _, words = written(results((0.0, 0.1, 0.2)))
+    assert "at most 2 times. Every best rate lies between others." in words
+    _, words = written(results((0.0, 0.1, 0.2), tuned={0.1: 0.9, 0.3: 0.8, 0.9: 0.7}))
     assert (
-        "The best is at an end for SGD at batch size 8; Momentum, beta 0.8 at" in words
+        "The best rate is at an end for SGD at batch size 8; Momentum, beta 0.8 at"
+        in words
     )
 
 
-def test_largest_stable_rate_is_that_at_which_no_run_diverged():
-    of = found((0.0, 0.1, 0.2))
-    assert {row[-1] for row in chosen(of).rows} == {0.3}
+def largest_stable(of: BatchSizeResults) -> set:
+    made, _ = written(of)
+    return {row[-1] for row in made.sections[1].figures[0].table.rows}
+
+
+def test_largest_stable_rate_is_the_largest_at_which_no_run_diverged():
+    of = results((0.0, 0.1, 0.2))
+    assert largest_stable(of) == {0.3}
     lost = {
-        cell: {setting: own for setting, own in trials.items() if setting.rate == 0.9}
+        cell: {setting: ran for setting, ran in trials.items() if setting.rate == 0.9}
         for cell, trials in of.tuned.items()
     }
-    assert {row[-1] for row in chosen(of._replace(tuned=lost)).rows} == {None}
+    assert largest_stable(of._replace(tuned=lost)) == {None}
 
 
 def test_page_is_written_with_names_escaped(tmp_path):
-    made, words = told(found((0.0, 0.1, math.nan)))
-    assert "Left out, for there are fewer images to train on: 64." in words
+    made, words = written(results((0.0, 0.1, math.nan)))
+    assert "Left out, as there are fewer training images: 64." in words
     html.write(tmp_path, made)
     text = (tmp_path / "report.html").read_text()
     assert "invented &lt;b&gt;" in text and "<b>" not in text

@@ -1,15 +1,14 @@
-"""The command `lr-decay`: what it trains, keeps and refuses."""
+"""The command `lr-decay`: its trials, resumption and refusals."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.small_studies import printed, sixty_images
+from support.small_studies import interrupt_fits, printed, records, sixty_images
 
 from experiments.records.config import UsageError
 from experiments.reporting import html
-from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.lr_decay.study import LrDecay, lr_decay
 
@@ -40,18 +39,8 @@ def options(tmp_path_factory):
 def finished(options, tmp_path_factory):
     """The directory of a finished study, which no test may change."""
     output = tmp_path_factory.mktemp("finished") / "study"
-    run(options, output)
+    printed(lr_decay, options, output)
     return output
-
-
-def run(options: LrDecay, output) -> str:
-    """What the study prints."""
-    return printed(lr_decay, options, output)
-
-
-def records(output) -> list[dict]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
 
 
 def of(output, **settings) -> dict[tuple[float, int], list[float]]:
@@ -65,17 +54,17 @@ def of(output, **settings) -> dict[tuple[float, int], list[float]]:
     }
 
 
-def test_every_schedule_and_method_has_as_many_trials(finished):
+def test_every_schedule_and_method_has_equally_many_trials(finished):
     tuning = [r["config"] for r in records(finished) if not r["config"]["test"]]
     assert {config["seed"] for config in tuning} == {TUNING_SEED}
     for schedule in ("constant", "step"):
         for arm in ("sgd", "inside", "outside"):
-            own = {
+            rates = {
                 config["learning_rate"] / (1 - config["beta"])
                 for config in tuning
                 if (config["schedule"], config["arm"]) == (schedule, arm)
             }
-            assert sorted(own) == pytest.approx([0.0005, 0.001, 0.002])
+            assert sorted(rates) == pytest.approx([0.0005, 0.001, 0.002])
     assert len(tuning) == 2 * 3 * 3
 
 
@@ -91,7 +80,7 @@ def test_final_runs_are_paired_and_have_other_seeds(finished):
     assert arms == {(s, arm) for s in ("constant", "step") for arm in names}
 
 
-def test_conventions_agree_where_they_must_and_part_where_they_may(finished):
+def test_conventions_agree_at_a_constant_rate_and_differ_after_a_drop(finished):
     constant, step = (
         {arm: of(finished, arm=arm, schedule=schedule) for arm in ("inside", "outside")}
         for schedule in ("constant", "step")
@@ -105,12 +94,12 @@ def test_conventions_agree_where_they_must_and_part_where_they_may(finished):
     common = step["inside"].keys() & step["outside"].keys()
     for key in common:
         inside, outside = step["inside"][key], step["outside"][key]
-        # The rate falls before the third epoch; its losses are still before its steps.
+        # The rate drops before epoch 3, which scores each batch before its step.
         np.testing.assert_allclose(inside[:2], outside[:2], rtol=1e-4)
         assert abs(inside[3] - outside[3]) > 1e-3 * outside[3]
 
 
-def test_correction_makes_inside_outside_under_any_schedule(finished):
+def test_correction_turns_inside_into_outside_under_any_schedule(finished):
     for schedule in ("constant", "step"):
         corrected = of(finished, arm="corrected", schedule=schedule)
         outside = of(finished, arm="outside", schedule=schedule, test=True)
@@ -127,25 +116,19 @@ def test_page_has_the_plan_and_the_figures(finished):
     assert names == ["differences", "reaction", "schedules", "tuning"]
 
 
-def test_interrupted_study_goes_on_and_repeats_nothing(
+def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.train_runs, []
-
-    def stopping(*arguments, **settings):
-        begun.append(1)
-        if len(begun) == 7:  # after the tuning
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
-
-    monkeypatch.setattr(context, "train_runs", stopping)
+    fits = interrupt_fits(monkeypatch, 7)  # after the tuning
     monkeypatch.setattr(html, "write", lambda output, page: output)
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
-        run(options, output)
+        printed(lr_decay, options, output)
     kept = len(records(output))
-    assert f"{kept} finished runs of this plan are kept." in run(options, output)
-    assert len(begun) == 9 + 1  # and one that was interrupted
+    assert f"{kept} finished runs of this plan are kept." in printed(
+        lr_decay, options, output
+    )
+    assert len(fits) == 9 + 1  # and one that was interrupted
     ours, theirs = (
         [(r["config"], r["epochs"]) for r in records(directory)]
         for directory in (output, finished)
@@ -158,15 +141,15 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
     for changed, message in [
         (
             {"schedules": ("step", "triangle")},
-            "--schedules must name some of constant, step, cosine, warmup_cosine, "
-            "one_cycle; got 'triangle'.",
+            "--schedules has no 'triangle'; choose from constant, step, cosine, "
+            "warmup_cosine, one_cycle.",
         ),
-        ({"schedules": ()}, "--schedules must name some of .*; got 'none'."),
-        ({"schedules": ("step", "step")}, "--schedules names a schedule twice"),
+        ({"schedules": ()}, "--schedules is empty; name values, such as --s"),
+        ({"schedules": ("step", "step")}, "--schedules names step twice"),
         (
             {"effective_rates": (0.3,)},
-            "--effective-rates names 0.3 alone; name at least two: where the best is "
-            "the first or last, more follow beyond it.",
+            "--effective-rates names 0.3 alone; name at least two: if the first or the "
+            "last is the best, more follow beyond it.",
         ),
         ({"effective_rates": (0.3, -1.0)}, "--effective-rates must lie in "),
         ({"beta": 1.0}, r"--beta must lie in \[0, 0.9999999\], got 1.0"),
@@ -175,5 +158,5 @@ def test_impossible_options_are_refused_before_anything_is_written(options, tmp_
         ({"extensions": -1}, "--extensions must be at least 0, got -1"),
     ]:
         with pytest.raises(UsageError, match=message):
-            run(replace(options, **changed), tmp_path / "new")
+            printed(lr_decay, replace(options, **changed), tmp_path / "new")
         assert not (tmp_path / "new").exists()

@@ -1,13 +1,13 @@
-"""The command `sweep`: what it runs, records, repeats and refuses."""
+"""The command `sweep`: its trials, records, resumption and refusals."""
 
 import json
 from dataclasses import replace
 
 import pytest
-from support.small_studies import printed, sixty_images
+from support.small_studies import interrupt_fits, printed, records, sixty_images
 
 from experiments.records.config import UsageError
-from experiments.studies import context, lifecycle
+from experiments.studies import lifecycle
 from experiments.studies.sweep.study import Sweep, sweep
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -38,26 +38,20 @@ def options(tmp_path_factory):
 def swept(options, tmp_path_factory):
     """The directory of a finished sweep, which no test may change."""
     output = tmp_path_factory.mktemp("swept") / "sweep"
-    run(options, output)
+    printed(sweep, options, output)
     return output
 
 
-def run(options: Sweep, output) -> str:
-    """What a sweep prints."""
-    return printed(sweep, options, output)
-
-
-def records(output) -> list[dict]:
-    """By config: a chunk that was interrupted may be recorded later than others."""
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return sorted(map(json.loads, lines), key=lambda record: record["config_hash"])
+def by_config(output) -> list[dict]:
+    """Sorted records, as those of an interrupted run may come after later ones."""
+    return sorted(records(output), key=lambda record: record["config_hash"])
 
 
 def configs(output) -> list[dict]:
-    return [record["config"] for record in records(output)]
+    return [record["config"] for record in by_config(output)]
 
 
-def test_every_method_gets_as_many_trials_and_the_space_grows(swept):
+def test_every_method_gets_equally_many_trials_and_the_space_grows(swept):
     tuning = [c for c in configs(swept) if not c["test"]]
     assert {c["seed"] for c in tuning} == {lifecycle.TUNING_SEED}
     counts = {
@@ -78,16 +72,18 @@ def test_final_runs_are_paired_and_alone_read_the_test_images(swept):
         (method, seed) for method in METHODS for seed in (0, 1)
     )
     for method in METHODS:
-        (own,) = {
+        (chosen,) = {
             (c["learning_rate"], c["beta"], c["batch_size"])
             for c in final
             if c["arm"] == method
         }
         tried = [c for c in configs(swept) if not c["test"] and c["arm"] == method]
-        assert own in [(c["learning_rate"], c["beta"], c["batch_size"]) for c in tried]
+        assert chosen in [
+            (c["learning_rate"], c["beta"], c["batch_size"]) for c in tried
+        ]
 
 
-def test_the_plan_is_on_the_page(swept):
+def test_plan_is_on_the_page(swept):
     plan = json.loads((swept / "plan.json").read_text())
     assert plan["plan"]["trials"] == 4 and plan["plan"]["sampler"] == "sobol"
     assert plan["plan"]["scramble_seed"] > 0
@@ -95,38 +91,30 @@ def test_the_plan_is_on_the_page(swept):
     assert plan["hash"] in page and "--batch-sizes 8 12" in page
 
 
-def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(
+def test_interrupted_sweep_resumes_with_the_results_of_an_uninterrupted_one(
     options, swept, tmp_path, monkeypatch
 ):
-    fit, begun = context.train_runs, []
-
-    def stopping(*arguments, **settings):
-        begun.append(1)
-        if len(begun) in (5, 11):  # in the first round, and in the second
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
-
     output = tmp_path / "sweep"
-    monkeypatch.setattr(context, "train_runs", stopping)
+    # In the first round, and in the second.
+    fits = interrupt_fits(monkeypatch, 5, 11)
     monkeypatch.setattr(lifecycle, "publish", lambda *_: output / "report.html")
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            run(options, output)
-    printed = run(options, output)
-    assert "finished runs of this plan are kept." in printed
+            printed(sweep, options, output)
+    assert "finished runs of this plan are kept." in printed(sweep, options, output)
     assert configs(output) == configs(swept)
-    # 28 runs, two a time, none of the finished ones anew; and two interruptions.
-    assert len(begun) == 14 + 2
-    for ours, theirs in zip(records(output), records(swept), strict=True):
+    # 28 runs, two at a time, each once; and two interruptions.
+    assert len(fits) == 14 + 2
+    for ours, theirs in zip(by_config(output), by_config(swept), strict=True):
         assert ours["epochs"] == theirs["epochs"]
 
 
-def test_another_plan_is_refused_by_its_hash(options, swept):
+def test_another_plan_is_refused(options, swept):
     with pytest.raises(UsageError, match=r"holds runs of another plan: .* trials 5"):
-        run(replace(options, trials=5), swept)
+        printed(sweep, replace(options, trials=5), swept)
 
 
-def test_what_is_impossible_is_refused_before_anything_is_written(options, tmp_path):
+def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
     with pytest.raises(UsageError, match="--methods has no 'adam'"):
-        run(replace(options, methods=("sgd", "adam")), tmp_path / "new")
+        printed(sweep, replace(options, methods=("sgd", "adam")), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,27 +1,26 @@
-"""The page of a sweep: what it claims, and what it admits."""
+"""The page of a sweep: what it claims, and what it concedes."""
 
 import json
 import math
-from dataclasses import replace
 
 import pytest
 from support.synthetic import diverged, synthetic_run
+from support.validated_runs import validated
 
 from experiments.reporting import html
 from experiments.reporting.page import Page
 from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
-    Budget,
+    BUDGETS,
     Round,
     first_round,
     next_round,
     trials,
 )
-from experiments.studies.sweep.results import Found, result
+from experiments.studies.sweep.results import SweepResults, result
 from experiments.studies.sweep.space import Side, Space, Trial
 
-BUDGET = Budget(
-    dataset="digits",
+BUDGET = BUDGETS["default"]._replace(
     epochs=3,
     seeds=3,
     methods=("sgd", "momentum", "qhm"),
@@ -30,8 +29,6 @@ BUDGET = Budget(
     one_minus_beta=(0.004, 0.5),
     sampler="grid",
     trials=16,
-    tuning_seeds=1,
-    extensions=1,
 )
 SGD = [0.90, 0.91, 0.92]
 
@@ -45,35 +42,33 @@ def score(trial: Trial, space: Space) -> float:
     return 0.95 - rate**2 - other**2 / 2
 
 
-def found(momentum=SGD, budget=BUDGET, rounds=None, centre=None, lost=(2, 20)) -> Found:
+def swept(
+    momentum=SGD, budget=BUDGET, rounds=None, center=None, lost=(2, 20)
+) -> SweepResults:
     """A sweep whose final accuracies are given; two of its trials diverged."""
     rounds = rounds or [first_round(budget)]
     results = []
     for number, trial in enumerate(trials(budget, rounds)):
-        method = trial.method
-        run = synthetic_run(
-            method,
-            1000,
+        run = validated(
+            score(trial, center or rounds[0].space),
+            arm=trial.method,
+            seed=1000,
             test_accuracy=math.nan,
-            test=False,
             learning_rate=trial.effective_rate * trial.one_minus_beta,
             beta=trial.beta,
         )
-        accuracy = score(trial, centre or rounds[0].space)
-        last = run.epochs[-1]._replace(validation_accuracy=accuracy)
-        run = replace(run, epochs=(*run.epochs[:-1], last))
         run = diverged(run) if number in lost else run
         results.append(result(trial, [run], 10))
     values = {"sgd": SGD, "momentum": momentum, "qhm": [0.93, 0.91, 0.98]}
     final = {
         method: [synthetic_run(method, seed, test_accuracy=x) for seed, x in pairs]
-        for method, own in values.items()
-        if (pairs := list(enumerate(own)))
+        for method, accuracies in values.items()
+        if (pairs := list(enumerate(accuracies)))
     }
-    return Found(budget, rounds, results, final, 10)
+    return SweepResults(budget, rounds, results, final, 10)
 
 
-def written(of: Found) -> Page:
+def written(of: SweepResults) -> Page:
     return page(of, {"dataset": "digits", "seeds": 3}, "python -m experiments sweep")
 
 
@@ -87,33 +82,33 @@ def table(of: Page, caption: str) -> list[dict]:
 
 
 def test_momentum_that_loses_to_sgd_is_under_tuned():
-    told = written(found(momentum=[0.80, 0.82, 0.81]))
-    assert "it is under-tuned, and this is no evidence for SGD" in told.summary
-    (row, _) = table(told, "Paired differences")
+    made = written(swept(momentum=[0.80, 0.82, 0.81]))
+    assert "it is under-tuned, and this is no evidence for SGD" in made.summary
+    (row, _) = table(made, "Paired differences")
     assert row["points"] == pytest.approx(-10) and "under-tuned" in row["verdict"]
 
 
-def test_an_interval_with_zero_names_no_winner():
-    told = written(found(momentum=[0.91, 0.90, 0.93]))
-    assert "under-tuned" not in told.summary
-    assert "Momentum (α = 0.00275175, β = 0.97554, batch size 16)" in told.summary
-    (row, _) = table(told, "Paired differences")
+def test_interval_that_contains_zero_names_no_winner():
+    made = written(swept(momentum=[0.91, 0.90, 0.93]))
+    assert "under-tuned" not in made.summary
+    assert "Momentum (α = 0.00275175, β = 0.97554, batch size 16)" in made.summary
+    (row, _) = table(made, "Paired differences")
     assert row["verdict"] == "no difference is shown, as the interval contains 0"
     assert row["from"] < 0 < row["to"] and row["n"] == 3
 
 
-def test_a_difference_is_taken_seed_by_seed():
-    told = written(found(momentum=[0.912, 0.921, 0.930]))
-    (row, _) = table(told, "Paired differences")
+def test_difference_is_taken_seed_by_seed():
+    made = written(swept(momentum=[0.912, 0.921, 0.930]))
+    (row, _) = table(made, "Paired differences")
     assert row["points"] == pytest.approx(1.1)
     assert row["verdict"] == "momentum is better"
     assert row["to"] - row["from"] == pytest.approx(2 * 4.3027 * 0.1 / 3**0.5, rel=1e-3)
 
 
-def test_the_page_tells_divergence_as_a_share_of_the_trials():
-    told = written(found())
-    assert "Of the trials diverged 6% of SGD, 6% of Momentum, 0% of" in told.summary
-    rows = table(told, "Divergence")
+def test_divergence_is_stated_as_a_share_of_the_trials():
+    made = written(swept())
+    assert "Trials that diverged: 6% of SGD, 6% of Momentum, 0% of" in made.summary
+    rows = table(made, "Divergence")
     assert [(r["trials"], r["diverged"], r["share"]) for r in rows] == [
         (16, 1, 1 / 16),
         (16, 1, 1 / 16),
@@ -122,14 +117,14 @@ def test_the_page_tells_divergence_as_a_share_of_the_trials():
     assert rows[2]["lowest rate that diverged"] is None
 
 
-def test_best_trials_inside_the_space_are_said_to_be():
-    told = written(found())
-    assert "still at an edge" not in told.summary
-    paragraphs = " ".join(told.sections[1].paragraphs)
+def test_best_trials_inside_the_space_are_reported_as_inside():
+    made = written(swept())
+    assert "still at an edge" not in made.summary
+    paragraphs = " ".join(made.sections[1].paragraphs)
     assert "Momentum: the best trial lies inside." in paragraphs
 
 
-def test_an_edge_that_remains_is_admitted_with_its_reason():
+def test_best_trial_at_an_edge_is_reported_with_the_reason():
     shifted = BUDGET.space._replace(
         effective_rate=BUDGET.space.effective_rate._replace(low=20.0, high=2000.0)
     )
@@ -137,26 +132,26 @@ def test_an_edge_that_remains_is_admitted_with_its_reason():
     best = {"sgd": Trial("sgd", 1.9, 1.0, 16)}
     following = next_round(BUDGET, rounds, best)
     assert following is not None and following.side == Side("effective_rate", True)
-    told = written(found(rounds=[*rounds, following], centre=shifted))
-    assert "is still at an edge of the space" in told.summary
-    paragraphs = " ".join(told.sections[1].paragraphs)
+    made = written(swept(rounds=[*rounds, following], center=shifted))
+    assert "is still at an edge of the space" in made.summary
+    paragraphs = " ".join(made.sections[1].paragraphs)
     assert (
         "SGD: the best trial is at the upper end of the effective learning rate, and "
-        "the extensions of the plan are spent." in paragraphs
+        "the plan allows no more extensions." in paragraphs
     )
-    first, second = table(told, "Rounds of trials")
+    first, second = table(made, "Rounds of trials")
     assert first["why"] == "as declared" and second["trials of each method"] == 8
     assert second["effective learning rate α/(1 − β)"] == "0.02 to 20"
 
 
-def test_momentum_at_the_edge_of_sgd_is_told_so():
+def test_momentum_at_the_edge_of_sgd_is_reported_as_such():
     budget = BUDGET._replace(one_minus_beta=(0.1, 1.0))
     shifted = BUDGET.space._replace(
         one_minus_beta=BUDGET.space.one_minus_beta._replace(low=1.0, high=10.0)
     )
     rounds: list[Round] = [first_round(budget)]
-    told = written(found(budget=budget, rounds=rounds, centre=shifted))
-    paragraphs = " ".join(told.sections[1].paragraphs)
+    made = written(swept(budget=budget, rounds=rounds, center=shifted))
+    paragraphs = " ".join(made.sections[1].paragraphs)
     assert (
         "Momentum: the best trial is at the upper end of 1 − β, and the space can't "
         "grow there, as β = 0 is SGD itself." in paragraphs
@@ -164,9 +159,9 @@ def test_momentum_at_the_edge_of_sgd_is_told_so():
 
 
 @pytest.mark.parametrize("sampler", ["grid", "sobol"])
-def test_the_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
-    told = written(found(budget=BUDGET._replace(sampler=sampler)))
-    assert html.write(tmp_path, told) == tmp_path / "report.html"
+def test_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
+    made = written(swept(budget=BUDGET._replace(sampler=sampler)))
+    assert html.write(tmp_path, made) == tmp_path / "report.html"
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     maps = {"map-momentum-16", "map-qhm-16"}
     assert names == {"final", "rate", "beta", "budget", *maps}
@@ -178,12 +173,12 @@ def test_the_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
 
 
 def test_every_number_traces_to_a_run():
-    of = found()
-    rows = table(written(of), "Trials, in the order")
+    results = swept()
+    rows = table(written(results), "Trials, in the order")
     assert [row["run"] for row in rows] == [
-        each.runs[0].config_hash for each in of.results
+        each.runs[0].config_hash for each in results.results
     ]
-    finals = table(written(of), "Final runs.")
+    finals = table(written(results), "Final runs.")
     assert {row["run"] for row in finals} == {
-        run.config_hash for own in of.final.values() for run in own
+        run.config_hash for runs in results.final.values() for run in runs
     }

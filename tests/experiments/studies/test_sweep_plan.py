@@ -1,4 +1,4 @@
-"""What a sweep plans: equal budgets, when its space grows, and what it refuses."""
+"""The plan of a sweep: equal budgets, extensions of its space, impossible options."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from experiments.records.config import Config, UsageError
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.plan import (
     BUDGETS,
-    Budget,
     Round,
+    SweepBudget,
     check,
     configured,
     first_round,
@@ -17,17 +17,13 @@ from experiments.studies.sweep.plan import (
 from experiments.studies.sweep.space import Axis, Side, Trial
 from experiments.studies.sweep.study import Sweep
 
-BUDGET = Budget(
-    dataset="digits",
+BUDGET = BUDGETS["default"]._replace(
     epochs=3,
     seeds=4,
     methods=("sgd", "momentum", "qhm"),
     batch_sizes=(16, 48),
     effective_rate=(0.02, 2.0),
     one_minus_beta=(0.004, 0.5),
-    sampler="sobol",
-    trials=24,
-    tuning_seeds=1,
     extensions=2,
 )
 INSIDE = Trial("sgd", 0.2, 1.0, 16)
@@ -38,7 +34,7 @@ def at(rate: float, other: float, method: str = "momentum") -> Trial:
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "grid"])
-def test_every_method_has_as_many_trials_before_and_after_an_extension(sampler):
+def test_every_method_has_equally_many_trials_before_and_after_an_extension(sampler):
     budget = BUDGET._replace(sampler=sampler)
     rounds = [first_round(budget)]
     for expected, best in ((48, at(1.9, 0.05)), (72, at(0.2, 0.0045))):
@@ -47,8 +43,8 @@ def test_every_method_has_as_many_trials_before_and_after_an_extension(sampler):
         for method in budget.methods:
             for size in budget.batch_sizes:
                 key = method, size
-                own = [t for t in planned if (t.method, t.batch_size) == key]
-                assert len(own) == expected / 2
+                tried = [t for t in planned if (t.method, t.batch_size) == key]
+                assert len(tried) == expected / 2
         following = next_round(budget, rounds, {"sgd": INSIDE, "momentum": best})
         assert following is not None
         rounds.append(following)
@@ -56,7 +52,7 @@ def test_every_method_has_as_many_trials_before_and_after_an_extension(sampler):
     assert counts == [24, 12, 18]  # the last strip is longer: it spans the grown axis
 
 
-def test_the_space_grows_on_the_side_that_most_methods_want():
+def test_space_grows_on_the_side_that_most_methods_want():
     rounds = [first_round(BUDGET)]
     best = {
         "sgd": Trial("sgd", 0.025, 1.0, 16),
@@ -71,11 +67,11 @@ def test_the_space_grows_on_the_side_that_most_methods_want():
     assert following.box.effective_rate == (0.002, 0.02)
 
 
-def test_a_sweep_ends_where_the_best_lie_inside():
+def test_sweep_ends_when_the_best_trials_lie_inside():
     assert next_round(BUDGET, [first_round(BUDGET)], {"sgd": INSIDE}) is None
 
 
-def test_a_sweep_ends_after_its_extensions():
+def test_sweep_ends_after_its_extensions():
     rounds, low = [first_round(BUDGET)], 0.02
     for _ in range(BUDGET.extensions):
         best = {"sgd": Trial("sgd", 1.01 * low, 1.0, 16)}
@@ -87,13 +83,13 @@ def test_a_sweep_ends_after_its_extensions():
     assert next_round(BUDGET, rounds, best) is None
 
 
-def test_momentum_that_wants_no_momentum_is_given_no_room_beyond_sgd():
+def test_space_never_grows_beyond_beta_zero():
     budget = BUDGET._replace(one_minus_beta=(0.004, 1.0))
     best = {"momentum": at(0.2, 0.95)}
     assert next_round(budget, [first_round(budget)], best) is None
 
 
-def test_a_config_has_the_learning_rate_of_its_method():
+def test_config_has_the_learning_rate_of_its_method():
     base = Config("digits", "0", "", 0.0, 0.0, 64, 3, 7, test=False)
     inside = configured(base, Trial("momentum", 0.3, 0.07, 48))
     assert (inside.arm, inside.learning_rate, inside.beta) == ("momentum", 0.021, 0.93)
@@ -119,7 +115,7 @@ def test_presets_are_possible(preset):
     ("preset", "least", "most"),
     [("smoke", 16, 22), ("default", 102, 138), ("paper", 222, 462)],
 )
-def test_presets_have_the_runs_that_the_help_says(preset, least, most):
+def test_presets_have_as_many_runs_as_the_help_says(preset, least, most):
     assert Sweep.__doc__ is not None
     for count in (least, most):
         assert f" {count} " in Sweep.__doc__.replace("\n", " ")
@@ -137,8 +133,8 @@ def test_presets_have_the_runs_that_the_help_says(preset, least, most):
     assert runs(budget, rounds) == most
 
 
-def runs(budget: Budget, rounds: list[Round]) -> int:
-    """How many a sweep has."""
+def runs(budget: SweepBudget, rounds: list[Round]) -> int:
+    """The number of runs of a sweep."""
     final = budget.seeds * len(budget.methods)
     return len(trials(budget, rounds)) * budget.tuning_seeds + final
 
@@ -148,11 +144,11 @@ def runs(budget: Budget, rounds: list[Round]) -> int:
     [
         (
             {"methods": ()},
-            "--methods is empty; name some, such as --methods sgd momentum.",
+            "--methods is empty; name values, such as --methods sgd momentum.",
         ),
         (
             {"methods": ("sgd", "momentum", "sgd")},
-            "--methods names sgd twice; name each once.",
+            "--methods names sgd twice; name each value once.",
         ),
         (
             {"methods": ("sgd", "adam")},
@@ -164,12 +160,15 @@ def runs(budget: Budget, rounds: list[Round]) -> int:
         ),
         (
             {"batch_sizes": ()},
-            "--batch-sizes is empty; name some, such as --batch-sizes 64 512.",
+            "--batch-sizes is empty; name values, such as --batch-sizes 64 512.",
         ),
-        ({"batch_sizes": (16, 16)}, "--batch-sizes names 16 twice; name each once."),
+        (
+            {"batch_sizes": (16, 16)},
+            "--batch-sizes names 16 twice; name each value once.",
+        ),
         (
             {"batch_sizes": (16, 0)},
-            "--batch-sizes must be at least 1, got 0: each is the images of a step.",
+            "--batch-sizes must be at least 1, got 0: the images of a step.",
         ),
         (
             {"effective_rate": (2.0, 0.02)},
@@ -188,24 +187,25 @@ def runs(budget: Budget, rounds: list[Round]) -> int:
         ),
         (
             {"trials": 0},
-            "--trials must be at least 1, got 0: of each method and batch size.",
+            "--trials must be at least 1, got 0: those of each method and batch size.",
         ),
         (
             {"tuning_seeds": 0},
-            "--tuning-seeds must be at least 1, got 0: the runs of a trial.",
+            "--tuning-seeds must be at least 1, got 0: the runs of each trial.",
         ),
         (
             {"extensions": -1},
-            "--extensions must be at least 0, got -1: how often the space may grow.",
+            "--extensions must be at least 0, got -1: how many times the values to "
+            "try may be extended.",
         ),
         (
             {"sampler": "grid", "trials": 10},
-            "--trials 10 fill no grid, whose sides must be even and at least 4: give "
-            "--trials 16, or --sampler sobol.",
+            "--trials 10 do not fill a grid, whose sides must be even and at least 4: "
+            "give --trials 16, or --sampler sobol.",
         ),
     ],
 )
-def test_what_is_impossible_is_told_in_one_line(changes, message):
+def test_impossible_budgets_are_refused_in_one_line(changes, message):
     with pytest.raises(UsageError) as error:
         check(BUDGET._replace(**changes))
     assert str(error.value) == message

@@ -1,4 +1,4 @@
-"""What a sweep reads from its runs: the best trials, and how soon they were found."""
+"""The results of a sweep: the best trials, and the best after k trials."""
 
 import itertools
 import math
@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.synthetic import diverged, synthetic_run
+from support.synthetic import diverged
+from support.validated_runs import validated
 
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
 from experiments.studies.sweep.results import (
-    Result,
+    TrialResult,
     best,
     best_so_far,
     good_decades,
@@ -23,25 +24,17 @@ from experiments.studies.sweep.space import Trial
 CLASSES = 10
 
 
-def run(accuracy: float, loss: float = 0.5, seed: int = 1000) -> Run:
-    made = synthetic_run("sgd", seed, test=False)
-    last = made.epochs[-1]._replace(
-        validation_accuracy=accuracy, validation_loss=loss, train_loss=0.4
-    )
-    return replace(made, epochs=(*made.epochs[:-1], last))
-
-
-def tried(*runs: Run, method: str = "sgd", rate: float = 0.1) -> Result:
+def tried(*runs: Run, method: str = "sgd", rate: float = 0.1) -> TrialResult:
     return result(Trial(method, rate, 1.0, 64), runs, CLASSES)
 
 
-def test_the_best_trial_has_the_best_mean_accuracy_then_loss():
+def test_best_trial_has_the_best_mean_accuracy_then_loss():
     results = [
-        tried(run(0.9), run(0.7), rate=0.1),
-        tried(run(0.8, 0.6), run(0.84, 0.6), rate=0.2),
-        tried(run(0.84, 0.5), run(0.8, 0.5), rate=0.3),
-        tried(run(0.8, 0.5), run(0.84, 0.5), rate=0.4),
-        tried(run(0.75), method="momentum"),
+        tried(validated(0.9), validated(0.7), rate=0.1),
+        tried(validated(0.8, 0.6), validated(0.84, 0.6), rate=0.2),
+        tried(validated(0.84, 0.5), validated(0.8, 0.5), rate=0.3),
+        tried(validated(0.8, 0.5), validated(0.84, 0.5), rate=0.4),
+        tried(validated(0.75), method="momentum"),
     ]
     found = best(results)
     assert {m: each.trial.effective_rate for m, each in found.items()} == {
@@ -50,28 +43,30 @@ def test_the_best_trial_has_the_best_mean_accuracy_then_loss():
     }
 
 
-def test_a_trial_that_diverged_is_never_the_best():
-    lost, dead = diverged(run(0.99)), run(0.99)
+def test_diverged_trial_is_never_the_best():
+    lost, dead = diverged(validated(0.99)), validated(0.99)
     guessing = math.log(CLASSES) + 0.01
     stuck = dead.epochs[-1]._replace(train_loss=guessing, validation_loss=guessing)
     dead = replace(dead, epochs=(*dead.epochs[:-1], stuck))
-    results = [tried(lost), tried(dead), tried(run(0.2))]
+    results = [tried(lost), tried(dead), tried(validated(0.2))]
     assert [each.diverged for each in results] == [1, 1, 0]
     assert [math.isnan(each.accuracy) for each in results] == [True, True, False]
     assert best(results)["sgd"] is results[2]
 
 
-def test_a_method_that_never_trained_is_told_in_one_line():
+def test_method_of_which_every_trial_diverged_is_refused_in_one_line():
     with pytest.raises(UsageError) as error:
-        best([tried(run(0.5)), tried(diverged(run(0.5)), method="nesterov")])
+        best(
+            [tried(validated(0.5)), tried(diverged(validated(0.5)), method="nesterov")]
+        )
     assert str(error.value) == (
-        "every trial of nesterov has a run no better than guessing: change "
-        "--effective-rate, or take more --epochs."
+        "every trial of nesterov has a run that is no better than guessing: change "
+        "--effective-rate, or give more --epochs."
     )
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_the_best_so_far_is_exact_over_all_orders(share):
+def test_best_so_far_is_exact_over_all_orders(share):
     values = [0.31, -math.inf, 0.62, 0.31, 0.58]
     orders = np.array(list(itertools.permutations(values)))
     bests = np.maximum.accumulate(orders, axis=1)
@@ -79,8 +74,10 @@ def test_the_best_so_far_is_exact_over_all_orders(share):
     np.testing.assert_array_equal(best_so_far(values, [share])[0], expected)
 
 
-def test_a_slice_is_half_a_decade_and_knows_its_trials():
-    results = [tried(run(x)) for x in (0.5, 0.8, 0.7)] + [tried(diverged(run(0.9)))]
+def test_slice_is_half_a_decade_with_its_trials_and_their_best():
+    results = [tried(validated(x)) for x in (0.5, 0.8, 0.7)] + [
+        tried(diverged(validated(0.9)))
+    ]
     cut = slices(results, [0.02, 0.03, 0.04, 0.5])
     assert [each.trials for each in cut] == [2, 1, 1]
     np.testing.assert_equal([each.accuracy for each in cut], [0.8, 0.7, math.nan])
@@ -89,7 +86,7 @@ def test_a_slice_is_half_a_decade_and_knows_its_trials():
     )
 
 
-def test_the_good_range_ends_with_trials_within_two_points_of_the_best():
+def test_good_range_spans_the_trials_within_two_points_of_the_best():
     rates = {0.01: 0.80, 0.05: 0.885, 0.2: 0.90, 0.8: 0.88001, 2.0: 0.87}
-    results = [tried(run(a), rate=rate) for rate, a in rates.items()]
+    results = [tried(validated(a), rate=rate) for rate, a in rates.items()]
     assert good_decades(results) == pytest.approx(math.log10(0.8 / 0.05))

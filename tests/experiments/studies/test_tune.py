@@ -1,19 +1,18 @@
-"""The command `tune`: what it trains, keeps, recommends and refuses."""
+"""The command `tune`: its runs, recommendation, resumption and refusals."""
 
 import json
 from dataclasses import replace
 
 import pytest
-from support.small_studies import printed, sixty_images
+from support.small_studies import interrupt_fits, printed, records, sixty_images
 
 from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
-from experiments.studies import context
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.tune.plan import BUDGETS
 from experiments.studies.tune.snippet import snippet
-from experiments.studies.tune.study import Tune, fitting, tune
+from experiments.studies.tune.study import Tune, fitting_sizes, tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -27,12 +26,12 @@ SMALL = Tune(
     epochs=2,
     seeds=2,
 )
-IMAGES = 38  # that are trained on
+IMAGES = 38  # training images
 
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """A study of a small data set, whose name is none to be trusted."""
+    """A study of a small data set with a hostile name."""
     path = tmp_path_factory.mktemp("small") / "<b>$_{$.npz"
     return replace(SMALL, dataset=sixty_images(path))
 
@@ -41,24 +40,13 @@ def options(tmp_path_factory):
 def finished(options, tmp_path_factory):
     """The directory of a finished study, which no test may change."""
     output = tmp_path_factory.mktemp("finished") / "study"
-    run(options, output)
+    printed(tune, options, output)
     return output
 
 
-def run(options: Tune, output) -> str:
-    """What the study prints."""
-    return printed(tune, options, output)
-
-
 def configs(output, **settings) -> list[Config]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    found = [json.loads(line)["config"] for line in lines]
-    return [Config(**each) for each in found if settings.items() <= each.items()]
-
-
-def curves(output) -> list[list]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line)["epochs"] for line in lines]
+    found = [record["config"] for record in records(output)]
+    return [Config(**config) for config in found if settings.items() <= config.items()]
 
 
 def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
@@ -78,7 +66,7 @@ def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
     assert len(beyond) >= 2
 
 
-def test_sgd_and_one_momentum_go_on_with_equal_trials(finished):
+def test_sgd_and_one_momentum_are_continued_with_equal_trials(finished):
     settled = configs(finished, epochs=2, test=False)
     counts = {
         arm: sum(config.arm == arm for config in settled)
@@ -108,44 +96,40 @@ def test_code_is_that_of_the_recommended_final_runs(finished):
     assert code in final
     exec(code, names := {})
     assert names["steps"] == 2 * 5
-    sgd = "each tuned with as many trials" in summary["summary"]
+    sgd = "tuned with equally many trials" in summary["summary"]
     assert sgd and ("So SGD" in summary["summary"]) == ("optax.sgd" in code)
 
 
-def test_names_of_files_are_harmless_on_the_page(finished):
+def test_names_of_files_are_escaped_on_the_page(finished):
     page = (finished / "report.html").read_text()
     assert "<b>$" not in page and "&lt;b&gt;$_{$.npz" in page
 
 
-def test_interrupted_study_goes_on_and_repeats_nothing(
+def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fit, begun = context.train_runs, []
-
-    def stopping(*arguments, **settings):
-        begun.append(1)
-        if len(begun) == 11:  # as schedules are tried, after the screening
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
-
-    monkeypatch.setattr(context, "train_runs", stopping)
+    interrupt_fits(monkeypatch, 11)  # as schedules are tried, after the screening
     monkeypatch.setattr(html, "write", lambda output, page: output)
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
-        run(options, output)
+        printed(tune, options, output)
     kept = len(configs(output))
-    assert f"{kept} finished runs of this plan are kept." in run(options, output)
+    assert f"{kept} finished runs of this plan are kept." in printed(
+        tune, options, output
+    )
     assert configs(output) == configs(finished)
-    assert curves(output) == curves(finished)
+    curves = [[r["epochs"] for r in records(d)] for d in (output, finished)]
+    assert curves[0] == curves[1]
 
 
 def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
     dataset = image_dataset.load(options.dataset, None)
     budget = BUDGETS["smoke"]._replace(batch_sizes=(64, 38, 16, 39))
-    assert fitting(Tune(), budget, dataset) == (38, 16)
-    assert fitting(Tune(), budget._replace(batch_sizes=(64,)), dataset) == (IMAGES,)
+    assert fitting_sizes(Tune(), budget, dataset) == (38, 16)
+    too_large = budget._replace(batch_sizes=(64,))
+    assert fitting_sizes(Tune(), too_large, dataset) == (IMAGES,)
     with pytest.raises(UsageError) as error:
-        fitting(Tune(batch_sizes=(64, 38)), budget, dataset)
+        fitting_sizes(Tune(batch_sizes=(64, 38)), budget, dataset)
     assert str(error.value) == (
         "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
         "ones."
@@ -155,15 +139,15 @@ def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
 def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
     for changed, message in [
         ({"schedules": ("cosine", "wave")}, "--schedules has no 'wave'; choose from "),
-        ({"schedules": ()}, "--schedules must name some, each once; got"),
+        ({"schedules": ()}, "--schedules is empty; name values, such as --sche"),
         ({"effective_rate": (0.1, 0.1)}, "--effective-rate must be LOW HIGH with"),
-        ({"batch_sizes": ()}, "--batch-sizes must name some, each once; got"),
-        ({"batch_sizes": (8, 8)}, "--batch-sizes must name some, each once; got"),
+        ({"batch_sizes": ()}, "--batch-sizes is empty; name values, such as"),
+        ({"batch_sizes": (8, 8)}, "--batch-sizes names 8 twice; name each value"),
         ({"trials": 0}, "--trials must be at least 1, got 0"),
         ({"batch_sizes": (0,)}, "--batch-sizes must be at least 1, got 0"),
         ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
         ({"seeds": 0}, "--seeds must be at least 1, got 0"),
     ]:
         with pytest.raises(UsageError, match=message):
-            run(replace(options, **changed), tmp_path / "new")
+            printed(tune, replace(options, **changed), tmp_path / "new")
         assert not (tmp_path / "new").exists()

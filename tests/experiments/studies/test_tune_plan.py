@@ -1,27 +1,28 @@
-"""`tune`: what is tried, with equal trials, and what is concluded and said."""
+"""`tune`: the candidates, which are equally many, the conclusions and the page."""
 
 import math
-from dataclasses import replace
 
 import pytest
-from support.synthetic import diverged, synthetic_run
+from support.synthetic import diverged
+from support.validated_runs import validated
 
 from experiments.records.runs import Run
 from experiments.reporting import html
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
+from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
 from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import (
     BUDGETS,
-    METHODS,
+    SCREENED,
     Candidate,
-    Found,
+    TuneResults,
     at_edge,
     beyond,
     candidates,
+    chosen_methods,
     gain,
-    goes_on,
     recommended,
     rungs,
     winner,
@@ -30,26 +31,25 @@ from experiments.studies.tune.plan import (
 BUDGET = BUDGETS["smoke"]._replace(
     finalists=2, batch_sizes=(48, 12, 96), schedules=("constant", "step"), trials=4
 )
-CENTRE = Candidate(Trial("nesterov", 0.2468, 0.135, 48), "step")
+CENTER = Candidate(Trial("nesterov", 0.2468, 0.135, 48), "step")
 
 
 def run(accuracy: float, seed: int = 1000, arm: str = "sgd", **settings) -> Run:
     """A run with that accuracy on the validation and on the test images."""
-    made = synthetic_run(arm, seed, test_accuracy=accuracy, **settings)
-    last = made.epochs[-1]._replace(validation_accuracy=accuracy, train_loss=0.2)
-    return replace(made, epochs=(*made.epochs[:-1], last))
+    settings |= {"arm": arm, "seed": seed, "test": True}
+    return validated(accuracy, test_accuracy=accuracy, **settings)
 
 
-def screened(**accuracies: list[float]) -> list[sweep_results.Result]:
-    """Trials at rates 0.1, 0.2, … with these accuracies, and NaN for a lost one."""
+def screened(**accuracies: list[float]) -> list[TrialResult]:
+    """Trials at rates 0.1, 0.2, … with these accuracies; NaN for one that diverged."""
     return [
         sweep_results.result(
             Trial(method, 0.1 * place, 1.0 if method == "sgd" else 0.2, 48),
             [diverged(run(0.9)) if math.isnan(value) else run(value)],
             10,
         )
-        for method, own in accuracies.items()
-        for place, value in enumerate(own, start=1)
+        for method, values in accuracies.items()
+        for place, value in enumerate(values, start=1)
     ]
 
 
@@ -60,12 +60,12 @@ TRIALS = screened(
 )
 
 
-def found(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Found:
+def tuned(sgd: list[float], momentum: list[float], best: float = 0.2468) -> TuneResults:
     """A study whose final accuracies are given; the best rate of momentum is `best`."""
-    centres = {"sgd": centre_of("sgd"), "nesterov": CENTRE}
+    centers = {"sgd": center_of("sgd"), "nesterov": CENTER}
     settled = {}
-    for method, centre in centres.items():
-        tried = [centre, *rungs(centre, 2.0), *rungs(centre, 4.0)]
+    for method, center in centers.items():
+        tried = [center, *rungs(center, 2.0), *rungs(center, 4.0)]
         settled[method] = {
             each: [run(0.9 - 0.1 * abs(math.log(each.trial.effective_rate / best)))]
             for each in tried
@@ -82,20 +82,20 @@ def found(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Foun
         sweep_results.result(trial, [run(0.5 + 0.01 * place)], 10)
         for place, trial in enumerate(sweep_plan.trials(BUDGET.screening, [first]))
     ]
-    none = {method: [] for method in METHODS}
-    screening = sweep_results.Found(BUDGET.screening, [first], results, none, 10)
-    return Found(BUDGET, screening, settled, centres, 4.0, reported, 777, 10)
+    none = {method: [] for method in SCREENED}
+    screening = SweepResults(BUDGET.screening, [first], results, none, 10)
+    return TuneResults(BUDGET, screening, settled, centers, 4.0, reported, 777, 10)
 
 
-def centre_of(method: str) -> Candidate:
-    trial = CENTRE.trial._replace(method=method, one_minus_beta=1.0)
-    return CENTRE._replace(trial=trial)
+def center_of(method: str) -> Candidate:
+    trial = CENTER.trial._replace(method=method, one_minus_beta=1.0)
+    return CENTER._replace(trial=trial)
 
 
-def test_better_momentum_goes_on_with_sgd():
-    assert goes_on(TRIALS) == ("sgd", "nesterov")
+def test_better_momentum_is_chosen_beside_sgd():
+    assert chosen_methods(TRIALS) == ("sgd", "nesterov")
     worse = screened(sgd=[0.95], momentum=[0.9], nesterov=[0.8])
-    assert goes_on(worse) == ("sgd", "momentum")
+    assert chosen_methods(worse) == ("sgd", "momentum")
 
 
 def test_finalists_get_every_batch_size_and_schedule_at_proportional_rates():
@@ -118,30 +118,30 @@ def test_finalists_get_every_batch_size_and_schedule_at_proportional_rates():
     ]
 
 
-def test_every_method_has_as_many_candidates_and_no_diverged_finalist():
-    counts = {method: len(candidates(BUDGET, TRIALS, method)) for method in METHODS}
+def test_every_method_has_equally_many_candidates_and_no_diverged_finalist():
+    counts = {method: len(candidates(BUDGET, TRIALS, method)) for method in SCREENED}
     assert len(set(counts.values())) == 1
     momenta = candidates(BUDGET, TRIALS, "momentum")
     rates = {c.trial.effective_rate for c in momenta if c.trial.batch_size == 48}
     assert rates == {0.1, 0.3}
 
 
-def test_rungs_are_below_and_above_at_nothing_else_changed():
-    low, high = rungs(CENTRE, 4.0)
+def test_rungs_change_the_rate_and_nothing_else():
+    low, high = rungs(CENTER, 4.0)
     assert (low.trial.effective_rate, high.trial.effective_rate) == (0.0617, 0.9872)
-    assert low._replace(trial=CENTRE.trial) == high._replace(trial=CENTRE.trial)
-    assert low.trial._replace(effective_rate=0.2468) == CENTRE.trial
+    assert low._replace(trial=CENTER.trial) == high._replace(trial=CENTER.trial)
+    assert low.trial._replace(effective_rate=0.2468) == CENTER.trial
 
 
-def test_edges_are_told_of_rates_and_batch_sizes():
-    middle = found([0.8, 0.81], [0.8, 0.81])
-    assert winner(middle, "nesterov") == CENTRE
+def test_best_rates_and_batch_sizes_at_an_edge_are_reported():
+    middle = tuned([0.8, 0.81], [0.8, 0.81])
+    assert winner(middle, "nesterov") == CENTER
     assert at_edge(middle, "nesterov") == []
-    low = found([0.8], [0.8], best=0.01)
+    low = tuned([0.8], [0.8], best=0.01)
     assert at_edge(low, "nesterov") == ["learning rate"]
-    told = page(low, {"dataset": "digits"}, "python -m experiments tune").summary
-    assert "and the best learning rate of Nesterov momentum: better may" in told
-    assert at_edge(found([0.8], [0.8], best=0.12), "nesterov") == []
+    made = page(low, {"dataset": "digits"}, "python -m experiments tune").summary
+    assert "and the best learning rate of Nesterov momentum." in made
+    assert at_edge(tuned([0.8], [0.8], best=0.12), "nesterov") == []
     largest = BUDGET._replace(batch_sizes=(12, 48))
     assert at_edge(middle._replace(budget=largest), "sgd") == ["batch size"]
 
@@ -166,21 +166,22 @@ def test_edges_are_told_of_rates_and_batch_sizes():
         ((12, 48), 95, (), "may lie beyond. The data allow no other."),
     ],
 )
-def test_best_batch_size_at_an_end_is_told_with_the_command_that_goes_on(
+def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
     sizes, images, more, said
 ):
     budget = BUDGET._replace(batch_sizes=sizes)
-    result = found([0.8], [0.8])._replace(budget=budget, images=images)
+    result = tuned([0.8], [0.8])._replace(budget=budget, images=images)
     assert beyond(result) == more
-    onward = "python -m experiments tune --batch-sizes many" if more else None
-    told = page(result, {"dataset": "digits"}, "python -m experiments tune", onward)
-    section = next(each for each in told.sections if "Batch size" in each.heading)
-    assert section.code == onward
+    command = "python -m experiments tune"
+    extended = f"{command} --batch-sizes many" if more else None
+    made = page(result, {"dataset": "digits"}, command, extended)
+    section = next(each for each in made.sections if "Batch size" in each.heading)
+    assert section.code == extended
     if said is None:
         assert len(section.paragraphs) == 1
         return
     assert said in section.paragraphs[1]
-    tries = [f"at the end of this section tries {size} too." for size in more]
+    tries = [f"at the end of this section also tries {size}." for size in more]
     assert all(each in section.paragraphs[1] for each in tries)
 
 
@@ -199,24 +200,24 @@ def test_best_batch_size_at_an_end_is_told_with_the_command_that_goes_on(
             [0.8, 0.82, 0.81],
             "sgd",
             "it is under-tuned, and this is no evidence for SGD. SGD is recommended "
-            "for want of better.",
+            "because nothing tried was better.",
         ),
         ([0.8], [0.9], "sgd", "it has no interval. So SGD, the simpler one, is"),
     ],
 )
 def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, said):
-    result = found(sgd, momentum)
+    result = tuned(sgd, momentum)
     assert recommended(result) == method
-    told = page(result, {"dataset": "digits"}, "python -m experiments tune")
-    assert said in told.summary
-    code = told.sections[0].code
+    made = page(result, {"dataset": "digits"}, "python -m experiments tune")
+    assert said in made.summary
+    code = made.sections[0].code
     assert code is not None
     assert ("nesterov=True" in code) == (method == "nesterov")
-    html.html(told)
+    html.html(made)
 
 
-def test_diverged_final_run_is_worst_and_is_told():
-    result = found([0.8, 0.82, 0.81], [0.84, 0.85, 0.86])
+def test_diverged_final_run_counts_as_the_worst_and_is_reported():
+    result = tuned([0.8, 0.82, 0.81], [0.84, 0.85, 0.86])
     assert gain(result).mean == pytest.approx(0.04)
     lost = [diverged(each) for each in result.reported["nesterov"][:1]]
     kept = result.reported["nesterov"][1:]
@@ -224,17 +225,17 @@ def test_diverged_final_run_is_worst_and_is_told():
     assert gain(result).mean == pytest.approx((-0.8 + 0.03 + 0.05) / 3)
     assert recommended(result) == "sgd"
     none = [diverged(each) for each in result.reported["sgd"]]
-    told = page(
+    made = page(
         result._replace(reported={**result.reported, "sgd": none}),
         {"dataset": "digits"},
         "python -m experiments tune",
     )
-    assert "3 of these runs diverged, so look for a lower learning rate" in told.summary
+    assert "3 of these runs diverged, so look for a lower learning rate" in made.summary
 
 
-def test_names_from_data_are_harmless_on_the_page_and_not_in_the_code():
+def test_names_from_data_are_escaped_on_the_page_and_absent_from_the_code():
     name = "<script>alert('$x_{')</script>.npz"
-    told = page(found([0.8, 0.8], [0.9, 0.91]), {"dataset": name}, f"tune {name}")
-    written = html.html(told)
+    made = page(tuned([0.8, 0.8], [0.9, 0.91]), {"dataset": name}, f"tune {name}")
+    written = html.html(made)
     assert name not in written and "&lt;script&gt;alert" in written
-    assert "script" not in (told.sections[0].code or "script")
+    assert "script" not in (made.sections[0].code or "script")

@@ -1,4 +1,4 @@
-"""The code that `tune` gives builds the very optimizer that was trained."""
+"""The code that `tune` recommends builds exactly the optimizer that was trained."""
 
 import ast
 from typing import Any
@@ -28,7 +28,7 @@ def trained_with(
 
 
 def updates(optimizer: optax.GradientTransformation, steps: int) -> Any:
-    """Of all steps."""
+    """The updates of all steps."""
 
     def step(state, gradient):
         updates, state = optimizer.update(gradient, state)
@@ -48,7 +48,7 @@ def updates(optimizer: optax.GradientTransformation, steps: int) -> Any:
         ("sgd", "constant", 3),
     ],
 )
-def test_snippet_takes_the_steps_that_were_trained(arm, schedule, epochs):
+def test_snippet_takes_the_same_steps_as_the_training(arm, schedule, epochs):
     config, names, steps = trained_with(arm, schedule, epochs), {}, 21 * epochs
     exec(snippet(config, IMAGES), names)
     assert names["steps"] == steps
@@ -59,7 +59,7 @@ def test_snippet_takes_the_steps_that_were_trained(arm, schedule, epochs):
 
 
 @pytest.mark.parametrize("arm", ["sgd", "momentum", "nesterov"])
-def test_snippet_imports_only_what_it_names_and_needs(arm):
+def test_snippet_imports_only_what_it_needs(arm):
     code = snippet(trained_with(arm, "cosine"), IMAGES)
     (*imported,) = (
         alias.name
@@ -70,7 +70,7 @@ def test_snippet_imports_only_what_it_names_and_needs(arm):
     assert imported == ["optax"] + (["optax_momentum"] if arm != "sgd" else [])
 
 
-def test_snippet_holds_the_values_in_full():
+def test_snippet_has_the_values_in_full():
     config = trained_with("momentum", "cosine")
     names = {}
     exec(snippet(config, IMAGES), names)

@@ -1,4 +1,4 @@
-"""What tuning goes by: accuracy, then loss, and a run that diverged is the worst."""
+"""What tuning selects by: accuracy, then loss; a run that diverged is the worst."""
 
 import math
 
@@ -15,16 +15,16 @@ GUESSING = math.log(10)
     [
         (0.4, 0.5, False),
         (GUESSING - 1e-3, 0.5, False),
-        (GUESSING + 1e-3, 0.5, False),  # it learnt late in its only epochs
+        (GUESSING + 1e-3, 0.5, False),  # it learned late in its only epochs
         (GUESSING + 1e-3, GUESSING + 1e-3, True),
-        (0.4, 7.0, False),  # it learnt, and is too sure of what it doesn't know
+        (0.4, 7.0, False),  # it learned, and is overconfident
         (math.nan, math.nan, True),
-        (0.4, math.nan, True),  # the last step of all broke it
+        (0.4, math.nan, True),  # the last step broke it
         (math.inf, 0.5, True),
         (0.4, math.inf, True),
     ],
 )
-def test_run_diverged_where_it_is_no_better_than_guessing(train_loss, loss, lost):
+def test_run_diverged_if_it_is_no_better_than_guessing(train_loss, loss, lost):
     run = validated(0.7, loss, train_loss)
     assert diverged(run, 10) == lost
     assert score(run, 10) == (Score(0.0, -math.inf) if lost else Score(0.7, -loss))
@@ -43,7 +43,7 @@ def test_mean_score_is_of_the_last_epoch_and_counts_divergence_as_the_worst():
     assert accuracy == pytest.approx(1.25 / 3) and negative_loss == -math.inf
 
 
-def test_best_is_the_most_accurate_then_the_least_loss_then_the_first():
+def test_best_has_the_highest_accuracy_then_the_lowest_loss_then_comes_first():
     trials = {
         "diverged": [validated(0.99, math.nan), validated(0.99)],
         "good": [validated(0.75, 0.7), validated(0.75, 0.7)],

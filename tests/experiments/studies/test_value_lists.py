@@ -1,4 +1,4 @@
-"""Lists of values on the command line: what is refused, and how it is told."""
+"""Lists of values on the command line: which are refused, with what message."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from experiments.studies.value_lists import (
 )
 
 
-def test_lists_of_different_possible_values_are_taken():
+def test_lists_of_different_possible_values_are_accepted():
     check_betas((0, 0.5, 0.9, 0.99, 0.9999))
     check_rates((1e-3, 20.0))
     check_different("--batch-sizes", (16, 1 << 20), "64 512")
@@ -40,7 +40,7 @@ def test_lists_of_different_possible_values_are_taken():
         (check_rates, (math.inf,), "must lie in [1e-30, 1e+30], got inf"),
     ],
 )
-def test_lists_that_cannot_be_are_told_in_one_line(check, values, message):
-    with pytest.raises(UsageError, match=re.escape(message)) as told:
+def test_impossible_lists_are_refused_in_one_line(check, values, message):
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
         check(values)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

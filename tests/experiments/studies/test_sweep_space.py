@@ -1,4 +1,4 @@
-"""The space of trials: its axes, its edges, its growth, and the points in it."""
+"""The space of a sweep: its axes, edges and extensions, and the points in it."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.records.config import UsageError
-from experiments.studies.sweep.sampling import SAMPLERS, grid, sides, sobol
 from experiments.studies.sweep.space import (
+    SAMPLERS,
     Axis,
     Side,
     Space,
@@ -15,6 +15,9 @@ from experiments.studies.sweep.space import (
     can_extend,
     edges,
     extension,
+    grid,
+    sides,
+    sobol,
 )
 
 SPACE = Space(Axis(0.02, 2.0), Axis(0.004, 0.5))
@@ -26,14 +29,14 @@ def trial(rate: float, other: float = 0.05) -> Trial:
     return Trial("momentum", rate, other, 64)
 
 
-def test_an_axis_is_walked_in_equal_factors():
+def test_axis_is_logarithmic_and_its_values_have_four_digits():
     axis = Axis(0.003, 0.3)
     assert axis.at(0.25) / axis.at(0.0) == pytest.approx(100**0.25, rel=1e-3)
     assert axis.share(0.003 * 100**0.7) == pytest.approx(0.7)
     assert axis.at(1 / 3) == 0.01392  # what a table shows is what was trained
 
 
-def test_beta_is_without_the_noise_of_a_subtraction():
+def test_beta_has_no_rounding_error_of_the_subtraction():
     assert 1 - 0.07 != 0.93 and trial(0.1, 0.07).beta == 0.93
 
 
@@ -48,7 +51,7 @@ def test_beta_is_without_the_noise_of_a_subtraction():
         (1.9, 0.49, [HIGH_RATE, HIGH_OTHER]),
     ],
 )
-def test_the_edge_is_the_outermost_eighth_of_an_axis(rate, other, sides):
+def test_edge_is_the_outermost_eighth_of_an_axis(rate, other, sides):
     assert edges(SPACE, trial(rate, other)) == sides
 
 
@@ -57,7 +60,7 @@ def test_sgd_is_never_at_an_edge_of_beta():
     assert edges(SPACE, Trial("sgd", 1.9, 1.0, 64)) == [HIGH_RATE]
 
 
-def test_an_extension_is_a_strip_of_half_the_declared_axis():
+def test_extension_is_a_strip_of_half_the_declared_axis():
     strip, whole = extension(SPACE, SPACE, HIGH_RATE)
     assert strip == Space(Axis(2.0, 20.0), SPACE.one_minus_beta)
     assert whole == Space(Axis(0.02, 20.0), SPACE.one_minus_beta)
@@ -79,7 +82,7 @@ def test_one_minus_beta_never_grows_beyond_sgd():
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values())
-def test_points_lie_in_the_box_and_are_nowhere_special(sampler):
+def test_points_differ_and_lie_inside_the_box(sampler):
     plane, line = sampler(24, SPACE, SPACE, 0)
     assert len(plane) == len(line) == len(set(plane)) == len(set(line)) == 24
     rates, others = np.array(plane).T
@@ -89,7 +92,7 @@ def test_points_lie_in_the_box_and_are_nowhere_special(sampler):
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values())
-def test_points_are_even_on_logarithmic_axes(sampler):
+def test_points_are_evenly_spread_on_logarithmic_axes(sampler):
     plane, line = sampler(64, SPACE, SPACE, 0)
     for axis, values in zip(SPACE, np.array(plane).T, strict=True):
         quarters = [math.floor(4 * axis.share(value)) for value in values]
@@ -98,14 +101,14 @@ def test_points_are_even_on_logarithmic_axes(sampler):
     assert np.bincount(eighths).tolist() == [8] * 8
 
 
-def test_quasi_random_rates_of_sgd_are_those_of_momentum():
+def test_sobol_rates_of_sgd_are_those_of_momentum():
     plane, line = sobol(24, SPACE, SPACE, 0)
     assert line == [rate for rate, _ in plane]
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS.values())
 @pytest.mark.parametrize("side", [HIGH_RATE, LOW_OTHER])
-def test_an_extension_is_as_dense_as_the_space_and_repeats_nothing(sampler, side):
+def test_extension_is_as_dense_as_the_space_and_repeats_no_point(sampler, side):
     first = sampler(24, SPACE, SPACE, 0)
     strip, _ = extension(SPACE, SPACE, side)
     following = sampler(24, SPACE, strip, 24)
@@ -117,7 +120,7 @@ def test_an_extension_is_as_dense_as_the_space_and_repeats_nothing(sampler, side
     assert (column > axis.low).all() and (column < axis.high).all()
 
 
-def test_a_grid_stays_even_where_it_is_extended():
+def test_extended_grid_stays_evenly_spaced():
     strip, whole = extension(SPACE, SPACE, HIGH_RATE)
     plane = grid(24, SPACE, SPACE, 0).plane + grid(24, SPACE, strip, 24).plane
     rates = sorted({rate for rate, _ in plane})
@@ -126,7 +129,7 @@ def test_a_grid_stays_even_where_it_is_extended():
     assert rates[0] / whole.effective_rate.low == pytest.approx(10 ** (1 / 6), rel=1e-3)
 
 
-def test_extensions_by_beta_alone_give_sgd_rates_between_those_it_had():
+def test_extensions_along_beta_give_sgd_new_rates():
     space = SPACE._replace(one_minus_beta=Axis(0.05, 0.5))
     strip, whole = extension(space, space, LOW_OTHER)
     again, _ = extension(space, whole, LOW_OTHER)
@@ -141,15 +144,15 @@ def test_extensions_by_beta_alone_give_sgd_rates_between_those_it_had():
 @pytest.mark.parametrize(
     ("trials", "expected"), [(16, (4, 4)), (24, (6, 4)), (32, (8, 4)), (36, (6, 6))]
 )
-def test_the_sides_of_a_grid_are_even_and_near_each_other(trials, expected):
+def test_sides_of_a_grid_are_even_and_nearly_equal(trials, expected):
     assert sides(trials) == expected
 
 
 @pytest.mark.parametrize(("trials", "nearest"), [(1, 16), (12, 16), (25, 32), (23, 24)])
-def test_trials_that_fill_no_grid_are_refused_with_some_that_do(trials, nearest):
+def test_trials_that_fill_no_grid_are_refused_with_a_number_that_does(trials, nearest):
     message = (
-        f"--trials {trials} fill no grid, whose sides must be even and at least 4: "
-        f"give --trials {nearest}, or --sampler sobol."
+        f"--trials {trials} do not fill a grid, whose sides must be even and at least "
+        f"4: give --trials {nearest}, or --sampler sobol."
     )
     with pytest.raises(UsageError) as error:
         sides(trials)

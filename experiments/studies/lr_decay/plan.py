@@ -1,0 +1,183 @@
+"""What `lr-decay` trains, which of it did best, and what is compared."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import optax
+
+from experiments.optimizers.arms import Arm
+from experiments.optimizers.schedules import SCHEDULES
+from experiments.records.config import check_at_least_one, check_beta
+from experiments.records.runs import Run
+from experiments.reporting.statistics import Interval, mean_and_interval
+from experiments.studies import paired, validation
+from experiments.studies.value_lists import check_names, check_rates, check_tuning
+from optax_momentum import heavy_ball, keras
+
+
+class LrDecayBudget(NamedTuple):
+    """Everything that is fixed before the first run."""
+
+    dataset: str
+    epochs: int
+    seeds: int
+    tuning_seeds: int
+    batch_size: int
+    beta: float
+    schedules: tuple[str, ...]
+    effective_rates: tuple[float, ...]
+    extensions: int
+
+
+ALL = tuple(SCHEDULES)
+BUDGETS = {
+    "smoke": LrDecayBudget("digits", 2, 3, 1, 64, 0.9, ("step",), (0.2, 0.4), 0),
+    "default": LrDecayBudget("digits", 6, 10, 3, 64, 0.9, ALL, (0.1, 0.2, 0.4, 0.8), 1),
+    "paper": LrDecayBudget(
+        "cifar10", 30, 10, 3, 64, 0.9, ALL, (0.05, 0.1, 0.2, 0.4, 0.8), 2
+    ),
+}
+
+
+def check(budget: LrDecayBudget) -> None:
+    """Raises `UsageError` for a budget that is impossible for any data."""
+    check_rates(budget.effective_rates, extensible=True)
+    check_beta("--beta", budget.beta)
+    check_at_least_one("--batch-size", budget.batch_size, "the images of a step")
+    check_tuning(budget.tuning_seeds, budget.extensions)
+    check_names("--schedules", budget.schedules, SCHEDULES)
+
+
+def _outside(learning_rate, beta) -> optax.GradientTransformation:
+    return optax.chain(heavy_ball(beta), optax.scale_by_learning_rate(learning_rate))
+
+
+def _corrected(learning_rate, beta) -> optax.GradientTransformation:
+    """Momentum correction takes a schedule only; a constant rate is made into one."""
+
+    def constant(_: Any) -> Any:
+        return learning_rate
+
+    schedule: Any = learning_rate if callable(learning_rate) else constant
+    return keras(schedule, beta, momentum_correction=True)
+
+
+# SGD is `inside` at β = 0, and the same program trains both.
+ARMS = {
+    "sgd": Arm("SGD", "θ ← θ − αₜ g", keras),
+    "inside": Arm("Rate inside", "v ← β v − αₜ g,  θ ← θ + v", keras),
+    "outside": Arm("Rate outside", "m ← β m + g,  θ ← θ − αₜ m", _outside),
+    "corrected": Arm(
+        "Rate inside, corrected",
+        "v ← (αₜ / αₜ₋₁) β v − αₜ g,  θ ← θ + v",
+        _corrected,
+    ),
+}
+TUNED = ("sgd", "inside", "outside")  # `corrected` is `outside` in another form
+
+CONSTANT = "constant"  # the schedule that leaves the rate unchanged
+TUNED_APART = "inside − outside, each tuned"
+SAME_RATE = "inside − outside, at outside's rate"
+CORRECTED = "corrected − outside: the control"
+INSIDE_GAINS = "inside − SGD, each tuned"
+OUTSIDE_GAINS = "outside − SGD, each tuned"
+
+
+class LrDecayCell(NamedTuple):
+    """Everything in which runs of the same seed differ."""
+
+    schedule: str
+    arm: str
+    rate: float  # the effective learning rate at its largest: α/(1 − β), α for SGD
+
+
+CellRuns = Mapping[LrDecayCell, Sequence[Run]]  # the same seeds for all, in order
+
+
+class LrDecayResults(NamedTuple):
+    """Everything that the page is written from."""
+
+    plan: Mapping[str, object]
+    tuning: CellRuns
+    compared: CellRuns
+    classes: int
+
+
+class Comparison(NamedTuple):
+    """Test accuracies of the first cell minus the second, under one schedule."""
+
+    schedule: str
+    first: LrDecayCell
+    second: LrDecayCell
+    difference: Interval  # paired by seed
+
+
+def tuning_cells(schedules: Iterable[str], rates: Sequence[float]) -> list[LrDecayCell]:
+    """The trials: each schedule and tuned arm with each rate."""
+    return [
+        LrDecayCell(schedule, arm, rate)
+        for schedule in schedules
+        for arm in TUNED
+        for rate in rates
+    ]
+
+
+def best(tuning: CellRuns, classes: int) -> list[LrDecayCell]:
+    """The cell with the best rate for each schedule and arm; of equals, the lower."""
+    groups: dict[tuple[str, str], list[LrDecayCell]] = {}
+    for cell in sorted(tuning, key=lambda cell: cell.rate):
+        groups.setdefault((cell.schedule, cell.arm), []).append(cell)
+    return [
+        validation.best({cell: tuning[cell] for cell in cells}, classes)
+        for cells in groups.values()
+    ]
+
+
+def compared_cells(tuned: Sequence[LrDecayCell]) -> list[LrDecayCell]:
+    """The tuned cells, and under each schedule two more at the rate of `outside`.
+
+    The two are `corrected`, which must do as `outside` does, and `inside`, which shows
+    the effect of a change of convention alone.
+    """
+    outside = [cell for cell in tuned if cell.arm == "outside"]
+    more = [c._replace(arm=arm) for c in outside for arm in ("inside", "corrected")]
+    return list(dict.fromkeys([*tuned, *more]))
+
+
+def chosen(results: LrDecayResults) -> dict[tuple[str, str], LrDecayCell]:
+    """The tuned cell of each schedule and arm."""
+    cells = best(results.tuning, results.classes)
+    return {(cell.schedule, cell.arm): cell for cell in cells}
+
+
+def comparisons(results: LrDecayResults) -> dict[str, list[Comparison]]:
+    """The answers to each question, one per schedule."""
+    tuned, answers = chosen(results), {}
+    for schedule in dict.fromkeys(schedule for schedule, _ in tuned):
+        sgd, inside, outside = (tuned[schedule, arm] for arm in TUNED)
+        pairs = {
+            TUNED_APART: (inside, outside),
+            SAME_RATE: (outside._replace(arm="inside"), outside),
+            CORRECTED: (outside._replace(arm="corrected"), outside),
+            INSIDE_GAINS: (inside, sgd),
+            OUTSIDE_GAINS: (outside, sgd),
+        }
+        for question, (first, second) in pairs.items():
+            gain = difference(results, first, second)
+            comparison = Comparison(schedule, first, second, gain)
+            answers.setdefault(question, []).append(comparison)
+    return answers
+
+
+def accuracy(results: LrDecayResults, cell: LrDecayCell) -> Interval:
+    """The mean test accuracy over seeds, and its 95% interval."""
+    runs = results.compared[cell]
+    return mean_and_interval(paired.accuracies(runs, results.classes))
+
+
+def difference(
+    results: LrDecayResults, first: LrDecayCell, second: LrDecayCell
+) -> Interval:
+    """The test accuracy of the first cell minus the second, paired by seed."""
+    compared = results.compared
+    return paired.difference(compared[first], compared[second], results.classes)
