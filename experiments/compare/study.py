@@ -9,7 +9,7 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments.compare import report
+from experiments.compare.page import Setup, page
 from experiments.data import image_dataset
 from experiments.data.examples import Splits
 from experiments.data.splits import split
@@ -29,7 +29,7 @@ from experiments.records.config import (
     check_rate,
     check_save_every,
 )
-from experiments.reporting import terminal
+from experiments.reporting import html, terminal
 from experiments.training import startup_check
 from experiments.training.checkpoints import Checkpoints, checkpoints_of, clear
 from experiments.training.fit import Program, compile_program, fit
@@ -163,7 +163,7 @@ def compare(options: Compare, console: Console) -> Path:
                 runs.record(output, run)
             checkpoints.discard()
             done[run.config] = run
-        setting = report.Setting(
+        setting = Setup(
             titles={key: arm.title for key, arm in arms.items()},
             equations={key: arm.equation for key, arm in arms.items()},
             train_images=len(splits.train.labels),
@@ -172,10 +172,12 @@ def compare(options: Compare, console: Console) -> Path:
             command=repeating("compare", options),
         )
         ordered = [done[config] for config in wanted]
-        page = report.write(output, ordered, setting) if is_first() else output
+        path = output
+        if is_first():
+            path = html.write(output, page(ordered, setting))
     terminal.print_results(console, ordered, setting.titles)
-    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
-    return page
+    console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
+    return path
 
 
 def _chosen_arms(name: str) -> tuple[str, Mapping[str, Arm], str]:

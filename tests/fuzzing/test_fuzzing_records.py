@@ -17,11 +17,11 @@ from support.demonstration import PAGE, with_table
 from support.image_folders import write_pets
 from support.json_values import VALUES, places, replaced
 from support.prepared_dataset import random_images
-from support.reports import SETTING
+from support.reports import SETUP
 from support.synthetic import synthetic_run
 
 from experiments.__main__ import main
-from experiments.compare import report
+from experiments.compare.page import page as page_of
 from experiments.data import image_dataset
 from experiments.records import plan, runs
 from experiments.records.config import UsageError
@@ -38,7 +38,7 @@ WHOLE = {"runs.jsonl": b"", "plan.json": b"", "summary.json": b""}
 with tempfile.TemporaryDirectory() as made:
     with plan.hold(Path(made), PLAN):
         runs.record(Path(made), *RUNS)
-    report.write(Path(made), RUNS, SETTING)
+    html.write(Path(made), page_of(RUNS, SETUP))
     WHOLE = {name: (Path(made) / name).read_bytes() for name in WHOLE}
 
 DEEP = b"[" * 100_000
@@ -169,10 +169,10 @@ def test_image_folder_named_as_a_script_is_a_name_in_its_report(tmp_path):
 
 @cache
 def structure_of_report(dataset, title):
-    titles = {**SETTING.titles, "ema": title}
-    setting = SETTING._replace(titles=titles, equations={**titles}, command=dataset)
+    titles = {**SETUP.titles, "ema": title}
+    setup = SETUP._replace(titles=titles, equations={**titles}, command=dataset)
     pair = [synthetic_run(arm, dataset=dataset) for arm in ("sgd", "ema")]
-    return Structure(report.page(pair, setting)).elements
+    return Structure(html.html(page_of(pair, setup))).elements
 
 
 @settings(few, max_examples=25)
@@ -212,7 +212,7 @@ def test_no_stored_record_makes_code_run(tmp_path, monkeypatch, capsys):
         (output / name).write_bytes(content)
     assert runs.read(output)[1].config.network == "own.py:network"
     with plan.hold(output, PLAN) as finished:
-        report.write(output, finished, SETTING)
+        html.write(output, page_of(finished, SETUP))
     assert main(["index", "--directory", "runs"]) == 0
     images, labels = random_images(7, 200, 20, 20), np.arange(200) % 3
     np.savez("data.npz", images=images, labels=labels)

@@ -7,10 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from experiments.reporting.drawing import legend, plain_axes, strokes
-from experiments.reporting.marks import line_with_band
+from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Figure, Table
-from experiments.reporting.statistics import Interval
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    ANY,
+    DIFFERENCES,
+    Interval,
+    Range,
+)
 from experiments.studies.batch_size.rules import Cell
 
 Means = Mapping[Cell, Interval]
@@ -21,7 +26,7 @@ def accuracy(means: Means, titles: Mapping[str, str], table: Table) -> Figure:
     """Test accuracy against batch size, one line an arm."""
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, means, titles)
+        axes = _lines(canvas, ink, means, titles, ACCURACIES)
         low, high = axes.get_ylim()
         axes.set(ylabel="Test accuracy", ylim=(max(low, -0.02), min(high, 1.02)))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -41,7 +46,7 @@ def gains(means: Means, table: Table) -> Figure:
     titles = {"momentum": "Equal beta, less SGD", "held": "Equal half-life, less SGD"}
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, means, titles)
+        axes = _lines(canvas, ink, means, titles, DIFFERENCES)
         axes.axhline(0, color=ink, linewidth=0.8)
         axes.set(ylabel="Difference of test accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -100,16 +105,22 @@ def speed(medians: Mapping[int, float], table: Table) -> Figure:
 
 
 def _points(values: Mapping[Cell, float]) -> Means:
-    return {cell: Interval(value, None, None) for cell, value in values.items()}
+    return {cell: Interval(value, None, None, 1) for cell, value in values.items()}
 
 
-def _lines(canvas: Canvas, ink: str, means: Means, titles: Mapping[str, str]) -> Axes:
-    """A line an arm with its band."""
+def _lines(
+    canvas: Canvas,
+    ink: str,
+    means: Means,
+    titles: Mapping[str, str],
+    possible: Range = ANY,
+) -> Axes:
+    """Draws a line with its band for each arm."""
     axes = canvas.subplots()
     sizes = sorted({cell.batch_size for cell in means})
     for key, title in titles.items():
-        own = np.array([means[Cell(size, key)] for size in sizes], float)
-        middle, low, high = own.T
+        shown = [means[Cell(size, key)].shown(possible) for size in sizes]
+        middle, low, high = np.array(shown, float).T
         line_with_band(axes, sizes, middle, low, high, _STROKES[key], title)
     _batch_sizes(axes, sizes, ink)
     return axes

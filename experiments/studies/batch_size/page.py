@@ -9,12 +9,17 @@ from typing import Any
 from experiments.records import plan, runs
 from experiments.records.runs import Run
 from experiments.reporting.page import Page, Section
-from experiments.reporting.statistics import Interval, mean_and_interval
+from experiments.reporting.statistics import (
+    Interval,
+    in_points,
+    mean_and_interval,
+    sign,
+    wall_time,
+)
 from experiments.studies.batch_size import figures, tables
 from experiments.studies.batch_size.rules import Cell, begins
 from experiments.studies.batch_size.tables import Found
-from experiments.studies.intervals import in_points, sign
-from experiments.studies.paired import accuracies, difference, wall_time
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.validation import diverged
 
 

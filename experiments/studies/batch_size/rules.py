@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from experiments.reporting.statistics import Interval
-from experiments.studies.intervals import sign
+from experiments.reporting.statistics import Interval, sign
 from optax_momentum import beta_from_half_life
 
 

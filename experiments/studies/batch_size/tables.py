@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from experiments.records.runs import Run
 from experiments.reporting.page import Table
-from experiments.reporting.statistics import Interval
+from experiments.reporting.statistics import ACCURACIES, DIFFERENCES, Interval
 from experiments.studies.batch_size.rules import Cell, Series
 from experiments.studies.settings import Setting, Trials, learning_rate
 from experiments.studies.validation import diverged, mean_score
@@ -32,7 +32,7 @@ def accuracies(found: Found, means: Mapping[Cell, Interval]) -> Table:
     rows = [
         (
             *_setting(found, cell, found.choice[cell]),
-            *means[cell],
+            *means[cell].shown(ACCURACIES),
             _diverged(found, own),
             *(run.test_accuracy for run in own),
         )
@@ -54,7 +54,10 @@ def differences(gains: Mapping[Cell, Interval]) -> Table:
     return Table(
         "Paired differences from SGD in test accuracy, with 95% intervals.",
         ("Batch size", "Momentum", *columns),
-        [(cell.batch_size, what[cell.series], *gain) for cell, gain in gains.items()],
+        [
+            (cell.batch_size, what[cell.series], *gain.shown(DIFFERENCES))
+            for cell, gain in gains.items()
+        ],
         dict.fromkeys(columns, "{:+.2%}"),
     )
 

@@ -5,13 +5,12 @@ from typing import Any
 
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import plain_axes
+from experiments.reporting.drawing import draw_intervals, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.reporting.statistics import Interval
 from experiments.studies.claims import verdict
 from experiments.studies.claims.generality import BETAS
 from experiments.studies.claims.verdict import Answer
-from experiments.studies.intervals import draw_intervals
 
 
 def section(measured: dict[str, Any], answers: Sequence[Answer]) -> Section:
@@ -64,7 +63,7 @@ def _flags(found: dict[str, Any], answers: Sequence[Answer]) -> list[str]:
 
 def _gains(found: dict[str, Any], answers: Sequence[Answer]) -> Figure:
     titles = [each.prediction.key for each in answers]
-    intervals = [Interval(*each.measured[:3]) for each in answers]
+    intervals = [Interval(*each.measured) for each in answers]
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()

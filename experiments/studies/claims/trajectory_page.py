@@ -8,13 +8,14 @@ from matplotlib.figure import Figure as Canvas
 
 from experiments.reporting.drawing import (
     STROKES,
+    draw_intervals,
     legend,
     panels,
     plain_axes,
     scientific,
 )
 from experiments.reporting.page import Figure, Section, Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import ANY, mean_and_interval
 from experiments.studies.claims import trajectory, verdict
 from experiments.studies.claims.trajectory import (
     BETA,
@@ -26,7 +27,6 @@ from experiments.studies.claims.trajectory import (
 )
 from experiments.studies.claims.trajectory_network import TITLES
 from experiments.studies.claims.verdict import Answer
-from experiments.studies.intervals import draw_intervals
 
 _BETAS = {"SGD": 0.0, "Momentum": BETA}
 _SHOWN = 40  # steps of a drawn path
@@ -79,7 +79,7 @@ def _paths() -> Figure:
             )
             for arm, stroke in zip(_BETAS, STROKES, strict=False):
                 path = visited[title, arm].T
-                axes.plot(*path, ".-", color=stroke.colour, label=arm, linewidth=1)
+                axes.plot(*path, ".-", color=stroke.color, label=arm, linewidth=1)
             axes.set(title=title, xlabel="x", ylabel="y")
             plain_axes(axes, ink)
         legend(canvas, places[0])
@@ -123,10 +123,10 @@ def _against_step(measured: dict[str, Any]) -> Figure:
         for axes, (name, title) in zip(places, shown.items(), strict=True):
             for (label, beta), stroke in zip(_BETAS.items(), STROKES, strict=False):
                 measured_at = curve(label.lower(), name)
-                axes.plot(settled, measured_at, ".", color=stroke.colour, label=label)
+                axes.plot(settled, measured_at, ".", color=stroke.color, label=label)
                 if name == "travel":
                     theory = trajectory.travel_in_theory(settled, beta)
-                    axes.plot(settled, theory, color=stroke.colour, linewidth=1)
+                    axes.plot(settled, theory, color=stroke.color, linewidth=1)
             axes.set(title=title, xlabel="Settled step × curvature", xscale="log")
             if name != "sign_changes":
                 axes.set_yscale("log")
@@ -161,13 +161,19 @@ def _network(measured: dict[str, Any]) -> tuple[Figure, Figure]:
 
     def draw(canvas: Canvas, ink: str) -> None:
         for axes, name in zip(panels(canvas, len(seen), 2.2), seen, strict=True):
-            draw_intervals(axes, list(TITLES.values()), {"": intervals[name]}, scale=1)
+            draw_intervals(
+                axes,
+                list(TITLES.values()),
+                {"": intervals[name]},
+                scale=1,
+                possible=ANY,
+            )
             axes.set(title=seen[name])
             axes.margins(x=0.15)
             plain_axes(axes, ink)
 
     rows = [
-        (title, seen[name], *intervals[name][i], len(walks[arm][name]))
+        (title, seen[name], *intervals[name][i].shown(), len(walks[arm][name]))
         for name in seen
         for i, (arm, title) in enumerate(TITLES.items())
     ]
@@ -198,7 +204,7 @@ def _losses(walks: dict[str, Any]) -> Figure:
             axes.plot(
                 np.arange(1, 1 + len(losses[arm])),
                 losses[arm],
-                color=stroke.colour,
+                color=stroke.color,
                 linestyle=stroke.dash,
                 linewidth=1.2,
                 label=title,

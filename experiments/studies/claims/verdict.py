@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 def difference(first: ArrayLike, second: ArrayLike) -> Measured:
     """The mean of first − second, pair by pair."""
     differences = np.asarray(first, float) - np.asarray(second, float)
-    return Measured(*mean_and_interval(differences.tolist()), len(differences))
+    return Measured(*mean_and_interval(differences.tolist()))
 
 
 def ratio(first: ArrayLike, second: ArrayLike) -> Measured:

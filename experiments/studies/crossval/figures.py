@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
-from experiments.reporting.drawing import legend, plain_axes, strokes
-from experiments.reporting.marks import line_with_band
+from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Figure, Table
+from experiments.reporting.statistics import ACCURACIES
 from experiments.studies.crossval import tables
 from experiments.studies.crossval.tables import Found
 from experiments.studies.settings import Setting, learning_rate
@@ -70,7 +70,7 @@ def by_seed(tested: Mapping[str, Sequence[float]], table: Table) -> Figure:
             axes.plot((0, 1), pair, color=ink, alpha=0.4, linewidth=0.9)
         for place, (arm, stroke) in enumerate(strokes(titles).items()):
             values = tested[arm]
-            axes.plot([place] * len(values), values, "o", color=stroke.colour)
+            axes.plot([place] * len(values), values, "o", color=stroke.color)
         plain_axes(axes, ink)
         axes.set_xticks((0, 1), list(titles.values()))
         axes.set(xlim=(-0.4, 1.4), ylabel="Test accuracy")
@@ -100,8 +100,8 @@ def _accuracy(name: str, caption: str, found: Found, curves: Curves) -> Figure:
         axes = canvas.subplots()
         for label, stroke in strokes(curves).items():
             places = [_place(setting.beta) for setting in curves[label]]
-            own = np.array([means[setting] for setting in curves[label]], float)
-            middle, low, high = own.T
+            shown = [means[setting].shown(ACCURACIES) for setting in curves[label]]
+            middle, low, high = np.array(shown, float).T
             line_with_band(axes, places, middle, low, high, stroke, label)
         plain_axes(axes, ink)
         room = 0.5 / canvas.get_figwidth()  # of a label, as a share of the axis

@@ -6,18 +6,17 @@ from typing import Any
 from experiments.records import plan, runs
 from experiments.records.runs import Run
 from experiments.reporting.page import Page, Section
-from experiments.reporting.statistics import mean_and_interval
-from experiments.studies.crossval import figures, tables
-from experiments.studies.crossval.choice import least_within_one_error
-from experiments.studies.crossval.tables import Found
-from experiments.studies.intervals import in_points
-from experiments.studies.paired import (
-    accuracies,
-    difference,
+from experiments.reporting.statistics import (
+    in_points,
+    mean_and_interval,
     percent,
     verdict,
     wall_time,
 )
+from experiments.studies.crossval import figures, tables
+from experiments.studies.crossval.choice import least_within_one_error
+from experiments.studies.crossval.tables import Found
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.settings import Setting, learning_rate
 from experiments.studies.validation import diverged
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from experiments.records.runs import Run
 from experiments.reporting.page import Table
-from experiments.reporting.statistics import Interval, mean_and_interval
+from experiments.reporting.statistics import ACCURACIES, Interval, mean_and_interval
 from experiments.studies.crossval.choice import (
     Estimate,
     best_of_betas,
@@ -129,4 +129,4 @@ def _row(found: Found, setting: Setting) -> tuple[float | None, ...]:
     """Cells under `_HEADER`."""
     own = every_trial(found)[setting]
     accuracy = mean_and_interval([score(run, found.classes).accuracy for run in own])
-    return (*setting, learning_rate(setting), *accuracy)
+    return (*setting, learning_rate(setting), *accuracy.shown(ACCURACIES))

@@ -6,9 +6,16 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import STROKES, legend, panels, plain_axes, strokes
+from experiments.reporting.drawing import (
+    STROKES,
+    draw_intervals,
+    legend,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Table
-from experiments.studies.intervals import draw_intervals
+from experiments.reporting.statistics import ACCURACIES, DIFFERENCES
 from experiments.studies.lr_decay.cells import ARMS, TUNED, Results
 from experiments.studies.lr_decay.found import (
     CORRECTED,
@@ -72,7 +79,7 @@ def sensitivity(tuning: Results, classes: int, table: Table) -> Figure:
                     rates,
                     accuracies,
                     label=ARMS[arm].title,
-                    color=stroke.colour,
+                    color=stroke.color,
                     linestyle=stroke.dash,
                     marker="o",
                     markersize=3.5,
@@ -113,8 +120,8 @@ def reaction() -> Figure:
         places = panels(canvas, 2)
         for inside, stroke in zip((True, False), STROKES, strict=False):
             label = ARMS["inside" if inside else "outside"].title
-            style: dict[str, Any] = {"color": stroke.colour, "linestyle": stroke.dash}
-            marks: dict[str, Any] = {"color": stroke.colour, "linestyle": "none"}
+            style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
+            marks: dict[str, Any] = {"color": stroke.color, "linestyle": "none"}
             for axes, of in zip(places, (np.diff, np.asarray), strict=True):
                 axes.plot(of(equations[inside]), label=label, **style)
                 axes.plot(of(courses[inside]), marker=".", markevery=3, **marks)
@@ -138,7 +145,8 @@ def _intervals(
 ) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        draw_intervals(axes, rows, series)
+        possible = DIFFERENCES if zero else ACCURACIES
+        draw_intervals(axes, rows, series, possible=possible)
         if zero:
             axes.axvline(0, color=ink, linewidth=0.8)
         axes.set(xlabel=xlabel)

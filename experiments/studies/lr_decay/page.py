@@ -7,7 +7,13 @@ from experiments.records import runs as records
 from experiments.records.plan import digest
 from experiments.records.runs import Run
 from experiments.reporting.page import Page, Section, Table
-from experiments.studies.intervals import in_points, sign
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    DIFFERENCES,
+    in_points,
+    sign,
+    wall_time,
+)
 from experiments.studies.lr_decay import figures
 from experiments.studies.lr_decay.cells import ARMS, TUNED
 from experiments.studies.lr_decay.found import (
@@ -24,7 +30,6 @@ from experiments.studies.lr_decay.found import (
     comparisons,
     difference,
 )
-from experiments.studies.paired import wall_time
 from experiments.studies.validation import diverged, mean_score
 
 
@@ -126,7 +131,7 @@ def _schedules(found: Found) -> Section:
     tuned = chosen(found).values()
     rows = []
     for cell, own in found.compared.items():
-        mean, low, high = accuracy(found, cell)
+        mean, low, high = accuracy(found, cell).shown(ACCURACIES)
         lost = sum(diverged(run, found.classes) for run in own)
         rate = "its own" if cell in tuned else "that of outside"
         arm = ARMS[cell.arm].title
@@ -154,7 +159,13 @@ def _schedules(found: Found) -> Section:
 
 def _conventions(parts: Mapping[str, list[Part]]) -> Section:
     rows = [
-        (question, part.schedule, *part.difference, part.first.rate, part.second.rate)
+        (
+            question,
+            part.schedule,
+            *part.difference.shown(DIFFERENCES),
+            part.first.rate,
+            part.second.rate,
+        )
         for question, own in parts.items()
         for part in own
     ]

@@ -5,8 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import Stroke, legend, panels, plain_axes, strokes
-from experiments.reporting.marks import line_with_band
+from experiments.reporting.drawing import (
+    Stroke,
+    legend,
+    line_with_band,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Table
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.results import (
@@ -77,7 +83,7 @@ def _cuts(found: Found, name: str, cut: Sequence[str], caption: str) -> Figure:
                 else:
                     level, label = tops[method].accuracy, title(method)
                     axes.axhline(
-                        level, color=look.colour, linestyle=look.dash, label=label
+                        level, color=look.color, linestyle=look.dash, label=label
                     )
             axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
             axes.set_ylim(bottom=lowest)
@@ -104,12 +110,12 @@ def _cut(
     """All trials of a method, and a line through the best of each half decade."""
     places = list(map(place, own))
     values = [each.accuracy for each in own]
-    axes.plot(places, values, "o", color=stroke.colour, alpha=0.25, markersize=3)
+    axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     cut = slices(own, places)
     axes.plot(
         [each.middle for each in cut],
         [each.accuracy for each in cut],
-        color=stroke.colour,
+        color=stroke.color,
         linestyle=stroke.dash,
         marker="o",
         label=label,

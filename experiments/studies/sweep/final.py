@@ -4,9 +4,14 @@ from matplotlib.figure import Figure as Canvas
 
 from experiments.reporting.drawing import plain_axes, strokes
 from experiments.reporting.page import Figure, Section, Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    DIFFERENCES,
+    mean_and_interval,
+    verdict,
+)
 from experiments.studies.methods import METHODS
-from experiments.studies.paired import accuracies, difference, verdict
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.sweep.figures import as_percent, title
 from experiments.studies.sweep.results import Found, best
 
@@ -42,7 +47,7 @@ def _accuracies(found: Found) -> Table:
                 trial.effective_rate,
                 trial.batch_size,
                 len(own),
-                *mean_and_interval(accuracies(own, found.classes)),
+                *mean_and_interval(accuracies(own, found.classes)).shown(ACCURACIES),
                 mean_and_interval([run.test_loss for run in own]).mean,
             ]
         )
@@ -57,7 +62,7 @@ def _differences(found: Found) -> Table:
     for method, own in found.final.items():
         if method != "sgd":
             gain = difference(own, found.final["sgd"], found.classes)
-            values = [None if x is None else 100 * x for x in gain]
+            values = [None if x is None else 100 * x for x in gain.shown(DIFFERENCES)]
             rows.append([title(method), len(own), *values, verdict(gain)])
     return Table(
         "Paired differences from SGD in test accuracy, in percentage points, with 95% "
@@ -84,8 +89,8 @@ def _figure(found: Found) -> Figure:
         axes = canvas.subplots()
         plain_axes(axes, ink)
         for row, (method, own) in enumerate(values.items()):
-            mean, low, high = mean_and_interval(own)
-            colour = drawn[method].colour
+            mean, low, high = mean_and_interval(own).shown(ACCURACIES)
+            colour = drawn[method].color
             axes.scatter(own, [row + 0.18] * len(own), s=16, color=colour, alpha=0.5)
             if low is not None and high is not None:
                 axes.plot([low, high], [row, row], color=colour, linewidth=3)

@@ -10,8 +10,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import plain_axes
-from experiments.reporting.marks import heat_map
+from experiments.reporting.drawing import heat_map, plain_axes
 from experiments.reporting.page import Figure, Table
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.figures import OTHER, RATE, as_percent, title

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.reporting.page import Page, Section, Table
-from experiments.reporting.statistics import mean_and_interval
-from experiments.studies.intervals import in_points
-from experiments.studies.methods import METHODS
-from experiments.studies.paired import (
-    accuracies,
-    difference,
+from experiments.reporting.statistics import (
+    in_points,
+    mean_and_interval,
     percent,
     verdict,
     wall_time,
 )
+from experiments.studies.methods import METHODS
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.sweep import figures
 from experiments.studies.sweep import final as sweep_final
 from experiments.studies.sweep import maps as sweep_maps

@@ -5,8 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import legend, panels, plain_axes, strokes
-from experiments.reporting.marks import heat_map
+from experiments.reporting.drawing import heat_map, legend, panels, plain_axes, strokes
 from experiments.reporting.page import Figure, Table
 from experiments.studies.methods import METHODS
 from experiments.studies.paired import accuracies
@@ -34,7 +33,7 @@ def seeds(found: Found) -> Figure:
         axes.vlines(used, *pairs, color=ink, linewidth=0.8, alpha=0.5)
         drawn = strokes(values)
         for (label, stroke), mark, own in zip(drawn.items(), "os", pairs, strict=True):
-            axes.plot(used, own, mark, color=stroke.colour, label=label)
+            axes.plot(used, own, mark, color=stroke.color, label=label)
         axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=used)
         plain_axes(axes, ink)
         legend(canvas, axes)

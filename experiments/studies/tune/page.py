@@ -6,10 +6,17 @@ from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.records.runs import Run
 from experiments.reporting.page import Cell, Page, Section, Table
-from experiments.reporting.statistics import mean_and_interval
-from experiments.studies.intervals import in_points, sign
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    in_points,
+    mean_and_interval,
+    percent,
+    sign,
+    verdict,
+    wall_time,
+)
 from experiments.studies.methods import METHODS
-from experiments.studies.paired import accuracies, percent, verdict, wall_time
+from experiments.studies.paired import accuracies
 from experiments.studies.sweep import maps as sweep_maps
 from experiments.studies.sweep import space_section as sweep_space
 from experiments.studies.tune import figures as tune_figures
@@ -134,7 +141,7 @@ def _evidence(found: Found) -> Section:
                 trial.effective_rate,
                 trial.batch_size,
                 config.schedule,
-                *mean_and_interval(accuracies(own, found.classes)),
+                *mean_and_interval(accuracies(own, found.classes)).shown(ACCURACIES),
                 sum(diverged(run, found.classes) for run in own),
                 len(own),
             ]

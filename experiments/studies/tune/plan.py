@@ -6,9 +6,8 @@ from typing import NamedTuple
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records.config import UsageError, check_at_least_one
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval
+from experiments.reporting.statistics import Interval, sign
 from experiments.studies import paired, validation
-from experiments.studies.intervals import sign
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.results import Result

@@ -15,7 +15,9 @@ from support.demonstration import NAMES, PAGE
 from experiments.reporting.drawing import (
     STROKES,
     element,
+    heat_map,
     legend,
+    line_with_band,
     narrow_svg,
     panels,
     picture,
@@ -24,7 +26,6 @@ from experiments.reporting.drawing import (
     strokes,
     svg,
 )
-from experiments.reporting.marks import heat_map, line_with_band
 
 SVG = "{http://www.w3.org/2000/svg}"
 HEAT, CURVES = (section.figures[0] for section in PAGE.sections[:2])
@@ -65,7 +66,7 @@ def lines(scale="linear", low=1.0, high=2.0, title="Title"):
 @pytest.mark.parametrize("stroke", STROKES)
 def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
     bright, dark = 1.05, luminance("#14161a") + 0.05
-    own = luminance(stroke.colour) + 0.05
+    own = luminance(stroke.color) + 0.05
     assert bright / own > 3
     assert own / dark > 3
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from experiments.reporting.cells import in_words, sort_value
 from support.demonstration import CURVES, NAMES, PAGE, SCORES, with_table
 
-from experiments.reporting.cells import in_words, sort_value
 from experiments.reporting.html import summary, write
 from experiments.reporting.page import Figure, Section, Table
 

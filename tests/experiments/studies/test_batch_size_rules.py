@@ -8,9 +8,9 @@ from experiments.reporting.statistics import Interval
 from experiments.studies.batch_size.rules import begins, extended, series
 
 UP, NONE, DOWN = (
-    Interval(0.02, 0.01, 0.03),
-    Interval(0.02, -0.01, 0.05),
-    Interval(-0.02, -0.03, -0.01),
+    Interval(0.02, 0.01, 0.03, 3),
+    Interval(0.02, -0.01, 0.05, 3),
+    Interval(-0.02, -0.03, -0.01, 3),
 )
 
 
@@ -62,8 +62,8 @@ def test_extended_rates_keep_four_digits():
         ([UP, UP, NONE], None),
         ([NONE, NONE, DOWN], None),
         ([DOWN, NONE, UP], 256),
-        ([UP, Interval(math.nan, math.nan, math.nan), UP], 256),
-        ([UP, UP, Interval(0.5, None, None)], None),
+        ([UP, Interval(math.nan, math.nan, math.nan, 3), UP], 256),
+        ([UP, UP, Interval(0.5, None, None, 1)], None),
     ],
 )
 def test_momentum_begins_where_every_larger_batch_s_interval_is_above_zero(

@@ -8,20 +8,14 @@ from support.synthetic import diverged as spoilt
 from support.synthetic import synthetic_run
 from support.validated_runs import on_folds
 
-from experiments.reporting.statistics import Interval
+from experiments.reporting.statistics import Interval, percent, verdict, wall_time
 from experiments.studies.crossval.choice import (
     Estimate,
     best_of_betas,
     estimates,
     least_within_one_error,
 )
-from experiments.studies.paired import (
-    accuracies,
-    difference,
-    percent,
-    verdict,
-    wall_time,
-)
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.settings import Setting, configured, learning_rate
 from experiments.studies.validation import best
 
