@@ -39,12 +39,19 @@ USERS_CODE = {"code": "fedcba9876543210"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def html_of(accuracies, setup=SETUP, **settings):
-    return html.html(page(synthetic_comparison(accuracies, **settings), setup))
+def undrawn(made):
+    """The page with empty drawings, which take a tenth of the time."""
+
+    def emptied(section):
+        figures = [f._replace(draw=lambda canvas, ink: None) for f in section.figures]
+        return section._replace(figures=figures)
+
+    return made._replace(sections=[emptied(section) for section in made.sections])
 
 
 def text_of(accuracies, setup=SETUP, **settings):
-    return Reader(html_of(accuracies, setup, **settings)).text
+    runs = synthetic_comparison(accuracies, **settings)
+    return Reader(html.html(undrawn(page(runs, setup)))).text
 
 
 def summary_of(runs, setup=SETUP):
@@ -64,7 +71,7 @@ def two_seeds(**settings):
 
 @pytest.fixture(scope="module")
 def rendered():
-    return html_of(ACCURACIES)
+    return html.html(page(synthetic_comparison(ACCURACIES), SETUP))
 
 
 @pytest.fixture(scope="module")
@@ -137,9 +144,7 @@ def test_page_accepts_a_file_name_that_is_not_unicode(tmp_path):
 
 
 def test_page_says_what_was_compared_on_what(text):
-    assert (
-        "SGD and momentum on digits Best mean test accuracy: 64.20%, Title of" in text
-    )
+    assert "SGD and momentum on digits Best mean test accuracy: 64.20%, Title" in text
     assert (
         "4 optimizers, 3 seeds (0, 1, 2), one convolutional network: trained on 40,001 "
         "images, validated on 10,002 and tested on 9,999, over 3 epochs in batches of "
@@ -214,10 +219,12 @@ def test_page_of_two_seeds_shows_no_interval():
 def test_page_cuts_intervals_at_what_a_difference_can_be_but_not_in_its_data():
     runs = synthetic_comparison({"ema": [1.0, 0.1, 1.0], "sgd": [0.0, 0.0, 0.3]})
     made = page(runs, SETUP)
-    text = Reader(html.html(made)).text
-    assert "+60.00 −54.26 +100.00 3 no winner: the interval contains 0" in text
+    text = Reader(html.html(undrawn(made))).text
+    assert "+60.00 −53.85 +100.00 3 no winner: the interval contains 0" in text
     (compared,) = html.summary(made)["comparisons"]
-    assert (compared["low"], compared["high"]) == pytest.approx((-0.5426, 1.7426), 1e-4)
+    assert (compared["low"], compared["high"]) == pytest.approx(
+        (-0.53849, 1.73849), 1e-4
+    )
 
 
 def test_page_of_some_optimizers_leaves_the_others_out():
@@ -230,7 +237,7 @@ def test_page_says_when_the_runs_were_made_in_two_environments(text):
     assert "not all made" not in text
     one, two = synthetic_run("sgd"), synthetic_run("ema")
     two = replace(two, git_commit=None, versions={"jax": "0.11.0"})
-    mixed = Reader(html.html(page([one, two], SETUP))).text
+    mixed = Reader(html.html(undrawn(page([one, two], SETUP)))).text
     assert "commitc0ffee and not run from a git checkout" in mixed
     assert "jax0.10.2 and 0.11.0" in mixed
     assert "not all made in one environment" in mixed
@@ -243,7 +250,8 @@ def test_page_escapes_names_everywhere():
         equations={arm: "<i>θ</i>" for arm in TITLES},
         command=f"compare --dataset '{name}'",
     )
-    rendered = html_of(ACCURACIES, setup, dataset=name)
+    runs = synthetic_comparison(ACCURACIES, dataset=name)
+    rendered = html.html(page(runs, setup))
     reader = Reader(rendered)
     assert not reader.all("b") and not reader.all("i")
     assert rendered.count("<script") == len(reader.all("script")) == 1  # its own
@@ -252,7 +260,8 @@ def test_page_escapes_names_everywhere():
 
 
 def test_page_of_a_users_optimizers_compares_each_with_the_first_whatever_its_name():
-    rendered = html_of(USERS, USERS_SETUP, **USERS_CODE)
+    runs = synthetic_comparison(USERS, **USERS_CODE)
+    rendered = html.html(page(runs, USERS_SETUP))
     reader = Reader(rendered)
     assert "3 optimizers on digits" in reader.text
     for first, gain, verdict in (
@@ -288,7 +297,7 @@ def test_page_has_tables_to_sort_by_exact_values(rendered):
     mean = sum(ACCURACIES["ema"]) / 3
     assert f'<td class="number" data-value="{mean!r}">51.17%</td>' in rendered
     assert '<td class="number" data-value="1.234">1.234</td>' in rendered
-    lost = html.html(page(runs, SETUP))
+    lost = html.html(undrawn(page(runs, SETUP)))
     assert lost.count('<td class="number missing">diverged</td>') == 2 + 2 * 2
 
 
@@ -351,10 +360,8 @@ def test_curves_show_a_diverged_run_up_to_its_divergence():
     described = ElementTree.fromstring(curves([run])).findtext(f"{SVG}desc")
     assert described is not None
     assert "Training loss: Title of keras diverged;" in described
-    assert (
-        "Title of keras 1 2.100 2.200 35.00% 31.00%"
-        in Reader(html.html(page([run], SETUP))).text
-    )
+    text = Reader(html.html(undrawn(page([run], SETUP)))).text
+    assert "Title of keras 1 2.100 2.200 35.00% 31.00% Title of keras 2 div" in text
 
 
 def test_page_draws_without_any_finite_loss_or_accuracy():
