@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from experiments.compare import report
+from experiments.compare.page import Setup, page
 from experiments.data import image_dataset
-from experiments.distributed.processes import is_first
 from experiments.optimizers import user_arms
 from experiments.optimizers.arms import ARMS, STORAGES, Arm
 from experiments.records import plan
@@ -141,7 +140,7 @@ def compare(options: Compare, console: Console) -> Path:
             for arm in arms
         }
         wanted = [config for group in groups.values() for config in group]
-        missing = [c for c in wanted if recorded_digest(c) not in finished]
+        missing = [c for c in wanted if recorded_digest(c, finished) not in finished]
         fold = context.folds["hold-out"]
         shape = (len(fold.train), *dataset.train_images.shape[1:])
         terminal.announce(console, missing, shape)
@@ -152,7 +151,7 @@ def compare(options: Compare, console: Console) -> Path:
         ]
         titles = {key: arm.title for key, arm in arms.items()}
         terminal.print_results(console, runs, titles)
-        setting = report.Setting(
+        setup = Setup(
             titles=titles,
             equations={key: arm.equation for key, arm in arms.items()},
             train_images=len(fold.train),
@@ -160,9 +159,8 @@ def compare(options: Compare, console: Console) -> Path:
             test_images=len(dataset.test_labels),
             command=repeating("compare", options),
         )
-        page = report.write(output, runs, setting) if is_first() else output
-    console.print(f"Report: {page}", markup=False, highlight=False, soft_wrap=True)
-    return page
+        study = lifecycle.OpenStudy(context, settings, compare_plan)
+        return lifecycle.publish(options, page(runs, setup), study, runs)
 
 
 def _arms(name: str) -> tuple[str, Mapping[str, Arm], str]:

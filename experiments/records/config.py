@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -98,14 +98,25 @@ def rounded_rate(rate: float) -> float:
     return float(f"{rate:.6g}")
 
 
-def recorded_digest(config: Config) -> str:
+def recorded_digest(config: Config, finished: Collection[str] = ()) -> str:
     """The digest by which a finished run is found again.
 
     Some studies did not round their learning rates in format 1: `lr-decay` recorded
     0.009999999999999998 where it records 0.01 today. Both are one run.
+
+    Args:
+      config: of the run.
+      finished: digests of finished runs. If one of them differs from this config only
+        by 1 in the sixth digit of the learning rate, as numbers do that were rounded
+        twice, it is returned.
     """
     rate = rounded_rate(config.learning_rate)
-    return replace(config, learning_rate=rate).digest()
+    last = 10.0 ** (math.floor(math.log10(rate)) - 5) if rate > 0 else 0.0
+    digests = [
+        replace(config, learning_rate=rounded_rate(rate + offset)).digest()
+        for offset in (0.0, last, -last)[: 3 if finished else 1]
+    ]
+    return next((each for each in digests if each in finished), digests[0])
 
 
 def earlier_configs(config: Config) -> list[Config]:

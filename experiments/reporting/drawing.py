@@ -2,35 +2,39 @@
 
 import io
 import re
+import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from markupsafe import escape
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
+from numpy.typing import ArrayLike, NDArray
 
-from experiments.reporting import page
-
-Draw = Callable[[Canvas, str], None]  # on an empty canvas, in ink of that colour
+from experiments.reporting.page import Draw, Figure
+from experiments.reporting.statistics import DIFFERENCES, Interval, Range
 
 
 class Stroke(NamedTuple):
-    """How the line of an arm is drawn: CSS's words, which Matplotlib shares."""
+    """How an optimizer's line is drawn, in words that CSS and Matplotlib share."""
 
-    colour: str
+    color: str
     dash: str
 
 
-# Okabe and Ito's colours that keep a contrast of 3 : 1 on white and on near-black
-# alike; dashes tell neighbours apart in print and for any eye.
+# Okabe and Ito's colors that have a contrast of 3 : 1 both on white and on near-black.
+# Dashes distinguish neighbors in print and for color-blind readers.
 STROKES = (
     Stroke("#0072b2", "dashed"),
     Stroke("#009e73", "solid"),
@@ -55,13 +59,14 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: selectable, in the page's own font
     "text.parse_math": False,  # a name with dollar signs is a name
 }
-NARROW = 3.7  # inches: a drawing for phones, where a wider one would be unreadable
+NARROW = 3.7  # inches: the width of drawings for phones, where wider ones are illegible
 
 _INK = "#1b1e23"
-# An ink that no drawing uses, to be found in an SVG and given to the page's own.
+# An ink that no drawing uses: it is found in the SVG and replaced by the page's own.
 _PAGE_INK = "#010203"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_PER_INCH = 11  # characters: more would not fit
+_CHARACTERS_PER_INCH = 11
+_MARKERS = "osD^"
 
 
 def strokes(arms: Iterable[str]) -> dict[str, Stroke]:
@@ -69,20 +74,19 @@ def strokes(arms: Iterable[str]) -> dict[str, Stroke]:
     return dict(zip(arms, cycle(STROKES), strict=False))
 
 
-def svg(figure: page.Figure) -> str:
+def svg(figure: Figure) -> str:
     """The `<svg>` of a figure for a page; see `element`."""
-    return element(figure.draw, figure.size, figure.name, figure.caption)
+    return _element_of(figure, figure.size, figure.name)
 
 
-def narrow_svg(figure: page.Figure) -> str:
-    """The same, drawn anew for phones, so that its words keep their size."""
+def narrow_svg(figure: Figure) -> str:
+    """The figure drawn anew for phones, so that its words keep their size."""
     _, height = figure.size
-    size = (NARROW, 0.8 * height)
-    return element(figure.draw, size, f"{figure.name} narrow", figure.caption)
+    return _element_of(figure, (NARROW, 0.8 * height), f"{figure.name} narrow")
 
 
-def png(figure: page.Figure) -> bytes:
-    """The same as a picture on white."""
+def png(figure: Figure) -> bytes:
+    """The figure as a picture on white."""
     return picture(figure.draw, figure.size)
 
 
@@ -91,23 +95,23 @@ def element(
 ) -> str:
     """An `<svg>` that suits light and dark: its ink is the page's (`currentColor`).
 
-    Equal drawings of one name are equal text; of two names, they share no id.
+    Equal drawings of one name make equal text; drawings of two names share no id.
 
     Args:
       draw: fills the canvas.
       size: width and height in inches.
       name: of the drawing, unique on the page.
-      title: what it is, for those who don't see it.
+      title: what it is, for readers who can't see it.
       description: what it shows, for them; may be empty.
     """
     file = io.StringIO()
     with _canvas(draw, size, _PAGE_INK, name) as canvas:
-        _write_out(canvas, lambda character: not "\ud800" <= character <= "\udfff")
+        _spell_out(canvas, lambda character: not "\ud800" <= character <= "\udfff")
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         canvas.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg ") :].replace(_PAGE_INK, "currentColor")
-    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # every drawing has the same
+    drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # Matplotlib repeats these ids
     head, body = drawn.split(">", 1)
     described = f"<title>{escape(title)}</title>"
     if description:
@@ -116,18 +120,18 @@ def element(
 
 
 def picture(draw: Draw, size: tuple[float, float]) -> bytes:
-    """A PNG on white; what the drawing's font lacks is spelled out, as in `\\u6570`."""
+    """A PNG on white; characters that the font lacks are spelled out: `\\u6570`."""
     file = io.BytesIO()
     with _canvas(draw, size, _INK, "") as canvas:
         font = font_manager.findfont(font_manager.FontProperties())
         known = font_manager.get_font(font).get_charmap()
-        _write_out(canvas, lambda character: ord(character) in known)
+        _spell_out(canvas, lambda character: ord(character) in known)
         canvas.savefig(file, format="png", dpi=160, metadata={"Software": None})
     return file.getvalue()
 
 
 def scientific(value: float) -> str:
-    """A number to four digits: 1.5 × 10⁻⁶; a power of ten by itself: 10⁶."""
+    """A number to four digits: 1.5 × 10⁻⁶; a power of ten alone: 10⁶."""
     digits, exponent = f"{value:.3e}".split("e")
     power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     factor = f"{float(digits):g}".replace("-", "−")
@@ -135,7 +139,7 @@ def scientific(value: float) -> str:
 
 
 def plain_axes(axes: Axes, ink: str) -> None:
-    """Axes, ticks and a faint grid in ink; words are in it by themselves."""
+    """Draws axes, ticks and a faint grid in ink; words are in ink anyway."""
     axes.tick_params(colors=ink, length=3, width=0.6)
     axes.grid(color=ink, alpha=0.12, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -143,11 +147,11 @@ def plain_axes(axes: Axes, ink: str) -> None:
 
 
 def panels(canvas: Canvas, count: int, height: float = 2.9) -> list[Axes]:
-    """Axes side by side where the canvas is wide, below one another where it is not.
+    """Axes side by side on a wide canvas, below one another on a narrow one.
 
     Args:
       canvas: an empty one; its height becomes that of the rows.
-      count: how many axes.
+      count: the number of axes.
       height: of a row, in inches.
     """
     width = canvas.get_figwidth()
@@ -161,10 +165,10 @@ def panels(canvas: Canvas, count: int, height: float = 2.9) -> list[Axes]:
 
 
 def legend(canvas: Canvas, axes: Axes, title: str | None = None) -> None:
-    """The legend of these axes above all of the canvas, in as many columns as fit."""
+    """Puts the legend of these axes above the canvas, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    longest = max(map(len, labels), default=0) + 7  # a sample of the line is as wide
-    columns = int(_PER_INCH * canvas.get_figwidth() / longest)
+    longest = max(map(len, labels), default=0) + 7  # a line's sample is as wide as 7
+    columns = _characters(canvas) // longest
     canvas.legend(
         handles,
         labels,
@@ -176,29 +180,174 @@ def legend(canvas: Canvas, axes: Axes, title: str | None = None) -> None:
     )
 
 
+def label_rows(axes: Axes, labels: Sequence[str], ink: str) -> None:
+    """Turns the vertical axis into rows, each below a label as wide as the axes.
+
+    Row k spans k ± 0.5: the label is in its upper half, the values go to k + 0.2.
+
+    Args:
+      axes: where to draw; the first row is the uppermost.
+      labels: one a row; long ones are wrapped.
+      ink: color of the words.
+    """
+    canvas = axes.get_figure(root=True)
+    assert isinstance(canvas, Canvas)
+    across = axes.get_yaxis_transform()  # x as a share of the axes, y as data
+    for row, label in enumerate(labels):
+        words = "\n".join(
+            textwrap.wrap(label, _characters(canvas), max_lines=2, placeholder=" …")
+        )
+        style: dict[str, Any] = {"color": ink, "va": "bottom", "linespacing": 1.1}
+        axes.text(0, row, words, transform=across, **style)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+
+
+def draw_intervals(
+    axes: Axes,
+    rows: Sequence[str],
+    series: Mapping[str, Sequence[Interval | None]],
+    *,
+    scale: float = 100,
+    possible: Range = DIFFERENCES,
+) -> None:
+    """Marks means, times `scale`, each with a line from its low to its high.
+
+    Args:
+      axes: where to draw; the first row is the uppermost.
+      rows: a name each.
+      series: by label, an interval a row, or None for no mark.
+      scale: factor of the values: 100 makes percent of shares.
+      possible: where intervals are cut, before scaling.
+    """
+    height = 0.7 / len(series)
+    for place, (label, intervals) in enumerate(series.items()):
+        offset = (place - (len(series) - 1) / 2) * height
+        for row, interval in enumerate(intervals):
+            if interval is None:
+                continue
+            shown = interval.shown(possible)
+            mean, low, high = (np.nan if x is None else scale * x for x in shown)
+            axes.errorbar(
+                mean,
+                row + offset,
+                xerr=np.nan_to_num([[mean - low], [high - mean]]),
+                fmt=_MARKERS[place % len(_MARKERS)],
+                color=STROKES[place % len(STROKES)].color,
+                label=label,
+                markersize=5,
+                capsize=2.5,
+            )
+            label = "_"  # the legend names each series once
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def line_with_band(
+    axes: Axes,
+    x: ArrayLike,
+    middle: ArrayLike,
+    low: ArrayLike,
+    high: ArrayLike,
+    stroke: Stroke,
+    label: str,
+) -> None:
+    """Draws a line and a band from low to high; both end where the line is NaN."""
+    axes.fill_between(x, low, high, color=stroke.color, alpha=0.18, linewidth=0)
+    axes.plot(
+        x,
+        middle,
+        label=label,
+        color=stroke.color,
+        linestyle=stroke.dash,
+        linewidth=1.8,
+        marker="o",
+        markersize=3.5,
+    )
+
+
+def heat_map(
+    axes: Axes,
+    values: NDArray[np.floating],
+    x_labels: Sequence[str],
+    y_labels: Sequence[str],
+    ink: str,
+    format: str = "{:.3g}",
+    *,
+    best: Callable[[np.ndarray], Any] = np.nanargmax,
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """Writes every value on a tile of its color, and frames the best one.
+
+    Tiles are opaque and the words on them black or white, whichever is clearer, so they
+    look alike in light and dark. A value that is not finite, from a diverged run, is a
+    cross without a tile.
+
+    Args:
+      axes: where to draw; `values[0, 0]` is at the lower left.
+      values: shape [len(y_labels), len(x_labels)].
+      x_labels: of the columns, left to right.
+      y_labels: of the rows, from below.
+      ink: color of the words beside the tiles.
+      format: of a value, as in `str.format`.
+      best: which value to frame, as an index into `values.ravel()`.
+      limits: the values at the ends of the color scale; by default, the least and the
+        largest finite value.
+    """
+    values = np.where(np.isfinite(values), values, np.nan)
+    known = values[np.isfinite(values)]
+    low, high = limits or (known.min(initial=np.inf), known.max(initial=-np.inf))
+    colors = matplotlib.colormaps["cividis"]
+    words = [format.format(value).replace("-", "−") for value in values.ravel()]
+    size = _fitting_size(axes, len(x_labels), max(map(len, words)))
+    for (row, column), value in np.ndenumerate(values):
+        word, color = "×", ink
+        if np.isfinite(value):
+            tile = colors((value - low) / (high - low) if high > low else 0.5)
+            corner = (column - 0.48, row - 0.48)
+            axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=tile, linewidth=0))
+            word, color = words[row * len(x_labels) + column], _clearest_on(tile)
+        axes.text(column, row, word, color=color, size=size, ha="center", va="center")
+    if known.size:
+        row, column = divmod(int(best(values)), len(x_labels))
+        corner, frame = (column - 0.5, row - 0.5), {"edgecolor": ink, "linewidth": 2}
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor="none", zorder=3, **frame))
+    axes.set_xticks(range(len(x_labels)), [_encodable(label) for label in x_labels])
+    axes.set_yticks(range(len(y_labels)), [_encodable(label) for label in y_labels])
+    axes.set(xlim=(-0.55, len(x_labels) - 0.45), ylim=(-0.55, len(y_labels) - 0.45))
+    axes.tick_params(colors=ink, length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _element_of(figure: Figure, size: tuple[float, float], name: str) -> str:
+    return element(figure.draw, size, name, figure.caption, figure.description)
+
+
 @contextmanager
 def _canvas(
     draw: Draw, size: tuple[float, float], ink: str, salt: str
 ) -> Iterator[Canvas]:
-    """A drawn canvas, to be saved within; it complains of no name, however odd."""
-    own: dict[Any, Any] = {
+    """A drawn canvas, to be saved within; any name is drawn without a warning."""
+    settings: dict[Any, Any] = {
+        **STYLE,
         "text.color": ink,
         "axes.labelcolor": ink,
         "svg.hashsalt": ascii(salt),
     }
-    with matplotlib.rc_context({**STYLE, **own}), warnings.catch_warnings():
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         warnings.filterwarnings("ignore", "constrained_layout not applied")
         canvas = Canvas(figsize=size, layout="constrained")
         draw(canvas, ink)
         for axes in canvas.axes:
-            _write_ticks(axes.xaxis)
-            _write_ticks(axes.yaxis)
+            _format_ticks(axes.xaxis)
+            _format_ticks(axes.yaxis)
         yield canvas
 
 
-def _write_ticks(axis: Axis) -> None:
-    """Powers of ten without the TeX in which Matplotlib writes them."""
+def _format_ticks(axis: Axis) -> None:
+    """Writes powers of ten without the TeX that Matplotlib uses."""
     if not isinstance(axis.get_major_formatter(), LogFormatter):
         return
     axis.set_major_formatter(FuncFormatter(_tick))
@@ -215,18 +364,47 @@ def _tick(value: float, _: Any = None) -> str:
     return f"{value:,.6g}".replace("-", "−")
 
 
-def _write_out(canvas: Canvas, known: Callable[[str], bool]) -> None:
-    """Spells out what can't be drawn, and shortens what would leave no room."""
-    longest = int(_PER_INCH * canvas.get_figwidth())
+def _spell_out(canvas: Canvas, known: Callable[[str], bool]) -> None:
+    """Escapes characters that can't be drawn, and cuts lines that leave no room."""
+    longest = _characters(canvas)
     for text in canvas.findobj(Text):
         assert isinstance(text, Text)
-        written = text.get_text()
-        if len(written) > longest:
-            written = f"{written[: longest - 1]}…"
-        text.set_text(
-            "".join(c if c == "\n" or known(c) else _escape(c) for c in written)
+        lines = (
+            line if len(line) <= longest else f"{line[: longest - 1]}…"
+            for line in text.get_text().split("\n")[:3]
         )
+        words = "\n".join(lines)
+        text.set_text(
+            "".join(c if known(c) or c in "\n" else _escape(c) for c in words)
+        )
+
+
+def _characters(canvas: Canvas) -> int:
+    """The number of characters in a line across the canvas."""
+    return int(_CHARACTERS_PER_INCH * canvas.get_figwidth())
 
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode()
+
+
+def _encodable(label: str) -> str:
+    """The label without surrogates, at which Matplotlib stops."""
+    return label.encode(errors="backslashreplace").decode()
+
+
+def _fitting_size(axes: Axes, columns: int, characters: int) -> float:
+    """The font size in points at which so many characters fit in a column."""
+    canvas = axes.get_figure(root=True)
+    assert canvas is not None
+    points = 72 * canvas.get_figwidth() * axes.get_position().width
+    return min(9.0, points / columns / (0.68 * characters))
+
+
+def _clearest_on(color: Any) -> str:
+    """Black or white: at least one has a contrast of 4.5 : 1 to any color."""
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in to_rgb(color)
+    ]
+    return "black" if np.dot([0.2126, 0.7152, 0.0722], linear) > 0.179 else "white"

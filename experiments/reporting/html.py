@@ -1,5 +1,6 @@
-"""A study's page as files: `report.html`, `figures/*.png` and `summary.json`."""
+"""A page as files: `report.html`, `figures/*.png` and `summary.json`."""
 
+import math
 import re
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -11,9 +12,9 @@ from markupsafe import Markup
 from experiments.records.plan import make_directory
 from experiments.records.runs import to_json, write_atomically
 from experiments.reporting import drawing
-from experiments.reporting.cells import FILTERS
-from experiments.reporting.page import Page, Table
+from experiments.reporting.page import Cell, Page, Table
 from experiments.reporting.rendering import render, script
+from experiments.reporting.statistics import INTERVALS
 
 
 def write(output: Path, page: Page) -> Path:
@@ -21,58 +22,118 @@ def write(output: Path, page: Page) -> Path:
 
     Args:
       output: an existing directory.
-      page: what to tell.
+      page: what to write.
 
     Raises:
       UsageError: a file can't be written.
-      ValueError: two figures are one file by their names, or a table has a row that
-        does not fit its header.
+      ValueError: two figures have names that make one file name, or a table has a row
+        that does not fit its header.
     """
     summarized = to_json(summary(page), indent=2)
     files = {Path("summary.json"): f"{summarized}\n".encode()}
-    for figure in (each for section in page.sections for each in section.figures):
+    for figure in (figure for section in page.sections for figure in section.figures):
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", figure.name)
         path = Path("figures") / f"{name}.png"
         if path in files:
             raise ValueError(f"figure {figure.name!r} is the second {path}: rename it")
         files[path] = drawing.png(figure)
     files[Path("report.html")] = html(page).encode()
-    for path, content in files.items():  # the page last: what it tells of is there
+    for path, content in files.items():  # the page last, when all its files exist
         make_directory((output / path).parent)
         write_atomically(output / path, content)
     return output / "report.html"
 
 
 def summary(page: Page) -> dict[str, Any]:
-    """The page for programs: its plan and every table, also those behind figures."""
+    """The page for programs: its text, plan, data and every table behind a figure."""
     sections = [
         {
             **section._asdict(),
             "figures": [
-                {"name": each.name, "caption": each.caption, "table": _data(each.table)}
-                for each in section.figures
+                {
+                    "name": figure.name,
+                    "caption": figure.caption,
+                    "table": _table_data(figure.table),
+                }
+                for figure in section.figures
             ],
-            "tables": [_data(table) for table in section.tables],
+            "tables": [_table_data(table) for table in section.tables],
         }
         for section in page.sections
     ]
-    return _plain({**page._asdict(), "sections": sections})
+    values = {**page._asdict(), "sections": sections}
+    return _plain(values | values.pop("data"))
 
 
 def html(page: Page) -> str:
-    """The page itself, which needs nothing else."""
+    """The page as one HTML text that needs no other file."""
     return render(
         "page.html.jinja",
-        {"page": page, **script()},
-        # Our own drawings, with every name in them escaped.
+        {"page": page, "intervals": INTERVALS, **script()},
+        # Drawings made here, in which every name is escaped.
         svg=lambda figure: Markup(drawing.svg(figure)),
         narrow_svg=lambda figure: Markup(drawing.narrow_svg(figure)),
-        setting=_setting,
-        **FILTERS,
+        setting=_setting_in_words,
+        in_words=in_words,
+        sort_value=sort_value,
+        is_missing=is_missing,
+        is_numeric=is_numeric,
     )
 
 
-def _data(table: Table) -> dict[str, Any]:
+def in_words(cell: Cell, format: str | None = None) -> str:
+    """A cell for readers: 1,234, 0.05, −2 × 10⁻⁶, diverged, – or the text itself.
+
+    Args:
+      cell: what the table holds.
+      format: of its column, as in `str.format`; without one, four digits.
+    """
+    if cell is None:
+        return "–"
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if math.isnan(cell):
+        return "diverged"
+    if math.isinf(cell):
+        return "∞" if cell > 0 else "−∞"
+    written = format.format(cell) if format else _four_digits(cell)
+    return written.replace("-", "−")
+
+
+def sort_value(cell: Cell) -> str | None:
+    """A number as JavaScript reads it; None for anything else."""
+    if cell is None or isinstance(cell, str) or math.isnan(cell):
+        return None
+    return repr(float(cell)).replace("inf", "Infinity")
+
+
+def is_missing(cell: Cell) -> bool:
+    """Whether a cell has no value, or a run diverged: such cells sort last."""
+    return cell is None or (not isinstance(cell, str) and math.isnan(cell))
+
+
+def is_numeric(table: Table, column: int) -> bool:
+    """Whether a column holds numbers, some of which may be missing."""
+    cells = [row[column] for row in table.rows]
+    return not any(isinstance(cell, str) for cell in cells) and any(
+        not is_missing(cell) for cell in cells
+    )
+
+
+def _four_digits(number: float) -> str:
+    """Whole numbers in full; others to four digits, without trailing zeros."""
+    if isinstance(number, Integral):
+        return f"{number:,}"
+    if number and not 1e-4 <= abs(number) < 1e9:
+        return drawing.scientific(number)
+    decimals = 3 - math.floor(math.log10(abs(number))) if number else 0
+    written = f"{number:,.{max(decimals, 0)}f}"
+    return written.rstrip("0").rstrip(".") if "." in written else written
+
+
+def _table_data(table: Table) -> dict[str, Any]:
     for row in table.rows:
         if len(row) != len(table.header):
             raise ValueError(
@@ -83,7 +144,7 @@ def _data(table: Table) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can hold: numbers of any library as Python's, other things in words."""
+    """The value as JSON: numbers of any library as Python's, other things as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -95,12 +156,13 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, Real) else str(value)
 
 
-def _setting(value: object) -> str:
-    """A value of a plan in words: lists and records as in JSON, but for the quotes."""
+def _setting_in_words(value: object) -> str:
+    """A value of a plan: lists and records as in JSON, but without quotes."""
     if value is None or value == "":
         return "–"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_setting(item)}" for key, item in value.items())
+        words = (f"{key} {_setting_in_words(item)}" for key, item in value.items())
+        return ", ".join(words)
     if isinstance(value, list | tuple):
-        return ", ".join(_setting(item) for item in value)
+        return ", ".join(_setting_in_words(item) for item in value)
     return str(value)

@@ -1,4 +1,4 @@
-"""The index command: one page over all the results of a directory."""
+"""The index command: one page that links to all results in a directory."""
 
 import json
 import os
@@ -17,18 +17,18 @@ from experiments.reporting.rendering import render
 
 @dataclass(frozen=True)
 class Index:
-    """Write a page with the answers of all studies and comparisons of a directory."""
+    """Write a page with the answers of all studies in a directory."""
 
     directory: Path = Path("runs")
     """Directory whose subdirectories hold the results."""
 
 
-# Stands in every index's head: what has another is somebody else's page.
+# In the head of every index; a page without it belongs to somebody else.
 GENERATOR = "optax_momentum index"
 
 
 class Entry(NamedTuple):
-    """What the page tells of one subdirectory."""
+    """What the page says about one subdirectory."""
 
     name: str
     link: str | None = None  # to its report, if it has one
@@ -36,14 +36,14 @@ class Entry(NamedTuple):
     dataset: str = ""
     title: str = ""
     summary: str = ""
-    problem: str = ""  # why nothing of the above is known
+    problem: str = ""  # why the rest is unknown
 
 
 def index(options: Index, console: Console) -> Path:
-    """Writes the page and says where it is.
+    """Writes the page and prints its path.
 
     Raises:
-      UsageError: the directory is none, or can't be written.
+      UsageError: the directory does not exist, or can't be written.
     """
     path = write_index(options.directory)
     console.print(f"Index: {path}", markup=False, highlight=False, soft_wrap=True)
@@ -51,40 +51,40 @@ def index(options: Index, console: Console) -> Path:
 
 
 def write_index(directory: Path) -> Path:
-    """Writes `index.html` over every subdirectory that has a `summary.json`.
+    """Writes `index.html` about every subdirectory that has a `summary.json`.
 
     Raises:
-      UsageError: the directory is none, can't be written, or has an `index.html` of
-        somebody else, which is left as it is.
+      UsageError: the directory does not exist, can't be written, or has an `index.html`
+        that this program did not write, which is left unchanged.
     """
     if not os.path.isdir(directory):
         raise UsageError(
-            f"--directory {directory} is no directory; name the one under which "
-            "studies and comparisons were written, such as runs."
+            f"--directory {directory} is not a directory; name the one that holds the "
+            "results of studies, such as runs."
         )
     path = directory / "index.html"
     if _is_foreign(path):
         raise UsageError(
-            f"{path} is no index of this program, and is left as it is; rename it to "
-            "have one here."
+            f"{path} was not written by this program and is left unchanged; rename it "
+            "to get an index here."
         )
     entries = [_entry(path) for path in sorted(directory.glob("*/summary.json"))]
     values = {
         "generator": GENERATOR,
         "name": directory.resolve().name,
-        "entries": [each for each in entries if not each.problem],
-        "problems": [each for each in entries if each.problem],
+        "entries": [entry for entry in entries if not entry.problem],
+        "problems": [entry for entry in entries if entry.problem],
     }
     write_atomically(path, render("index.html.jinja", values).encode())
     return path
 
 
 def _is_foreign(path: Path) -> bool:
-    """Whether something is there that this program did not write."""
+    """Whether the path exists and this program did not write it."""
     try:
         with path.open("rb") as file:
             return GENERATOR.encode() not in file.read(1_000)
-    except OSError:  # nothing, or a directory, or whatever
+    except OSError:  # it does not exist, is a directory, or can't be read
         return os.path.lexists(path)
 
 
@@ -95,15 +95,15 @@ def _entry(path: Path) -> Entry:
             link = f"{quote(os.fsencode(entry.name))}/report.html"
             entry = entry._replace(link=link)
         summary = json.loads(path.read_bytes())
-        told = _of_study(summary) if "study" in summary else _of_comparison(summary)
-        return entry._replace(**{key: str(value) for key, value in told.items()})
+        fields = _fields(summary) if "study" in summary else _old_fields(summary)
+        return entry._replace(**{key: str(value) for key, value in fields.items()})
     except OSError as error:
         return entry._replace(problem=f"it can't be read: {error.strerror}")
-    except Exception:  # of many types, where JSON has anything else in it
-        return entry._replace(problem="it is no summary of this program")
+    except Exception:  # other JSON, or no JSON, can fail in many ways
+        return entry._replace(problem="it is not a summary of this program")
 
 
-def _of_study(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "kind": summary["study"],
         "dataset": summary["plan"].get("dataset", ""),
@@ -112,20 +112,20 @@ def _of_study(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _of_comparison(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The best arm by its mean; a diverged one is none."""
+def _old_fields(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries of a comparison written before its summary had a title and a text."""
     arms = [
         (arm["test_accuracy"]["mean"], len(arm["seeds"]), arm["title"])
         for arm in summary["arms"].values()
     ]
     scored = [arm for arm in arms if arm[0] is not None]
-    best = "No arm has a result."
+    best = "No optimizer has a result."
     if scored:
         accuracy, seeds, title = max(scored)
         best = f"Best mean test accuracy: {accuracy:.2%}, {title}, n = {seeds}."
     return {
-        "kind": "comparison",
+        "kind": "compare",
         "dataset": summary["dataset"],
-        "title": f"{len(arms)} arms on {summary['dataset']}",
+        "title": f"{len(arms)} optimizers on {summary['dataset']}",
         "summary": best,
     }

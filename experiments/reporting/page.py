@@ -1,14 +1,20 @@
-"""What a study tells: a page of sections, each with figures and the tables behind them.
+"""A page as data: sections with text, figures and the tables behind them.
 
-This file knows neither HTML nor any study; `experiments.page_html` writes a page.
+Nothing here knows HTML or any study; `experiments.reporting.html` writes a page.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from matplotlib.figure import Figure as Canvas
 
-Cell = str | int | float | None  # None: there is no such figure; NaN: it diverged
+Cell = str | int | float | None  # None: there is no such value; NaN: the run diverged
+
+
+class Draw(Protocol):
+    """Draws on an empty canvas; lines and words beside the data are in `ink`."""
+
+    def __call__(self, canvas: Canvas, ink: str) -> None: ...
 
 
 class Table(NamedTuple):
@@ -17,17 +23,18 @@ class Table(NamedTuple):
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
-    formats: Mapping[str, str] = {}  # by heading: of str.format, "{:.2%}" for example
+    formats: Mapping[str, str] = {}  # by heading, as in str.format: "{:.2%}"
 
 
 class Figure(NamedTuple):
     """A drawing with the numbers that it shows."""
 
-    name: str  # of its file, without ending: unique in the study
+    name: str  # of its file, without the suffix: unique on the page
     caption: str  # what it shows and what to see in it; also its alternative text
-    draw: Callable[[Canvas, str], None]  # on an empty canvas, in ink of that colour
+    draw: Draw
     table: Table
     size: tuple[float, float] = (6.4, 4.0)  # inches
+    description: str = ""  # its values in words, for readers who can't see it
 
 
 class Section(NamedTuple):
@@ -37,11 +44,11 @@ class Section(NamedTuple):
     paragraphs: Sequence[str] = ()
     figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
-    code: str | None = None  # to be copied, as it is
+    code: str | None = None  # a program, shown as it is, with a button to copy it
 
 
 class Page(NamedTuple):
-    """All that a study found, in words, figures and tables."""
+    """All results of a study in words, figures and tables."""
 
     study: str  # the command: "sweep"
     title: str
@@ -50,4 +57,5 @@ class Page(NamedTuple):
     plan: Mapping[str, object]  # what was fixed before the first run
     plan_hash: str
     command: str  # that repeats the study
-    provenance: Mapping[str, Sequence[str]]  # what it ran on; a fact, its values
+    provenance: Mapping[str, Sequence[str]]  # by fact, such as "device", its values
+    data: Mapping[str, object] = {}  # further entries of summary.json, for programs

@@ -1,4 +1,4 @@
-"""The templates of the pages: whatever is put into one shows as the text that it is."""
+"""Renders the templates of pages; every value is shown as plain text."""
 
 import base64
 import hashlib
@@ -9,32 +9,32 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-_HERE = Path(__file__).parent / "templates"
-# Characters that nobody sees, or that turn the text after them round.
+_TEMPLATES = Path(__file__).parent / "templates"
+# Characters that are invisible, or that reverse the direction of the text after them.
 _CONTROLS = [*range(9), 11, 12, *range(14, 32), *range(0x7F, 0xA0)]
-_TURNS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-_SPELLED_OUT = {code: f"\\u{code:04x}" for code in _CONTROLS + _TURNS}
+_DIRECTIONS = [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_SPELLED_OUT = {code: f"\\u{code:04x}" for code in _CONTROLS + _DIRECTIONS}
 
 
 def render(
     template: str,
     values: Mapping[str, Any],
     *,
-    folder: Path = _HERE,
+    folder: Path = _TEMPLATES,
     **filters: Callable,
 ) -> str:
-    """A page: in HTML values are escaped, and what can't be seen is spelled out.
+    """Renders a page: HTML is escaped, and invisible characters are spelled out.
 
-    So are surrogates, as file names have where they aren't UTF-8: the page has none.
+    So are surrogates, which file names have if they aren't UTF-8.
 
     Args:
-      template: a file of the folder.
-      values: by the template's names.
-      folder: its templates may include those of `reporting`.
-      **filters: the template's own; one that returns `Markup` is not escaped.
+      template: the name of a file in the folder.
+      values: by their names in the template.
+      folder: of the template; it may include those of `templates/`.
+      **filters: of this template; a filter that returns `Markup` is not escaped.
     """
     environment = Environment(
-        loader=FileSystemLoader([folder, _HERE]),
+        loader=FileSystemLoader([folder, _TEMPLATES]),
         autoescape=template.endswith(".html.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -46,7 +46,7 @@ def render(
 
 
 def script() -> dict[str, str]:
-    """The script of the pages, and its digest, which lets no other one run."""
-    source = (_HERE / "page.js").read_text(encoding="utf-8")
+    """The script of all pages, and its digest, by which a page lets no other run."""
+    source = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return {"script": Markup(source), "script_digest": digest}

@@ -1,18 +1,48 @@
-"""Paired comparisons of arms: the mean difference over seeds and its 95% interval."""
+"""Means, 95% intervals and paired comparisons: the numbers, and the words for them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from experiments.records.runs import Run
+
+Range = tuple[float, float]  # the least and the largest possible value
+
+ANY: Range = (-math.inf, math.inf)
+ACCURACIES: Range = (0.0, 1.0)
+DIFFERENCES: Range = (-1.0, 1.0)  # of two accuracies
+
+# Every page says this once.
+INTERVALS = (
+    "An interval is Student's 95% interval of a mean over n values, usually one a "
+    "seed. An interval of accuracies is cut at 0 and 100%, one of differences at −100 "
+    "and +100 points. Two values give no useful interval: for n = 2 none is shown."
+)
+
 
 class Interval(NamedTuple):
-    """A mean and the 95% interval around it, which needs at least two values."""
+    """The mean of n values and its 95% interval, which needs at least two values."""
 
     mean: float
     low: float | None
     high: float | None
+    n: int
+
+    def shown(self, possible: Range = ANY) -> tuple[float, float | None, float | None]:
+        """The mean, and the ends of the interval as pages show it.
+
+        Conclusions are drawn from the interval itself; a reader sees it cut to what is
+        possible, and not at all for n = 2, where Student's factor is 12.7.
+
+        >>> Interval(0.9, 0.75, 1.05, n=3).shown(ACCURACIES)
+        (0.9, 0.75, 1.0)
+        """
+        if self.low is None or self.high is None or self.n < 3:
+            return self.mean, None, None
+        return self.mean, max(self.low, possible[0]), min(self.high, possible[1])
 
 
 class Comparison(NamedTuple):
@@ -28,43 +58,59 @@ class Comparison(NamedTuple):
     high: float | None
     winner: str | None  # None also where the interval contains 0
 
+    @property
+    def interval(self) -> Interval:
+        """The mean difference and its interval."""
+        return Interval(self.mean, self.low, self.high, len(self.differences))
 
-Pair = tuple[str, str, str]  # first arm, second arm, the one thing in which they differ
 
-# Of the arms that are known; of others see `against_first`.
-PAIRS: tuple[Pair, ...] = (
-    ("ema", "sgd", "momentum, at the smaller settled step"),
-    ("keras", "sgd_large_step", "momentum, at the larger settled step"),
-    ("sgd_large_step", "sgd", "step size, without momentum"),
-    ("keras", "ema", "step size, with momentum: the tutorial's code and its equation"),
-    ("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
-    ("keras_int8", "keras", "storage: 8 bits instead of float32"),
+class Pair(NamedTuple):
+    """Two arms to compare, and the one thing in which they differ."""
+
+    first: str
+    second: str
+    isolates: str
+
+
+# The pairs of the built-in arms; for arms of a user's file, see `against_first`.
+PAIRS = (
+    Pair("ema", "sgd", "momentum, at the smaller settled step"),
+    Pair("keras", "sgd_large_step", "momentum, at the larger settled step"),
+    Pair("sgd_large_step", "sgd", "step size, without momentum"),
+    Pair(
+        "keras",
+        "ema",
+        "step size, with momentum: the tutorial's code and its equation",
+    ),
+    Pair("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
+    Pair("keras_int8", "keras", "storage: 8 bits instead of float32"),
 )
 
 
 def against_first(arms: Sequence[str]) -> tuple[Pair, ...]:
-    """Each arm with the first: for optimizers of which no more is known."""
+    """Pairs each arm with the first: for optimizers known by name only."""
     baseline, *others = arms
     return tuple(
-        (arm, baseline, f"optimizer: {arm} instead of {baseline}") for arm in others
+        Pair(arm, baseline, f"optimizer: {arm} instead of {baseline}") for arm in others
     )
 
 
 def mean_and_interval(values: Sequence[float]) -> Interval:
     """The mean and Student's 95% interval: mean ± t(0.975, n − 1)·s/√n.
 
-    Equal values make the interval a point; a NaN among them makes all three NaN.
+    If all values are equal, the interval is a point; if one is NaN, all three numbers
+    are NaN.
 
     Args:
       values: at least one, independent of each other.
     """
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return Interval(mean, None, None)
-    # Equal values have no spread, but the rounding of their mean can feign one.
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Interval(mean, None, None, n)
+    # Equal values have no spread, but rounding their mean can suggest one.
     spread = 0.0 if len(set(values)) == 1 else float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, len(values) - 1)) * spread / len(values) ** 0.5
-    return Interval(mean, mean - half, mean + half)
+    half = float(stats.t.ppf(0.975, n - 1)) * spread / n**0.5
+    return Interval(mean, mean - half, mean + half, n)
 
 
 def compare(
@@ -88,28 +134,122 @@ def compare(
     if not seeds:
         raise ValueError(f"compare: no seed was run with both {first} and {second}.")
     differences = tuple(values[first][seed] - values[second][seed] for seed in seeds)
-    mean, low, high = mean_and_interval(differences)
-    winner = None
-    if low is not None and low > 0:
-        winner = first
-    if high is not None and high < 0:
-        winner = second
+    interval = mean_and_interval(differences)
+    winner = {1: first, -1: second}.get(sign(interval))
     return Comparison(
-        first, second, isolates, seeds, differences, mean, low, high, winner
+        first, second, isolates, seeds, differences, *interval[:3], winner
     )
 
 
 def comparisons(
     values: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair] = PAIRS
 ) -> tuple[Comparison, ...]:
-    """The comparisons of those pairs for which both arms have values of one seed.
+    """Compares the pairs whose arms have at least one seed in common.
 
     Args:
       values: test accuracies by arm, then by seed.
       pairs: which arms to compare.
     """
     return tuple(
-        compare(first, second, isolates, values)
-        for first, second, isolates in pairs
-        if values.get(first, {}).keys() & values.get(second, {}).keys()
+        compare(*pair, values)
+        for pair in pairs
+        if values.get(pair.first, {}).keys() & values.get(pair.second, {}).keys()
     )
+
+
+def compare_runs(
+    runs: Sequence[Run], titles: Mapping[str, str]
+) -> tuple[Comparison, ...]:
+    """Compares the test accuracies of arms, seed by seed.
+
+    Arms of a user's file are compared with the first one, even if they have the names
+    of built-in arms.
+
+    Args:
+      runs: of one plan, at least one.
+      titles: by arm, in the order in which arms are shown.
+    """
+    accuracies: dict[str, dict[int, float]] = {}
+    for run in runs:
+        accuracies.setdefault(run.config.arm, {})[run.config.seed] = run.test_accuracy
+    pairs = against_first([*titles]) if runs[0].config.code else PAIRS
+    return comparisons(accuracies, pairs)
+
+
+def sign(difference: Interval) -> int:
+    """1 or −1 if the whole interval lies above or below 0, else 0."""
+    return int((difference.low or 0) > 0) - int((difference.high or 0) < 0)
+
+
+def points(difference: float) -> str:
+    """A difference of accuracies in percentage points, always with its sign."""
+    return f"{100 * difference:+.2f}".replace("-", "−")
+
+
+def in_points(difference: Interval) -> str:
+    """A mean difference of accuracies with its interval.
+
+    >>> in_points(Interval(0.0031, -0.001, 0.0072, n=3))
+    '+0.31 points (95% interval −0.10 to +0.72)'
+    """
+    mean, low, high = difference.shown(DIFFERENCES)
+    if low is None or high is None:
+        return f"{points(mean)} points ({_no_interval(difference)})"
+    return f"{points(mean)} points (95% interval {points(low)} to {points(high)})"
+
+
+def percent(accuracy: Interval) -> str:
+    """A mean accuracy with its interval.
+
+    >>> percent(Interval(0.9125, 0.9, 0.925, n=3))
+    '91.25% (95% interval 90.00 to 92.50)'
+    """
+    mean, low, high = accuracy.shown(ACCURACIES)
+    if low is None or high is None:
+        return f"{mean:.2%} ({_no_interval(accuracy)})"
+    return f"{mean:.2%} (95% interval {100 * low:.2f} to {100 * high:.2f})"
+
+
+def winner(comparison: Comparison, titles: Mapping[str, str]) -> str:
+    """The winner of a comparison in words, or why there is none."""
+    if comparison.low is None:
+        return "one seed: no interval, no winner"
+    if math.isnan(comparison.mean):
+        return "no winner: a run has no result"
+    words = "no winner: the interval contains 0"
+    if comparison.winner is not None:
+        words = f"winner: {titles[comparison.winner]}{_caveat(comparison.interval)}"
+    if comparison.low == comparison.high:
+        words += "; every seed shows the same difference"
+    return words
+
+
+def verdict(gain: Interval) -> str:
+    """What the interval of momentum's gain over SGD shows, and no more."""
+    if gain.low is None:
+        return "one seed shows no difference: it has no interval"
+    if sign(gain) > 0:
+        return f"momentum is better{_caveat(gain)}"
+    if sign(gain) < 0:
+        return (
+            "momentum is worse, although β = 0 makes it SGD: it is under-tuned, and "
+            "this is no evidence for SGD"
+        )
+    return "no difference is shown, as the interval contains 0"
+
+
+def wall_time(runs: Sequence[Run]) -> str:
+    """The time that the runs took together, in a unit that suits it."""
+    seconds = sum(run.seconds for run in runs)
+    if seconds < 60:
+        return f"{seconds:.1f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+
+
+def _caveat(interval: Interval) -> str:
+    return ", though n = 2 is weak evidence" if interval.n == 2 else ""
+
+
+def _no_interval(interval: Interval) -> str:
+    return "n = 1: no interval" if interval.n < 2 else "n = 2: no useful interval"

@@ -1,4 +1,4 @@
-"""Runs as TensorBoard shows them: event files, for those who compare them there."""
+"""Event files, which show runs in TensorBoard."""
 
 import math
 import re
@@ -12,11 +12,11 @@ from experiments.records.runs import Run
 
 
 def write_events(output: Path, runs: Sequence[Run]) -> None:
-    """Writes OUTPUT/tensorboard/ with a directory a run, named after arm and hash.
+    """Writes a directory OUTPUT/tensorboard/ARM-HASH for each run.
 
-    In it are the figures of every epoch, the test's at the last, and the run's config
-    as hyperparameters. A curve ends where the run diverged. What an earlier call wrote
-    of the same run is replaced.
+    It holds the metrics of every epoch, the test metrics at the last epoch, and the
+    config as hyperparameters. A curve ends where the run diverged. Event files of the
+    same run from an earlier call are replaced.
 
     Args:
       output: an existing directory.
@@ -51,7 +51,7 @@ def write_events(output: Path, runs: Sequence[Run]) -> None:
 
 
 def _scalars(run: Run) -> Iterator[tuple[str, float, int]]:
-    """Name, value and epoch of every figure that is a number."""
+    """Name, value and epoch of every finite metric."""
     epochs = [epoch._asdict() for epoch in run.epochs]
     epochs[-1] |= {"test_loss": run.test_loss, "test_accuracy": run.test_accuracy}
     for number, epoch in enumerate(epochs, start=1):
@@ -61,7 +61,7 @@ def _scalars(run: Run) -> Iterator[tuple[str, float, int]]:
 
 
 def _settings(config: Config) -> dict[str, str | float]:
-    """The config without surrogates, which file names may hold and records can't."""
+    """The config without surrogates, which file names can have, but not events."""
     return {
         name: value.encode(errors="backslashreplace").decode()
         if isinstance(value, str)

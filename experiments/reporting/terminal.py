@@ -1,4 +1,4 @@
-"""What a comparison shows on the terminal: expected duration, progress, results."""
+"""What commands print: the expected duration, progress and results."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,30 +16,30 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from experiments.compare import report
 from experiments.distributed.devices import padded_batch_size
 from experiments.records.config import Config
 from experiments.records.runs import Run
+from experiments.reporting.statistics import compare_runs, in_points, winner
 
-# Of the tutorial's CNN on two CPU cores: for the expected duration alone, in which an
-# image counts by its pixels.
+# The speed of the tutorial's CNN on two CPU cores, for images of 32 × 32 pixels; only
+# the expected duration uses it.
 _IMAGES_PER_SECOND = 5000
 _COMPILE_SECONDS = 4
 
 
 def say(console: Console, line: str) -> None:
-    """A line of plain text, in one piece."""
+    """Prints a line of plain text, without wrapping it."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def announce(
     console: Console, missing: Sequence[Config], shape: tuple[int, ...]
 ) -> None:
-    """Says what is to be done and about how long it takes.
+    """Prints how many runs remain and about how long they take.
 
     Args:
-      console: where to say it.
-      missing: the runs to be done.
+      console: where to print.
+      missing: the runs that remain.
       shape: [images, height, width, channels] of the training images.
     """
     if not missing:
@@ -64,18 +64,18 @@ def announce(
 
 
 class StudyProgress:
-    """What a study shows while it trains: runs done, the best so far, time left."""
+    """Progress of a study: finished runs, best accuracy so far, remaining time."""
 
     def __init__(self, progress: Progress, phase: str, runs: int):
         self._progress, self._phase, self._best = progress, phase, -math.inf
         self._task = progress.add_task(phase, total=runs)
 
     def advance(self, runs: float) -> None:
-        """So many more runs are done, or so large a share of one."""
+        """Counts finished runs, or a share of one."""
         self._progress.advance(self._task, runs)
 
     def ended(self, run: Run) -> None:
-        """This run has ended."""
+        """Shows the run's validation accuracy if it is the best so far."""
         accuracy = run.epochs[-1].validation_accuracy
         self._best = max(self._best, accuracy)
         best = f"{self._phase} · best {self._best:.2%}"
@@ -98,38 +98,40 @@ def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyPro
 def print_results(
     console: Console, finished: Sequence[Run], titles: Mapping[str, str]
 ) -> None:
-    """One row an arm, then what the differences between the arms are due to."""
+    """Prints a row for each optimizer, then what made the differences between them."""
     arms = {arm: [run for run in finished if run.config.arm == arm] for arm in titles}
     dataset, seeds = finished[0].config.dataset, len(next(iter(arms.values())))
     caption = f"{dataset}, mean ± standard deviation, n = {seeds}"
     table = Table(title=escape(caption), title_style="")
-    table.add_column("arm")
-    table.add_column("method")
+    table.add_column("key")
+    table.add_column("optimizer")
     for heading in ("test accuracy", "test loss", "images/s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for arm, own in arms.items():
-        accuracies = [run.test_accuracy for run in own]
+    for arm, runs in arms.items():
+        accuracies = [run.test_accuracy for run in runs]
         spread = f" ± {stdev(accuracies):.4f}" if seeds > 1 else ""
         table.add_row(
             escape(arm),
             escape(titles[arm]),
             f"{fmean(accuracies):.4f}{spread}",
-            report.value([run.test_loss for run in own]),
-            f"{fmean(run.images_per_second for run in own):,.0f}",
+            _mean_loss([run.test_loss for run in runs]),
+            f"{fmean(run.images_per_second for run in runs):,.0f}",
         )
     console.print(table)
-    for each in report.compared(finished, titles):
-        interval = ""
-        if each.low is not None and each.high is not None:
-            low, high = report.points(each.low), report.points(each.high)
-            interval = f", 95% interval {low} to {high}"
-        console.print(
+    for each in compare_runs(finished, titles):
+        say(
+            console,
             f"• {each.isolates}: {each.first} − {each.second} = "
-            f"{report.points(each.mean)} points{interval}; "
-            f"{report.verdict(each, titles)}.",
-            markup=False,
-            highlight=False,
+            f"{in_points(each.interval)}; {winner(each, titles)}.",
         )
+
+
+def _mean_loss(losses: Sequence[float]) -> str:
+    """The mean, or how many runs diverged."""
+    diverged = sum(math.isnan(loss) for loss in losses)
+    if diverged:
+        return f"diverged in {diverged} of {len(losses)}"
+    return f"{fmean(losses):.3f}"
 
 
 def _duration(seconds: float) -> str:

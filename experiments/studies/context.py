@@ -118,14 +118,14 @@ def run_all(context: StudyContext, configs: Sequence[Config], phase: str) -> lis
     Raises:
       UsageError: a config that no run can be trained with, or a full disk.
     """
-    wanted = {recorded_digest(config): config for config in configs}
+    wanted = {recorded_digest(c, context.finished): c for c in configs}
     missing = [c for digest, c in wanted.items() if digest not in context.finished]
     if missing:
         with terminal.study_progress(context.console, phase, len(missing)) as progress:
             for run in _train(context, missing, progress.advance):
                 context.finished[recorded_digest(run.config)] = run
                 progress.ended(run)
-    return [context.finished[recorded_digest(config)] for config in configs]
+    return [context.finished[recorded_digest(c, context.finished)] for c in configs]
 
 
 def _train(

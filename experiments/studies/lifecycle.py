@@ -35,7 +35,9 @@ TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 
 # Fields of budgets that have a default and were in plans from the first format on. A
 # field that is added later, with a default, is left out of plans where it has it.
-_FIRST = frozenset({"factors", "metric", "rule", "scramble_seed", "seed"})
+_FIRST = frozenset(
+    {"factors", "fixed", "metric", "predictions", "rule", "scramble_seed", "seed"}
+)
 
 Budget = TypeVar("Budget", bound=NamedTuple)
 

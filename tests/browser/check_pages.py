@@ -1,9 +1,9 @@
-"""Looks at pages in a real browser: phone and desktop, light and dark.
+"""Checks pages in a real browser: phone and desktop, light and dark.
 
     uv run --with playwright==1.65.2 python tests/browser/check_pages.py
 
-Fails if a page complains in the console, asks for anything from elsewhere, overflows
-its window, or has a table that does not sort. Without pages named, it makes three.
+Fails if a page writes to the console, requests another address, overflows its window,
+or has a table that does not sort. Without arguments, it makes three pages to check.
 """
 
 import argparse
@@ -25,9 +25,9 @@ ORDER = """(table, column) => [...table.tBodies[0].rows].map(({cells}) => ({
     missing: cells[column].classList.contains("missing"),
 }))"""
 OVERFLOWING = """() => [...document.querySelectorAll("body, body *")]
-    .filter((each) => each.getBoundingClientRect().right > innerWidth + 1)
-    .filter((each) => !each.closest(".scroll, svg"))
-    .map((each) => `<${each.localName} class="${each.className}">`).join(" ")"""
+    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+    .filter((element) => !element.closest(".scroll, svg"))
+    .map(({localName, className}) => `<${localName} class="${className}">`).join(" ")"""
 
 
 def main() -> int:
@@ -46,37 +46,34 @@ def main() -> int:
             for failure in look(browser, path, width, scheme, options.screenshots)
         ]
         browser.close()
-    print("\n".join(failures) or f"{len(pages)} pages are as they should be")
+    print("\n".join(failures) or f"{len(pages)} pages pass")
     return 1 if failures else 0
 
 
 def demonstrations(directory: Path) -> list[Path]:
-    """A study's page, a comparison's report and their index, with names that bite."""
+    """A study's page, a comparison's and their index, with hostile names."""
     from support.demonstration import NAMES, PAGE, SCRIPT
-    from support.synthetic import ACCURACY, TITLES, synthetic_comparison
+    from support.reports import SETUP
+    from support.synthetic import ACCURACY, synthetic_comparison
 
-    from experiments.compare import report
+    from experiments.compare import page
     from experiments.reporting import html, index
 
     study, comparison, broken = (
         directory / name for name in ("study", "comparison", f"#{NAMES[1]}")
     )
-    for each in (study, comparison, broken):
-        each.mkdir(parents=True)
+    for path in (study, comparison, broken):
+        path.mkdir(parents=True)
     (broken / "summary.json").write_text("{}")
-    accuracies = {arm: [value, value + 0.01] for arm, value in ACCURACY.items()}
-    setting = report.Setting(
-        titles=TITLES,
-        equations={arm: "θ ← θ − α·m" for arm in TITLES},
-        train_images=40_000,
-        validation_images=10_000,
-        test_images=10_000,
-        command="python -m experiments compare",
-    )
+    spreads = ((0, 0.01, -0.005), (0.02, 0, 0.03), (0, 0.01, 0), (0.02, -0.01, 0.03))
+    accuracies = {
+        arm: [value + each for each in spread]
+        for (arm, value), spread in zip(ACCURACY.items(), spreads, strict=True)
+    }
     runs = synthetic_comparison(accuracies, dataset=f"{SCRIPT.replace('/', '')}.npz")
     return [
         html.write(study, PAGE),
-        report.write(comparison, runs, setting),
+        html.write(comparison, page.page(runs, SETUP)),
         index.write_index(directory),
     ]
 
@@ -84,42 +81,42 @@ def demonstrations(directory: Path) -> list[Path]:
 def look(
     browser: Browser, path: Path, width: int, scheme: str, screenshots: Path
 ) -> list[str]:
-    """All that is wrong with a page in one window."""
-    wrong: list[str] = []
+    """The failures of a page in one window."""
+    failures: list[str] = []
     address = path.resolve().as_uri()
 
     def only_itself(route: Route) -> None:
         if route.request.url == address:
             return route.continue_()
-        wrong.append(f"it asks for {route.request.url}")
+        failures.append(f"it requests {route.request.url}")
         route.abort()
 
     page = browser.new_page(
         viewport={"width": width, "height": 800}, color_scheme=scheme
     )
     page.route("**/*", only_itself)
-    page.on("console", lambda said: wrong.append(f"console: {said.text[:200]}"))
-    page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
+    page.on("console", lambda said: failures.append(f"console: {said.text[:200]}"))
+    page.on("pageerror", lambda error: failures.append(f"script: {error}"))
     page.goto(address)
     name = f"{path.parent.name}-{path.stem}-{width}-{scheme}.png"
     page.screenshot(path=screenshots / name, full_page=True)
-    wrong += overflow(page)
+    failures += overflow(page)
     for details in page.locator("details").all():
         details.locator("summary").click()
         table = details.locator("table")
         if table.count() and not table.is_visible():
-            wrong.append("a table behind a figure does not show")
-    wrong += overflow(page)
+            failures.append("a table behind a figure does not show")
+    failures += overflow(page)
     for table in page.locator("table:has(th button)").all():
-        wrong += sorting(table)
-    wrong += copying(page)
+        failures += sorting(table)
+    failures += copying(page)
     page.screenshot(path=screenshots / f"opened-{name}", full_page=True)
     page.close()
-    return wrong
+    return failures
 
 
 def overflow(page: Page) -> list[str]:
-    """What reaches beyond the window; a table may, within its own container."""
+    """Elements that extend beyond the window; tables may, within their container."""
     root = page.locator("html")
     inner, outer = root.evaluate("(root) => [root.scrollWidth, root.clientWidth]")
     if inner <= outer:
@@ -128,7 +125,7 @@ def overflow(page: Page) -> list[str]:
 
 
 def copying(page: Page) -> list[str]:
-    """Each button beside a program must copy it, and say so."""
+    """Every button beside a program must copy it, and say so."""
     buttons = page.locator("button.copy")
     for button in buttons.all():
         button.click()
@@ -140,7 +137,7 @@ def copying(page: Page) -> list[str]:
 
 
 def sorting(table: Locator) -> list[str]:
-    """Each heading, clicked, must sort; and, by the keyboard, turn the order round."""
+    """Every heading must sort if clicked, and reverse the order if Enter is pressed."""
     wrong = []
     for button in table.locator("thead button").all():
         what = f"the column {button.text_content()!r}"
@@ -161,9 +158,9 @@ def sorting(table: Locator) -> list[str]:
 
 
 def ordered(rows: list[dict], ascending: list[dict], reverse: bool = False) -> list:
-    """The rows as they should be: numbers, then text, then what is missing; stable.
+    """The expected rows: numbers, then text, then missing values, in a stable order.
 
-    The order of words is the browser's own: that of `ascending`, whatever it is.
+    The order of words is the browser's: it is taken from `ascending`.
     """
     numbers = [row for row in rows if row["number"] is not None]
     rest = [row for row in rows if row["number"] is None]

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from support.demonstration import PAGE, with_table
 from support.image_folders import write_pets
 from support.json_values import VALUES, paths, replaced
-from support.reports import SETTING
+from support.reports import SETUP
 from support.small_images import random_images
 from support.synthetic import synthetic_run
 
 from experiments.__main__ import main
-from experiments.compare import report
+from experiments.compare.page import page as page_of
 from experiments.data import image_dataset
 from experiments.records import plan, runs
 from experiments.records.config import UsageError
@@ -38,7 +38,7 @@ INTACT = {"runs.jsonl": b"", "plan.json": b"", "summary.json": b""}
 with tempfile.TemporaryDirectory() as made:
     with plan.hold(Path(made), PLAN):
         runs.record(Path(made), *RUNS)
-    report.write(Path(made), RUNS, SETTING)
+    html.write(Path(made), page_of(RUNS, SETUP))
     INTACT = {name: (Path(made) / name).read_bytes() for name in INTACT}
 
 DEEP = b"[" * 100_000
@@ -123,7 +123,7 @@ def test_a_summary_is_listed_or_reported_as_unreadable(directory, content):
     (directory / "one").mkdir(exist_ok=True)
     (directory / "one" / "summary.json").write_bytes(content)
     page = write_index(directory).read_text(encoding="utf-8")
-    assert ("1 result." in page) != ("1 that cannot be read" in page)
+    assert ("1 result." in page) != ("1 unreadable" in page)
 
 
 NAMES = st.sampled_from(
@@ -171,10 +171,10 @@ def test_a_folder_named_like_a_script_is_only_a_name_in_its_report(tmp_path):
 
 @cache
 def structure_of_report(dataset, title):
-    titles = {**SETTING.titles, "ema": title}
-    setting = SETTING._replace(titles=titles, equations={**titles}, command=dataset)
+    titles = {**SETUP.titles, "ema": title}
+    setup = SETUP._replace(titles=titles, equations={**titles}, command=dataset)
     pair = [synthetic_run(arm, dataset=dataset) for arm in ("sgd", "ema")]
-    return Structure(report.page(pair, setting)).elements
+    return Structure(html.html(page_of(pair, setup))).elements
 
 
 @settings(few, max_examples=25)
@@ -218,7 +218,7 @@ def test_no_stored_record_runs_code(tmp_path, monkeypatch, capsys):
         (output / name).write_bytes(content)
     assert runs.read(output)[1].config.network == "own.py:network"
     with plan.hold(output, PLAN) as finished:
-        report.write(output, finished, SETTING)
+        html.write(output, page_of(finished, SETUP))
     assert main(["index", "--directory", "runs"]) == 0
     images, labels = random_images(7, 200, 20, 20), np.arange(200) % 3
     np.savez("data.npz", images=images, labels=labels)

@@ -5,8 +5,14 @@ import math
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import legend, panels, plain_axes, strokes
-from experiments.reporting.marks import heat_map, line_with_band
+from experiments.reporting.drawing import (
+    heat_map,
+    legend,
+    line_with_band,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Page, Section, Table
 
 SCRIPT = "<script>document.title = 'hacked'</script>"

@@ -15,17 +15,25 @@ from matplotlib.ticker import PercentFormatter
 from experiments.records import plan
 from experiments.records import runs as records
 from experiments.records.runs import Run
-from experiments.reporting.drawing import legend, plain_axes, strokes
-from experiments.reporting.marks import line_with_band
+from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Cell, Figure, Page, Section, Table
-from experiments.reporting.statistics import Interval, mean_and_interval
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    ANY,
+    DIFFERENCES,
+    Interval,
+    Range,
+    in_points,
+    mean_and_interval,
+    sign,
+    wall_time,
+)
 from experiments.studies.batch_size.plan import (
     BatchSizeCell,
     BatchSizeResults,
     first_gain,
 )
-from experiments.studies.intervals import in_points, sign
-from experiments.studies.paired import accuracies, difference, wall_time
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.settings import Setting, learning_rate
 from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
 from experiments.studies.validation import count_diverged, mean_score
@@ -223,7 +231,7 @@ def _accuracies(results: BatchSizeResults, means: Means) -> Table:
     rows = [
         (
             *_setting_cells(results, cell, results.choice[cell]),
-            *means[cell],
+            *means[cell].shown(ACCURACIES),
             count_diverged(runs, results.classes),
             *(run.test_accuracy for run in runs),
         )
@@ -245,7 +253,10 @@ def _differences(gained: Means) -> Table:
     return Table(
         "Paired differences from SGD in test accuracy, with 95% intervals.",
         ("Batch size", "Momentum", *columns),
-        [(cell.batch_size, names[cell.series], *gain) for cell, gain in gained.items()],
+        [
+            (cell.batch_size, names[cell.series], *gain.shown(DIFFERENCES))
+            for cell, gain in gained.items()
+        ],
         dict.fromkeys(columns, "{:+.2%}"),
     )
 
@@ -336,7 +347,7 @@ def _accuracy_figure(means: Means, titles: Mapping[str, str], table: Table) -> F
     """Test accuracy against batch size, one line per optimizer."""
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, means, titles)
+        axes = _lines(canvas, ink, means, titles, ACCURACIES)
         low, high = axes.get_ylim()
         axes.set(ylabel="Test accuracy", ylim=(max(low, -0.02), min(high, 1.02)))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -356,7 +367,7 @@ def _gains_figure(gained: Means, table: Table) -> Figure:
     titles = {"momentum": "Equal beta, less SGD", "held": "Equal half-life, less SGD"}
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, gained, titles)
+        axes = _lines(canvas, ink, gained, titles, DIFFERENCES)
         axes.axhline(0, color=ink, linewidth=0.8)
         axes.set(ylabel="Difference of test accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -375,7 +386,7 @@ def _rates_figure(
     rates: Mapping[BatchSizeCell, float], titles: Mapping[str, str], table: Table
 ) -> Figure:
     """The best effective rate against batch size, with two rules of thumb."""
-    points = {cell: Interval(rate, None, None) for cell, rate in rates.items()}
+    points = {cell: Interval(rate, None, None, 1) for cell, rate in rates.items()}
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = _lines(canvas, ink, points, titles)
@@ -416,13 +427,19 @@ def _speed_figure(medians: Mapping[int, float], table: Table) -> Figure:
     )
 
 
-def _lines(canvas: Canvas, ink: str, means: Means, titles: Mapping[str, str]) -> Axes:
+def _lines(
+    canvas: Canvas,
+    ink: str,
+    means: Means,
+    titles: Mapping[str, str],
+    possible: Range = ANY,
+) -> Axes:
     """A line with its band per optimizer."""
     axes = canvas.subplots()
     sizes = sorted({cell.batch_size for cell in means})
     for key, title in titles.items():
-        points = np.array([means[BatchSizeCell(size, key)] for size in sizes], float)
-        middle, low, high = points.T
+        shown = [means[BatchSizeCell(size, key)].shown(possible) for size in sizes]
+        middle, low, high = np.array(shown, float).T
         line_with_band(axes, sizes, middle, low, high, _STROKES[key], title)
     _batch_size_axis(axes, sizes, ink)
     return axes

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval
-from experiments.studies.intervals import sign
+from experiments.reporting.statistics import Interval, sign
 from experiments.studies.settings import Setting, Trials
 from optax_momentum import beta_from_half_life
 

@@ -248,9 +248,9 @@ def _steps_figure(measured: dict[str, Any]) -> Figure:
         axes.set_ylabel("steps to 1/1,000 of the distance")
         for (key, title), stroke in zip(_TITLES.items(), STROKES, strict=False):
             means = [row[0] for row in measured["steps"][key]]
-            axes.plot(conditions, means, "o", color=stroke.colour, label=title)
+            axes.plot(conditions, means, "o", color=stroke.color, label=title)
             theory = measured["theory"][key]
-            axes.plot(conditions, theory, color=stroke.colour, linestyle=stroke.dash)
+            axes.plot(conditions, theory, color=stroke.color, linestyle=stroke.dash)
         legend(canvas, axes)
 
     header = ["method", "κ", "steps", "low", "high", "starts", "theory"]

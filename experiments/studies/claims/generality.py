@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import plain_axes
+from experiments.reporting.drawing import draw_intervals, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.reporting.statistics import Interval
 from experiments.studies.claims import problems, verdict
@@ -22,7 +22,6 @@ from experiments.studies.claims.verdict import (
     Prediction,
     difference,
 )
-from experiments.studies.intervals import draw_intervals
 from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.program import Point
@@ -233,7 +232,7 @@ def _by_method(compared: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
 
 def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figure:
     titles = [each.prediction.key for each in judged]
-    intervals = [Interval(*each.measured[:3]) for each in judged]
+    intervals = [Interval(*each.measured) for each in judged]
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()

@@ -279,7 +279,7 @@ def _paths_figure() -> Figure:
             axes.contour(x, y, values, levels, colors=ink, alpha=0.2, linewidths=0.6)
             for number, stroke in zip(range(len(starts)), STROKES, strict=False):
                 path = paths[title, number].T
-                axes.plot(*path, ".-", color=stroke.colour, linewidth=1)
+                axes.plot(*path, ".-", color=stroke.color, linewidth=1)
                 axes.plot(*path[:, -1:], "*", color=ink, markersize=9, zorder=3)
             axes.set(title=title, xlabel="x", ylabel="y")
             plain_axes(axes, ink)
@@ -319,7 +319,7 @@ def _shares_figure(measured: dict[str, Any]) -> Figure:
                     scaled,
                     shares,
                     "o",
-                    color=stroke.colour,
+                    color=stroke.color,
                     linestyle=stroke.dash,
                     markersize=3.5,
                     label=_TITLES[arm],

@@ -308,7 +308,7 @@ def _paths_figure() -> Figure:
             )
             for (arm, label), stroke in zip(_TITLES.items(), STROKES, strict=False):
                 path = visited[title, arm].T
-                axes.plot(*path, ".-", color=stroke.colour, label=label, linewidth=1)
+                axes.plot(*path, ".-", color=stroke.color, label=label, linewidth=1)
             axes.set(title=title, xlabel="x", ylabel="y")
             plain_axes(axes, ink)
         legend(canvas, places[0])
@@ -352,7 +352,7 @@ def _shapes_figure(measured: dict[str, Any]) -> Figure:
         places = panels(canvas, len(drawn), 2.5)
         for axes, (name, title) in zip(places, drawn.items(), strict=True):
             for (arm, beta), stroke in zip(_ARMS.items(), STROKES, strict=False):
-                color = stroke.colour
+                color = stroke.color
                 means = curve(arm, name)
                 axes.plot(settled_steps, means, ".", color=color, label=_TITLES[arm])
                 if name == "travel":

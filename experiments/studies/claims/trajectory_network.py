@@ -17,12 +17,17 @@ from matplotlib.figure import Figure as Canvas
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
-from experiments.reporting.drawing import STROKES, legend, panels, plain_axes
+from experiments.reporting.drawing import (
+    STROKES,
+    draw_intervals,
+    legend,
+    panels,
+    plain_axes,
+)
 from experiments.reporting.page import Figure, Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import ANY, mean_and_interval
 from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
-from experiments.studies.intervals import draw_intervals
 from experiments.studies.lifecycle import OpenStudy
 from experiments.training import step as train_step
 from experiments.training.program import Point, Points, as_arrays
@@ -239,13 +244,19 @@ def walks_figure(walks: dict[str, Any]) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         places = panels(canvas, len(_METRICS), 2.2)
         for axes, (name, metric) in zip(places, _METRICS.items(), strict=True):
-            draw_intervals(axes, list(TITLES.values()), {"": intervals[name]}, scale=1)
+            draw_intervals(
+                axes,
+                list(TITLES.values()),
+                {"": intervals[name]},
+                scale=1,
+                possible=ANY,
+            )
             axes.set(title=metric.title)
             axes.margins(x=0.15)
             plain_axes(axes, ink)
 
     rows = [
-        (title, metric.title, *intervals[name][i], len(walks[arm][name]))
+        (title, metric.title, *intervals[name][i].shown(), len(walks[arm][name]))
         for name, metric in _METRICS.items()
         for i, (arm, title) in enumerate(TITLES.items())
     ]
@@ -276,7 +287,7 @@ def losses_figure(walks: dict[str, Any]) -> Figure:
             axes.plot(
                 np.arange(1, 1 + len(losses[arm])),
                 losses[arm],
-                color=stroke.colour,
+                color=stroke.color,
                 linestyle=stroke.dash,
                 linewidth=1.2,
                 label=title,

@@ -53,7 +53,7 @@ class JudgedPrediction(NamedTuple):
 def mean(values: ArrayLike) -> Measured:
     """The mean of independent values."""
     values = np.asarray(values, float)
-    return Measured(*mean_and_interval(values.tolist()), len(values))
+    return Measured(*mean_and_interval(values.tolist()))
 
 
 def difference(first: ArrayLike, second: ArrayLike) -> Measured:

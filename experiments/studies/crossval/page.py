@@ -11,23 +11,22 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.records import plan, runs
 from experiments.records.runs import Run
-from experiments.reporting.drawing import legend, plain_axes, strokes
-from experiments.reporting.marks import line_with_band
+from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Figure, Page, Section, Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    in_points,
+    mean_and_interval,
+    percent,
+    verdict,
+    wall_time,
+)
 from experiments.studies.crossval.choice import (
     CrossvalResults,
     best_of_betas,
     least_within_one_error,
 )
-from experiments.studies.intervals import in_points
-from experiments.studies.paired import (
-    accuracies,
-    difference,
-    percent,
-    verdict,
-    wall_time,
-)
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.settings import Setting, learning_rate
 from experiments.studies.validation import diverged
 
@@ -275,8 +274,8 @@ def _accuracy_figure(
         axes = canvas.subplots()
         for label, stroke in strokes(drawn).items():
             places = [_place(setting.beta) for setting in drawn[label]]
-            values = np.array([accuracy[setting] for setting in drawn[label]], float)
-            middle, low, high = values.T
+            shown = [accuracy[setting].shown(ACCURACIES) for setting in drawn[label]]
+            middle, low, high = np.array(shown, float).T
             line_with_band(axes, places, middle, low, high, stroke, label)
         plain_axes(axes, ink)
         room = 0.5 / canvas.get_figwidth()  # for a label, as a share of the axis
@@ -323,7 +322,7 @@ def _by_seed(results: CrossvalResults) -> Figure:
             axes.plot((0, 1), pair, color=ink, alpha=0.4, linewidth=0.9)
         for place, (arm, stroke) in enumerate(strokes(titles).items()):
             values = tests[arm]
-            axes.plot([place] * len(values), values, "o", color=stroke.colour)
+            axes.plot([place] * len(values), values, "o", color=stroke.color)
         plain_axes(axes, ink)
         axes.set_xticks((0, 1), list(titles.values()))
         axes.set(xlim=(-0.4, 1.4), ylabel="Test accuracy")
@@ -389,4 +388,8 @@ def _folds_table(results: CrossvalResults) -> Table:
 
 def _row(results: CrossvalResults, setting: Setting) -> tuple[float | None, ...]:
     """Cells under `_HEADER`."""
-    return (*setting, learning_rate(setting), *results.accuracy(setting))
+    return (
+        *setting,
+        learning_rate(setting),
+        *results.accuracy(setting).shown(ACCURACIES),
+    )

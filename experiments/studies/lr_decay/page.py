@@ -10,10 +10,23 @@ from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs as records
 from experiments.records.plan import digest
 from experiments.records.runs import Run
-from experiments.reporting.drawing import STROKES, legend, panels, plain_axes, strokes
+from experiments.reporting.drawing import (
+    STROKES,
+    draw_intervals,
+    legend,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Page, Section, Table
-from experiments.reporting.statistics import Interval
-from experiments.studies.intervals import draw_intervals, in_points, sign
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    DIFFERENCES,
+    Interval,
+    in_points,
+    sign,
+    wall_time,
+)
 from experiments.studies.lr_decay.plan import (
     ARMS,
     CONSTANT,
@@ -32,7 +45,6 @@ from experiments.studies.lr_decay.plan import (
     difference,
 )
 from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
-from experiments.studies.paired import wall_time
 from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
 from experiments.studies.validation import count_diverged, mean_score
 
@@ -146,7 +158,7 @@ def _schedules(results: LrDecayResults) -> Section:
     tuned = chosen(results).values()
     rows = []
     for cell, runs in results.compared.items():
-        mean, low, high = accuracy(results, cell)
+        mean, low, high = accuracy(results, cell).shown(ACCURACIES)
         lost = count_diverged(runs, results.classes)
         rate = "its own" if cell in tuned else "that of outside"
         arm = ARMS[cell.arm].title
@@ -175,7 +187,13 @@ def _schedules(results: LrDecayResults) -> Section:
 
 def _conventions(answers: Answers) -> Section:
     rows = [
-        (question, c.schedule, *c.difference, c.first.rate, c.second.rate)
+        (
+            question,
+            c.schedule,
+            *c.difference.shown(DIFFERENCES),
+            c.first.rate,
+            c.second.rate,
+        )
         for question, compared in answers.items()
         for c in compared
     ]
@@ -310,7 +328,8 @@ def _intervals_figure(
 ) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        draw_intervals(axes, rows, series)
+        possible = DIFFERENCES if zero else ACCURACIES
+        draw_intervals(axes, rows, series, possible=possible)
         if zero:
             axes.axvline(0, color=ink, linewidth=0.8)
         axes.set(xlabel=xlabel)
@@ -337,7 +356,7 @@ def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
                     rates,
                     accuracies,
                     label=ARMS[arm].title,
-                    color=stroke.colour,
+                    color=stroke.color,
                     linestyle=stroke.dash,
                     marker="o",
                     markersize=3.5,
@@ -378,8 +397,8 @@ def _reaction_figure() -> Figure:
         places = panels(canvas, 2)
         for inside, stroke in zip((True, False), STROKES, strict=False):
             label = ARMS["inside" if inside else "outside"].title
-            style: dict[str, Any] = {"color": stroke.colour, "linestyle": stroke.dash}
-            marks: dict[str, Any] = {"color": stroke.colour, "linestyle": "none"}
+            style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
+            marks: dict[str, Any] = {"color": stroke.color, "linestyle": "none"}
             for axes, values in zip(places, (np.diff, np.asarray), strict=True):
                 axes.plot(values(equations[inside]), label=label, **style)
                 axes.plot(values(paths[inside]), marker=".", markevery=3, **marks)

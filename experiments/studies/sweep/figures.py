@@ -11,10 +11,17 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
-from experiments.reporting.drawing import Stroke, legend, panels, plain_axes, strokes
-from experiments.reporting.marks import heat_map, line_with_band
+from experiments.reporting.drawing import (
+    Stroke,
+    heat_map,
+    legend,
+    line_with_band,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import ACCURACIES, mean_and_interval
 from experiments.studies.methods import METHODS, title
 from experiments.studies.paired import accuracies
 from experiments.studies.sweep.results import (
@@ -52,8 +59,8 @@ def final(swept: SweepResults) -> Figure:
         axes = canvas.subplots()
         plain_axes(axes, ink)
         for row, (method, reached) in enumerate(values.items()):
-            mean, low, high = mean_and_interval(reached)
-            color = drawn[method].colour
+            mean, low, high = mean_and_interval(reached).shown(ACCURACIES)
+            color = drawn[method].color
             axes.scatter(
                 reached, [row + 0.18] * len(reached), s=16, color=color, alpha=0.5
             )
@@ -119,7 +126,7 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
                 else:
                     level, label = tops[method].accuracy, title(method)
                     axes.axhline(
-                        level, color=look.colour, linestyle=look.dash, label=label
+                        level, color=look.color, linestyle=look.dash, label=label
                     )
             axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
             axes.set_ylim(bottom=lowest)
@@ -148,12 +155,12 @@ def _cut(
     """All trials of a method, and a line through the best of each half decade."""
     places = list(map(place, results))
     values = [result.accuracy for result in results]
-    axes.plot(places, values, "o", color=stroke.colour, alpha=0.25, markersize=3)
+    axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     parts = slices(results, places)
     axes.plot(
         [part.middle for part in parts],
         [part.accuracy for part in parts],
-        color=stroke.colour,
+        color=stroke.color,
         linestyle=stroke.dash,
         marker="o",
         label=label,

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.reporting.page import Page, Section, Table
-from experiments.reporting.statistics import mean_and_interval
-from experiments.studies.intervals import in_points
-from experiments.studies.methods import METHODS, title
-from experiments.studies.paired import (
-    accuracies,
-    difference,
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    DIFFERENCES,
+    in_points,
+    mean_and_interval,
     percent,
     verdict,
     wall_time,
 )
+from experiments.studies.methods import METHODS, title
+from experiments.studies.paired import accuracies, difference
 from experiments.studies.sweep import figures
 from experiments.studies.sweep.figures import OTHER, RATE, as_percent
 from experiments.studies.sweep.plan import BUDGETS
@@ -133,7 +134,7 @@ def _accuracies(swept: SweepResults) -> Table:
                 trial.effective_rate,
                 trial.batch_size,
                 len(runs),
-                *mean_and_interval(accuracies(runs, swept.classes)),
+                *mean_and_interval(accuracies(runs, swept.classes)).shown(ACCURACIES),
                 mean_and_interval([run.test_loss for run in runs]).mean,
             ]
         )
@@ -148,7 +149,7 @@ def _differences(swept: SweepResults) -> Table:
     for method, runs in swept.final.items():
         if method != "sgd":
             gain = difference(runs, swept.final["sgd"], swept.classes)
-            values = [None if x is None else 100 * x for x in gain]
+            values = [None if x is None else 100 * x for x in gain.shown(DIFFERENCES)]
             rows.append([title(method), len(runs), *values, verdict(gain)])
     return Table(
         "Paired differences from SGD in test accuracy, in percentage points, with 95% "

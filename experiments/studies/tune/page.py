@@ -8,13 +8,19 @@ from matplotlib.figure import Figure as Canvas
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.records.runs import Run
-from experiments.reporting.drawing import legend, panels, plain_axes, strokes
-from experiments.reporting.marks import heat_map
+from experiments.reporting.drawing import heat_map, legend, panels, plain_axes, strokes
 from experiments.reporting.page import Figure, Page, Section, Table
-from experiments.reporting.statistics import mean_and_interval
-from experiments.studies.intervals import in_points, sign
+from experiments.reporting.statistics import (
+    ACCURACIES,
+    in_points,
+    mean_and_interval,
+    percent,
+    sign,
+    verdict,
+    wall_time,
+)
 from experiments.studies.methods import METHODS, title
-from experiments.studies.paired import accuracies, percent, verdict, wall_time
+from experiments.studies.paired import accuracies
 from experiments.studies.sweep.figures import maps
 from experiments.studies.sweep.page import space_section
 from experiments.studies.terms import paired_seeds
@@ -139,7 +145,7 @@ def _evidence(tuned: TuneResults) -> Section:
                 trial.effective_rate,
                 trial.batch_size,
                 config.schedule,
-                *mean_and_interval(accuracies(runs, tuned.classes)),
+                *mean_and_interval(accuracies(runs, tuned.classes)).shown(ACCURACIES),
                 count_diverged(runs, tuned.classes),
                 len(runs),
             ]
@@ -187,7 +193,7 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
         for (label, stroke), mark, reached in zip(
             drawn.items(), "os", pairs, strict=True
         ):
-            axes.plot(seeds, reached, mark, color=stroke.colour, label=label)
+            axes.plot(seeds, reached, mark, color=stroke.color, label=label)
         axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
         plain_axes(axes, ink)
         legend(canvas, axes)

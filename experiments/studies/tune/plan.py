@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval
+from experiments.reporting.statistics import Interval, sign
 from experiments.studies import paired, validation
-from experiments.studies.intervals import sign
 from experiments.studies.settings import significant
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results

@@ -77,7 +77,7 @@ def test_compare_writes_runs_summary_page_and_curves(compared):
     assert record["versions"]["jax"] == jax.__version__
     assert record["device"].startswith("cpu")
     assert "<svg" in (output / "report.html").read_text()
-    assert (output / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (output / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_storages_are_compared_by_name(run, tmp_path):

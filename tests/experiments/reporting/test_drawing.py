@@ -14,8 +14,12 @@ from support.demonstration import NAMES, PAGE
 
 from experiments.reporting.drawing import (
     STROKES,
+    draw_intervals,
     element,
+    heat_map,
+    label_rows,
     legend,
+    line_with_band,
     narrow_svg,
     panels,
     picture,
@@ -24,16 +28,16 @@ from experiments.reporting.drawing import (
     strokes,
     svg,
 )
-from experiments.reporting.marks import heat_map, line_with_band
+from experiments.reporting.statistics import Interval
 
 SVG = "{http://www.w3.org/2000/svg}"
 HEAT, CURVES = (section.figures[0] for section in PAGE.sections[:2])
 
 
-def luminance(colour):
+def luminance(color):
     linear = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(colour)
+        for c in to_rgb(color)
     ]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
@@ -65,9 +69,9 @@ def lines(scale="linear", low=1.0, high=2.0, title="Title"):
 @pytest.mark.parametrize("stroke", STROKES)
 def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
     bright, dark = 1.05, luminance("#14161a") + 0.05
-    own = luminance(stroke.colour) + 0.05
-    assert bright / own > 3
-    assert own / dark > 3
+    drawn = luminance(stroke.color) + 0.05
+    assert bright / drawn > 3
+    assert drawn / dark > 3
 
 
 def test_strokes_tell_eight_arms_apart():
@@ -97,7 +101,7 @@ def test_element_is_equal_for_equal_drawings_and_shares_no_id_with_others():
     assert not ids(first) & ids(svg(CURVES._replace(name="other")))
 
 
-def test_element_names_itself_for_those_who_do_not_see_it():
+def test_element_names_itself_for_readers_who_cannot_see_it():
     drawn = element(lines(), (4, 3), "a", "<b> & $x$", "what it shows")
     root = ElementTree.fromstring(drawn)
     assert root.get("role") == "img"
@@ -217,25 +221,50 @@ def test_heat_map_of_nothing_but_failures_frames_none():
     assert drawn.count(">×<") == 6
 
 
-def test_heat_map_of_equal_values_has_a_colour():
+def test_heat_map_of_equal_values_has_a_color():
     assert "−2.5" in texts(heat(np.full((2, 2), -2.5)))
 
 
-def test_heat_maps_of_shared_limits_share_their_colours():
-    def colour_of_first(**limits):
+def test_heat_maps_of_shared_limits_share_their_colors():
+    def color_of_first(**limits):
         canvas = Canvas()
         axes = canvas.subplots()
         heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", **limits)
         return axes.patches[1].get_facecolor()
 
-    assert colour_of_first(limits=(3.5, 99)) == matplotlib.colormaps["cividis"](0.0)
-    assert colour_of_first() != colour_of_first(limits=(3.5, 99))
+    assert color_of_first(limits=(3.5, 99)) == matplotlib.colormaps["cividis"](0.0)
+    assert color_of_first() != color_of_first(limits=(3.5, 99))
 
 
-def test_line_with_band_is_a_line_and_its_interval_in_one_colour():
+def test_line_with_band_is_a_line_and_its_interval_in_one_color():
     axes = Canvas().subplots()
     line_with_band(axes, [1, 2], [3, 4], [2, 3], [5, 6], STROKES[2], "name")
     (line,), (band,) = axes.lines, axes.collections
     assert (line.get_color(), line.get_label()) == ("#cc79a7", "name")
     assert to_rgb(band.get_facecolor()[0]) == to_rgb("#cc79a7")  # pyright: ignore
     assert line.get_linestyle() == "--"
+
+
+def test_intervals_are_cut_at_what_is_possible_and_not_drawn_for_two_values():
+    axes = Canvas().subplots()
+    intervals = [
+        Interval(0.2, -1.5, 1.9, 3),
+        Interval(0.2, -1.5, 1.9, 2),
+        Interval(0.2, 0.1, 0.3, 3),
+    ]
+    draw_intervals(axes, ["cut", "two", "whole"], {"": intervals})
+    bars = [vars(lines)["_paths"][0].vertices[:, 0] for lines in axes.collections]
+    assert bars[0] == pytest.approx([-100, 100])
+    assert bars[1] == pytest.approx([20, 20])
+    assert bars[2] == pytest.approx([10, 30])
+
+
+def test_rows_have_their_labels_above_them_wrapped_to_the_canvas():
+    def draw(canvas, ink):
+        axes = canvas.subplots()
+        label_rows(axes, ["first", "word " * 30], ink)
+
+    words = texts(element(draw, (4, 3), "a", "b"))
+    assert "first" in words
+    assert any(line.endswith("…") for line in words)
+    assert all(len(line) <= 44 for line in words)

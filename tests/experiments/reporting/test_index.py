@@ -1,4 +1,4 @@
-"""The index has every result of a directory, and is stopped by none."""
+"""The index shows every result in a directory, readable or not."""
 
 import io
 import json
@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 from support.demonstration import PAGE, SCRIPT, TURNED
-from support.synthetic import TITLES, synthetic_comparison
+from support.reports import SETUP
+from support.synthetic import synthetic_comparison
 
-from experiments.compare import report
+from experiments.compare.page import page as page_of
 from experiments.records.config import UsageError
+from experiments.records.runs import to_json
 from experiments.reporting import html
 from experiments.reporting.index import Index, index, write_index
 from experiments.studies.lifecycle import StudyOptions, publish
@@ -23,16 +25,16 @@ STUDY = PAGE._replace(sections=())
 
 
 def write_comparison(directory, accuracies, **settings):
+    made = page_of(synthetic_comparison(accuracies, **settings), SETUP)
+    write_study(directory, made._replace(sections=()))
+
+
+def write_old_comparison(directory, accuracies, **settings):
+    """A comparison's summary as it was before it had a title and a text."""
     directory.mkdir()
-    setting = report.Setting(
-        titles=TITLES,
-        equations=dict.fromkeys(TITLES, ""),
-        train_images=5,
-        validation_images=4,
-        test_images=3,
-        command="",
-    )
-    report.write(directory, synthetic_comparison(accuracies, **settings), setting)
+    made = page_of(synthetic_comparison(accuracies, **settings), SETUP)
+    (directory / "summary.json").write_text(to_json(made.data))
+    (directory / "report.html").write_text("")
 
 
 def write_study(directory, page=STUDY):
@@ -44,23 +46,25 @@ def read(directory):
     return write_index(directory).read_text(encoding="utf-8")
 
 
-def test_index_tells_title_data_and_answer_of_studies_and_comparisons(tmp_path):
+def test_index_shows_title_data_and_answer_of_studies_and_comparisons(tmp_path):
     plan = {"dataset": "digits in a study"}
     study = STUDY._replace(title="Which β", summary="β = 0.9 is.", plan=plan)
     write_study(tmp_path / "b", study)
     write_comparison(tmp_path / "a", ACCURACIES)
+    write_old_comparison(tmp_path / "c", ACCURACIES)
     page = read(tmp_path)
-    assert "2 results." in page
+    assert "3 results." in page
     assert re.findall(r'<a href="([^"]*)">([^<]*)</a>', page) == [
-        ("a/report.html", "3 arms on digits"),
+        ("a/report.html", "SGD and momentum on digits"),
         ("b/report.html", "Which β"),
+        ("c/report.html", "3 optimizers on digits"),
     ]
     assert "sweep · digits in a study" in page
     assert "<p>β = 0.9 is.</p>" in page
-    assert "Best mean test accuracy: 61.50%, Title of ema, n = 2." in page
+    assert page.count("Best mean test accuracy: 61.50%, Title of ema, n = 2.") == 2
 
 
-def test_index_leaves_what_is_no_result_alone(tmp_path):
+def test_index_ignores_what_is_not_a_result(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "summary.json").write_text("its own directory's")
     assert "0 results." in read(tmp_path)
@@ -115,13 +119,13 @@ def test_index_links_to_no_report_that_is_not_there(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_index_names_a_summary_that_is_none(tmp_path, content):
+def test_index_names_a_file_that_is_not_a_summary(tmp_path, content):
     write_study(tmp_path / "good")
     (tmp_path / "bad<").mkdir()
     (tmp_path / "bad<" / "summary.json").write_bytes(content)
     page = read(tmp_path)
-    assert "1 result, and 1 that cannot be read." in page
-    assert "bad&lt;/summary.json</code></dt><dd>it is no summary of this" in page
+    assert "1 result, and 1 unreadable." in page
+    assert "bad&lt;/summary.json</code></dt><dd>it is not a summary of this" in page
 
 
 def test_index_names_a_summary_that_cannot_be_read(tmp_path):
@@ -130,9 +134,10 @@ def test_index_names_a_summary_that_cannot_be_read(tmp_path):
 
 
 def test_index_of_a_comparison_without_any_result_says_so(tmp_path):
-    write_comparison(tmp_path / "a", {"sgd": [float("nan")]})
-    assert json.loads((tmp_path / "a" / "summary.json").read_text())
-    assert "No arm has a result." in read(tmp_path)
+    for write, name in ((write_comparison, "a"), (write_old_comparison, "b")):
+        write(tmp_path / name, {"sgd": [float("nan")]})
+        assert json.loads((tmp_path / name / "summary.json").read_text())
+    assert read(tmp_path).count("No optimizer has a result.") == 2
 
 
 def test_index_needs_nothing_from_elsewhere(tmp_path):
@@ -167,8 +172,8 @@ def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
     with pytest.raises(UsageError) as refused:
         write_index(tmp_path)
     assert str(refused.value) == (
-        f"{path} is no index of this program, and is left as it is; rename it to have "
-        "one here."
+        f"{path} was not written by this program and is left unchanged; rename it to "
+        "get an index here."
     )
     assert path.is_symlink() if content is None else path.read_bytes() == content
 
@@ -176,13 +181,15 @@ def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
 def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     (tmp_path / "index.html").write_text("my own page")
     said = io.StringIO()
-    study_context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
-    study: Any = SimpleNamespace(study_context=study_context)
+    context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
+    study: Any = SimpleNamespace(context=context)
     assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
-    assert f"{tmp_path / 'index.html'} is no index of this program" in said.getvalue()
+    assert (
+        f"{tmp_path / 'index.html'} was not written by this program" in said.getvalue()
+    )
     assert (tmp_path / "index.html").read_text() == "my own page"
 
 
 def test_index_of_no_directory_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="missing is no directory; name the one under"):
+    with pytest.raises(UsageError, match="missing is not a directory; name the one"):
         write_index(tmp_path / "missing")

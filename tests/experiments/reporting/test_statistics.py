@@ -8,38 +8,48 @@ from scipy import stats
 
 from experiments.optimizers.arms import ARMS, STORAGES
 from experiments.reporting.statistics import (
+    ACCURACIES,
+    DIFFERENCES,
     PAIRS,
+    Interval,
     against_first,
     compare,
     comparisons,
+    in_points,
     mean_and_interval,
+    percent,
+    sign,
+    verdict,
+    winner,
 )
 
 
 def test_interval_is_students_of_scipy():
     values = np.random.default_rng(3).normal(0.02, 0.05, size=7)
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    mean, low, high = mean_and_interval(values.tolist())
+    mean, low, high, n = mean_and_interval(values.tolist())
+    assert n == 7
     assert mean == pytest.approx(values.mean(), rel=1e-12)
     assert (low, high) == pytest.approx((expected.low, expected.high), rel=1e-12)
 
 
 def test_interval_of_two_values_by_hand():
     # Mean 3, s = √2, t(0.975, 1) = 12.7062: half the width is 12.7062·√2/√2.
-    assert mean_and_interval([2.0, 4.0]) == pytest.approx((3.0, -9.70620, 15.70620))
+    expected = 3.0, -9.70620, 15.70620, 2
+    assert mean_and_interval([2.0, 4.0]) == pytest.approx(expected)
 
 
 def test_interval_of_one_value_is_none():
-    assert mean_and_interval([0.25]) == (0.25, None, None)
+    assert mean_and_interval([0.25]) == (0.25, None, None, 1)
 
 
 def test_interval_of_equal_values_is_a_point():
-    mean, low, high = mean_and_interval([0.1, 0.1, 0.1])
+    mean, low, high, _ = mean_and_interval([0.1, 0.1, 0.1])
     assert low == mean == high
 
 
 def test_interval_with_nan_is_nan():
-    assert np.isnan(np.array(mean_and_interval([0.1, math.nan]))).all()
+    assert np.isnan(np.array(mean_and_interval([0.1, math.nan])[:3])).all()
 
 
 def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
@@ -51,7 +61,7 @@ def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
 
 
 @pytest.mark.parametrize(
-    ("differences", "winner"),
+    ("differences", "winning"),
     [
         ([0.02, 0.03, 0.04], "a"),
         ([-0.02, -0.03, -0.04], "b"),
@@ -62,9 +72,9 @@ def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
         ([0.25, math.nan], None),
     ],
 )
-def test_compare_names_a_winner_only_off_the_interval(differences, winner):
+def test_compare_names_a_winner_only_off_the_interval(differences, winning):
     values = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(3), 0.0)}
-    assert compare("a", "b", "a cause", values).winner == winner
+    assert compare("a", "b", "a cause", values).winner == winning
 
 
 def test_compare_refuses_arms_without_a_common_seed():
@@ -89,7 +99,7 @@ def test_comparisons_leave_out_pairs_that_were_not_run():
     assert (compared.first, compared.second) == ("ema", "sgd")
 
 
-def test_optimizers_of_which_no_more_is_known_are_compared_with_the_first():
+def test_optimizers_known_by_name_only_are_compared_with_the_first():
     values = {"b": {0: 0.5, 1: 0.25}, "a": {0: 0.625, 1: 0.5}, "sgd": {1: 0.125}}
     compared = comparisons(values, against_first(["b", "a", "sgd"]))
     assert [each[:5] for each in compared] == [
@@ -100,7 +110,54 @@ def test_optimizers_of_which_no_more_is_known_are_compared_with_the_first():
 
 
 def test_pairs_are_arms():
-    assert {arm for first, second, _ in PAIRS for arm in (first, second)} == {
+    assert {arm for pair in PAIRS for arm in (pair.first, pair.second)} == {
         *ARMS,
         *STORAGES,
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.0, 0.9222], "46.11% (n = 2: no useful interval)"),  # −539.85 to 632.08
+        ([0.1, 0.6, 0.6], "43.33% (95% interval 0.00 to 100.00)"),  # −28.37 to 115.04
+        ([0.90, 0.99, 0.99], "96.00% (95% interval 83.09 to 100.00)"),  # to 108.91
+        ([0.90, 0.91, 0.92], "91.00% (95% interval 88.52 to 93.48)"),
+        ([0.5], "50.00% (n = 1: no interval)"),
+    ],
+)
+def test_accuracies_in_words_stay_within_0_and_100_percent(values, words):
+    assert percent(mean_and_interval(values)) == words
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.01, 0.03], "+2.00 points (n = 2: no useful interval)"),
+        ([0.9, -0.5, 0.9], "+43.33 points (95% interval −100.00 to +100.00)"),
+        ([-0.9, -0.2, -0.8], "−63.33 points (95% interval −100.00 to +30.71)"),
+        ([0.01, 0.02, 0.03], "+2.00 points (95% interval −0.48 to +4.48)"),
+        ([-0.02], "−2.00 points (n = 1: no interval)"),
+    ],
+)
+def test_differences_in_words_stay_within_100_points(values, words):
+    assert in_points(mean_and_interval(values)) == words
+
+
+def test_interval_is_shown_cut_and_only_for_three_values():
+    assert Interval(0.9, 0.75, 1.05, 3).shown(ACCURACIES) == (0.9, 0.75, 1.0)
+    assert Interval(0.1, -1.5, 1.7, 3).shown(DIFFERENCES) == (0.1, -1.0, 1.0)
+    assert Interval(7.0, -1.5, 15.5, 3).shown() == (7.0, -1.5, 15.5)
+    assert Interval(0.9, 0.85, 0.95, 2).shown(ACCURACIES) == (0.9, None, None)
+    assert Interval(0.9, None, None, 1).shown(ACCURACIES) == (0.9, None, None)
+
+
+def test_conclusions_are_drawn_from_the_whole_interval():
+    assert sign(mean_and_interval([0.9, -0.5, 0.9])) == 0
+    two = compare("a", "b", "a cause", {"a": {0: 0.25, 1: 0.25}, "b": {0: 0, 1: 0}})
+    assert two.winner == "a" and two.interval == (0.25, 0.25, 0.25, 2)
+    assert winner(two, {"a": "Title"}) == (
+        "winner: Title, though n = 2 is weak evidence; every seed shows the same "
+        "difference"
+    )
+    assert verdict(two.interval) == "momentum is better, though n = 2 is weak evidence"

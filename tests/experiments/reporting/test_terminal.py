@@ -1,4 +1,4 @@
-"""What a comparison prints: names as they are, whatever is in them."""
+"""What a comparison prints: names as plain text, whatever is in them."""
 
 from dataclasses import replace
 from io import StringIO
@@ -26,14 +26,14 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     runs = synthetic_comparison(accuracies, code="fedcba9876543210")
     terminal.print_results(console, runs, {name: name for name in NAMES})
     for name in NAMES:
-        assert printed.getvalue().count(f" {name} ") >= 2  # as arm and as method
+        assert printed.getvalue().count(f" {name} ") >= 2  # as key and as optimizer
     assert (
-        "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points"
+        "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points (n"
         in printed.getvalue()
     )
 
 
-def test_a_batch_that_the_devices_do_not_share_evenly_is_told_of():
+def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
     for batch_size, said in [
         (64, ""),

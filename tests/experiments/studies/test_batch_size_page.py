@@ -19,9 +19,9 @@ from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
 UP, NONE, DOWN = (
-    Interval(0.02, 0.01, 0.03),
-    Interval(0.02, -0.01, 0.05),
-    Interval(-0.02, -0.03, -0.01),
+    Interval(0.02, 0.01, 0.03, 3),
+    Interval(0.02, -0.01, 0.05, 3),
+    Interval(-0.02, -0.03, -0.01, 3),
 )
 PLAN = {
     "dataset": "invented <b>",
@@ -111,8 +111,8 @@ def test_beta_of_equal_half_life_vanishes_for_a_huge_batch():
         ([UP, UP, NONE], None),
         ([NONE, NONE, DOWN], None),
         ([DOWN, NONE, UP], 256),
-        ([UP, Interval(math.nan, math.nan, math.nan), UP], 256),
-        ([UP, UP, Interval(0.5, None, None)], None),
+        ([UP, Interval(math.nan, math.nan, math.nan, 3), UP], 256),
+        ([UP, UP, Interval(0.5, None, None, 1)], None),
     ],
 )
 def test_first_gain_is_where_every_larger_batch_size_has_an_interval_above_zero(

@@ -1,7 +1,6 @@
 """Claim 4: fair tuning of both methods, and the small problems for it."""
 
 from math import log2
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 
 from experiments.data.examples import Examples, Splits
 from experiments.studies.claims import linear, problems
+from experiments.studies.claims.budget import BUDGETS
 from experiments.studies.claims.generality import (
     BETAS,
     Candidate,
@@ -26,7 +26,7 @@ from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.validation import Score
 from experiments.training.program import Point
 
-BUDGET = SimpleNamespace(
+BUDGET = BUDGETS["smoke"]._replace(
     low_octave=-4, high_octave=1, widenings=3, tuning_seeds=2, seeds=5
 )
 
@@ -138,7 +138,7 @@ def test_momentum_that_is_tuned_to_beta_0_gains_nothing_over_sgd():
 
 
 def test_every_problem_has_a_prediction():
-    budget = SimpleNamespace(
+    budget = BUDGET._replace(
         models=("linear",), losses=("hinge",), tables=("digits", "table"), dataset="x"
     )
     named = titles(budget)
@@ -187,7 +187,8 @@ def test_the_small_digits_have_their_original_size():
 
 def test_runs_of_a_small_problem_agree_with_plain_descent():
     *splits, classes = problems.table(3)
-    few = Splits(*(Examples(*(x[:70] for x in split)) for split in splits), classes)
+    train, validation, test = (Examples(*(x[:70] for x in each)) for each in splits)
+    few = Splits(train, validation, test, classes)
     problem = problems.small("linear", "squared", "table", few, epochs=2)
     points = [Point(0.02, 0.8, 5), Point(0.05, 0.0, 5), Point(1e9, 0.0, 6)]
     scores = problem.validate(points)

@@ -6,14 +6,8 @@ from dataclasses import replace
 import pytest
 from support.synthetic import diverged, synthetic_run
 
-from experiments.reporting.statistics import Interval
-from experiments.studies.paired import (
-    accuracies,
-    difference,
-    percent,
-    verdict,
-    wall_time,
-)
+from experiments.reporting.statistics import Interval, percent, verdict, wall_time
+from experiments.studies.paired import accuracies, difference
 
 NAN = math.nan
 
@@ -33,12 +27,18 @@ def test_difference_is_paired_by_seed_and_counts_a_diverged_run_as_0():
 @pytest.mark.parametrize(
     ("gain", "words"),
     [
-        (Interval(0.02, 0.01, 0.03), "momentum is better"),
-        (Interval(-0.02, -0.03, -0.01), "it is under-tuned, and this is no evidence"),
-        (Interval(0.02, -0.01, 0.05), "no difference is shown, as the interval contai"),
-        (Interval(0.0, 0.0, 0.0), "no difference is shown"),
-        (Interval(0.02, None, None), "one seed shows no difference"),
-        (Interval(NAN, NAN, NAN), "no difference is shown"),
+        (Interval(0.02, 0.01, 0.03, 3), "momentum is better"),
+        (
+            Interval(-0.02, -0.03, -0.01, 3),
+            "it is under-tuned, and this is no",
+        ),
+        (
+            Interval(0.02, -0.01, 0.05, 3),
+            "no difference is shown, as the",
+        ),
+        (Interval(0.0, 0.0, 0.0, 3), "no difference is shown"),
+        (Interval(0.02, None, None, 1), "one seed shows no difference"),
+        (Interval(NAN, NAN, NAN, 3), "no difference is shown"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_interval(gain, words):
@@ -46,7 +46,7 @@ def test_the_verdict_says_no_more_than_the_interval(gain, words):
 
 
 def test_percent_of_one_seed_has_no_interval():
-    assert percent(Interval(0.5, None, None)) == "50.00% (no interval)"
+    assert percent(Interval(0.5, None, None, 1)) == "50.00% (n = 1: no interval)"
 
 
 @pytest.mark.parametrize(
