@@ -68,6 +68,7 @@ def test_training_is_the_same_with_the_momentum_whole_or_divided(devices, small)
     (start, want), (_, got) = ends
     moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), want, start)
     assert min(jax.tree.leaves(moved)) > 1e-3
+    want = jax.tree.map(lambda x: x[0], want)  # of the only lane
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5, 1e-6), got, want)
 
 
