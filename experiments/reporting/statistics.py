@@ -78,9 +78,7 @@ PAIRS = (
     Pair("keras", "sgd_large_step", "momentum, at the larger settled step"),
     Pair("sgd_large_step", "sgd", "step size, without momentum"),
     Pair(
-        "keras",
-        "ema",
-        "step size, with momentum: the tutorial's code and its equation",
+        "keras", "ema", "step size, with momentum: the tutorial's code and its equation"
     ),
     Pair("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
     Pair("keras_int8", "keras", "storage: 8 bits instead of float32"),
@@ -114,10 +112,7 @@ def mean_and_interval(values: Sequence[float]) -> Interval:
 
 
 def compare(
-    first: str,
-    second: str,
-    isolates: str,
-    values: Mapping[str, Mapping[int, float]],
+    first: str, second: str, isolates: str, values: Mapping[str, Mapping[int, float]]
 ) -> Comparison:
     """Compares two arms over the seeds that both have run; larger values win.
 

@@ -153,10 +153,7 @@ def a_schedule_that_returns_another_dtype(library: Library, mode: Mode) -> None:
             gradients = jnp.asarray([0.3, -1.7, 0.9], dtype)
             got, want = (
                 _updates(mode(library.sgd(learning_rate, BETA)), gradients)
-                for learning_rate in (
-                    lambda step, rate=returned: rate,
-                    float(returned),
-                )
+                for learning_rate in (lambda step, rate=returned: rate, float(returned))
             )
             expect_same_bits(f"the updates by a {type(returned).__name__}", got, want)
 

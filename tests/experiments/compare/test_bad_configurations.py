@@ -137,10 +137,7 @@ REFUSED = {
         ),
     ],
     "output that can't be": [
-        (
-            [*COMPARE[:-1], "data.npz"],
-            "--output data.npz is a file; name a directory.",
-        ),
+        ([*COMPARE[:-1], "data.npz"], "--output data.npz is a file; name a directory."),
         (
             [*COMPARE[:-1], "data.npz/results"],
             "--output data.npz/results can't be written: Not a directory; choose "
