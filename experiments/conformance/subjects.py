@@ -55,11 +55,10 @@ def optax_momentum_() -> list[Subject]:
         _inside("sgd", HEAVY_BALL, om.sgd),
         _inside("sgd, nesterov", NESTEROV, om.sgd, nesterov=True),
     ]
+    apart = {"weight_decay": DECAY, "decay": "decoupled"}
     decays = [
-        _inside("sgd, coupled weight decay", COUPLED, om.sgd, **decay),
-        _inside(
-            "sgd, decoupled weight decay", DECOUPLED, om.sgd, decay="decoupled", **decay
-        ),
+        _inside("sgd, coupled weight decay", COUPLED, om.sgd, weight_decay=DECAY),
+        _inside("sgd, decoupled weight decay", DECOUPLED, om.sgd, **apart),
     ]
     guarded = _outside("guard", HEAVY_BALL, lambda beta: om.guard(om.heavy_ball(beta)))
     accumulated = om.linear_momentum(om.accumulate(om.heavy_ball_coefficients(BETA), 2))

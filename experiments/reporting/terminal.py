@@ -32,10 +32,7 @@ def announce(
 ) -> None:
     """Prints how many runs remain and about how long they take.
 
-    Args:
-      console: where to print.
-      missing: the runs that remain.
-      shape: [images, height, width, channels] of the training images.
+    `shape` is that of the training images: [images, height, width, channels].
     """
     if not missing:
         return

@@ -20,10 +20,8 @@ HEAT, CURVES = (section.figures[0] for section in PAGE.sections[:2])
 
 
 def luminance(color):
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(color)
-    ]
+    c = np.array(to_rgb(color))
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
@@ -75,9 +73,8 @@ def test_element_writes_and_rules_in_the_ink_of_the_page():
 
 def test_element_is_equal_for_equal_drawings_and_shares_no_id_with_others():
     def ids(drawn):
-        return {each.get("id") for each in ElementTree.fromstring(drawn).iter()} - {
-            None
-        }
+        elements = ElementTree.fromstring(drawn).iter()
+        return {element.get("id") for element in elements} - {None}
 
     first, second = drawing.svg(CURVES), drawing.narrow_svg(CURVES)
     assert drawing.svg(CURVES) == first
@@ -239,11 +236,8 @@ def test_line_with_band_is_a_line_and_its_interval_in_one_color():
 
 def test_intervals_are_cut_at_what_is_possible_and_not_drawn_for_two_values():
     axes = Canvas().subplots()
-    intervals = [
-        Interval(0.2, -1.5, 1.9, 3),
-        Interval(0.2, -1.5, 1.9, 2),
-        Interval(0.2, 0.1, 0.3, 3),
-    ]
+    ends = (-1.5, 1.9, 3), (-1.5, 1.9, 2), (0.1, 0.3, 3)
+    intervals = [Interval(0.2, *x) for x in ends]
     drawing.draw_intervals(axes, ["cut", "two", "whole"], {"": intervals})
     bars = [vars(lines)["_paths"][0].vertices[:, 0] for lines in axes.collections]
     assert bars[0] == pytest.approx([-100, 100])
