@@ -6,6 +6,7 @@ the updates.
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,5 +63,5 @@ def _exchange(devices: int, nbytes: int, sum_up: Callable[[Array], Array]) -> Ti
         return jax.lax.fori_loop(0, REPETITIONS, lambda _, x: sum_up(x) / devices, x)
 
     x = jax.device_put(jnp.ones(devices * nbytes // 4), NamedSharding(mesh, spec))
-    specs = {"in_specs": spec, "out_specs": spec, "check_vma": False}
+    specs: dict[str, Any] = {"in_specs": spec, "out_specs": spec, "check_vma": False}
     return table.timed(jax.jit(jax.shard_map(repeat, mesh=mesh, **specs)), x)

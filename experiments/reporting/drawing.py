@@ -237,8 +237,9 @@ def line_with_band(
 ) -> None:
     """Draws a line and a band from low to high; both end where the line is NaN."""
     axes.fill_between(x, low, high, color=stroke.color, alpha=0.18, linewidth=0)
-    style = {"color": stroke.color, "linestyle": stroke.dash, "linewidth": 1.8}
-    axes.plot(x, middle, label=label, marker="o", markersize=3.5, **style)
+    style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
+    style |= {"linewidth": 1.8, "marker": "o", "markersize": 3.5}
+    axes.plot(x, middle, label=label, **style)
 
 
 def heat_map(

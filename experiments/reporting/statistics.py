@@ -132,7 +132,7 @@ def compare(
 def comparisons(
     values: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair] = PAIRS
 ) -> tuple[Comparison, ...]:
-    """Compares the pairs whose arms have a seed in common, by arm and seed's value."""
+    """Compares the pairs whose arms share a seed; values are by arm, then by seed."""
     return tuple(
         compare(*pair, values)
         for pair in pairs
