@@ -68,11 +68,16 @@ def bench(options: Bench) -> None:
     Raises:
       UsageError: the peers' interpreter is missing or lacks the libraries.
     """
-    with_peers = {"train": bench_train, "update": bench_update, "sweep": bench_sweep}
-    alone = {"memory": bench_memory, "scaling": bench_scaling}
-    if options.what in with_peers:
-        with_peers[options.what](options.peers)
-    elif options.what in alone:
-        alone[options.what]()
-    else:
-        bench_accuracy(options.peers, options.data_dir)
+    match options.what:
+        case "train":
+            bench_train(options.peers)
+        case "update":
+            bench_update(options.peers)
+        case "sweep":
+            bench_sweep(options.peers)
+        case "memory":
+            bench_memory()
+        case "accuracy":
+            bench_accuracy(options.peers, options.data_dir)
+        case "scaling":
+            bench_scaling()

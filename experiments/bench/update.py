@@ -100,7 +100,9 @@ def _measure(case: UpdateCase, peers: Path | None) -> Iterator[Mapping[str, obje
 
 
 def _jax_steps(
-    transformation: optax.GradientTransformation, case: UpdateCase, arrange: Any
+    transformation: optax.GradientTransformation,
+    case: UpdateCase,
+    arrange: Callable[[Any], Any],
 ) -> Timed:
     """The steps of a turn in JAX; `arrange` may pack the list of parameters."""
     leaves = range(case.leaves)

@@ -49,7 +49,8 @@ def read(dataset: str, data_dir: Path | None) -> Decoded:
 
     Args:
       dataset: name, such as "cifar10", or name/configuration: "emnist/letters".
-      data_dir: the directory of tensorflow-datasets; None for `data_directory(None)`.
+      data_dir: where it was prepared; None for the directory that TFDS_DATA_DIR names,
+        or ~/tensorflow_datasets if that isn't set.
 
     Raises:
       UsageError: the data set isn't prepared there, or is broken, or isn't a set of
