@@ -5,8 +5,8 @@ the updates.
 """
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,15 +62,6 @@ def _exchange(devices: int, nbytes: int, sum_up: Callable[[Array], Array]) -> Ti
     def repeat(x: Array) -> Array:
         return jax.lax.fori_loop(0, REPETITIONS, lambda _, x: sum_up(x) / devices, x)
 
-    mapped = jax.shard_map(
-        repeat, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-    )
-    repeated = jax.jit(mapped)
     x = jax.device_put(jnp.ones(devices * nbytes // 4), NamedSharding(mesh, spec))
-
-    def call() -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(repeated(x))
-        return time.perf_counter() - start
-
-    return call
+    specs: dict[str, Any] = {"in_specs": spec, "out_specs": spec, "check_vma": False}
+    return table.timed(jax.jit(jax.shard_map(repeat, mesh=mesh, **specs)), x)

@@ -1,6 +1,5 @@
 """The memory of the compiled update: state, temporaries, and what it reuses."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -45,15 +44,11 @@ def memory(
 ) -> dict[str, float]:
     """Bytes per parameter of a compiled update that overwrites params and state.
 
-    Args:
-      transformation: the optimizer, learning rate included.
-      params: arrays, or their shapes and dtypes.
+    Only shapes and dtypes of `params` are used.
     """
-    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    state = jax.eval_shape(transformation.init, params)
-    state_bytes = sum(
-        math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state)
-    )
+    count = sum(leaf.size for leaf in jax.tree.leaves(params))
+    state = jax.tree.leaves(jax.eval_shape(transformation.init, params))
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in state)
     update = compile_step(transformation, params).memory_analysis()
     training_step = _training_step(transformation, params).memory_analysis()
     return {

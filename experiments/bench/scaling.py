@@ -1,7 +1,6 @@
 """Training on 1, 2, 4, ... devices, and the exchanges among them."""
 
 import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +14,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
-from experiments.bench.table import Timed
 from experiments.data.examples import Examples
 from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
@@ -63,7 +61,7 @@ def bench_scaling() -> None:
 def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, object]]:
     """Measures epochs on each number of devices, with the state whole and divided."""
     programs = {
-        (devices, state): _timed(*start(device_mesh(count=devices), batch_size))
+        (devices, state): table.timed(*start(device_mesh(count=devices), batch_size))
         for devices, batch_size in batches.items()
         for state, start in (("whole", whole), ("divided", divided))
     }
@@ -125,18 +123,6 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         return jax.lax.fori_loop(0, len(rows[0]), step, carry)
 
     return lambda carry: steps(carry, rows, examples), (params, optimizer.init(params))
-
-
-def _timed(epoch: Epoch, carry: Any) -> Timed:
-    """One epoch, from where the last one ended."""
-
-    def call() -> float:
-        nonlocal carry
-        start = time.perf_counter()
-        carry = jax.block_until_ready(epoch(carry))
-        return time.perf_counter() - start
-
-    return call
 
 
 def _init(mesh: Mesh) -> tuple[Any, TrainState, Examples]:

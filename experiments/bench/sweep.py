@@ -1,12 +1,10 @@
 """Runs trained together, compared with as many trained one after another."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from experiments.bench import table
@@ -43,11 +41,8 @@ CASES = (
 def bench_sweep(peers: Path | None) -> None:
     """Measures each case, prints JSON lines to stdout and a table to stderr.
 
-    Args:
-      peers: Python interpreter of an environment with PyTorch.
-
     Raises:
-      UsageError: that interpreter is missing or lacks PyTorch.
+      UsageError: the peers' interpreter is missing or lacks PyTorch.
     """
     records = (record for case in CASES for record in _measure(case, peers))
     table.print_records("sweeps: images per second, of all runs together", records)
@@ -61,69 +56,39 @@ def _measure(case: SweepCase, peers: Path | None) -> Iterator[Mapping[str, objec
             arguments = "train_pytorch.py", str(case.images[0]), case.name
             peer = stack.enter_context(process.start(peers, *arguments))
         splits = _splits(case.images)
-        alone = _alone(case, splits)
+        keras = ARMS["keras"].transformation
+        alone = _epochs(constant(keras(LEARNING_RATE, BETA)), case, splits, 1, 1)
         for runs in RUNS:
+            together = _epochs(keras, case, splits, runs, case.epochs)
             programs = {
-                "optax_momentum, together": _together(case, splits, runs),
+                "optax_momentum, together": together,
                 "optax_momentum, one after another": _repeated(alone, case, runs),
             }
             if peer is not None:
                 name = f"{peer.greeting}, one after another"
-                programs[name] = _repeated(_peer_epoch(peer), case, runs)
+                programs[name] = _repeated(peer.timed("epoch"), case, runs)
             images = runs * case.epochs * case.images[0]
             labels = {"benchmark": "sweep", "network": case.name, "runs": runs}
-            yield from table.compare(
-                programs,
-                TURNS,
-                work=dict.fromkeys(programs, images),
-                unit="images_per_second",
-                **labels,
-            )
+            work, unit = dict.fromkeys(programs, images), "images_per_second"
+            yield from table.compare(programs, TURNS, work=work, unit=unit, **labels)
 
 
-def _together(case: SweepCase, splits: Splits, runs: int) -> Timed:
-    """The epochs of a turn, for all runs in one program."""
-    transformation = ARMS["keras"].transformation
+def _epochs(
+    transformation: Any, case: SweepCase, splits: Splits, runs: int, epochs: int
+) -> Timed:
+    """Epochs of all runs in one program."""
     spec = TrainSpec(transformation, BATCH_SIZE, case.network)
     program = compile_program(spec, runs, splits)
     seeds = range(program.padded_lanes)
     points = as_arrays([Point(LEARNING_RATE, BETA, seed) for seed in seeds])
-    state = program.start(points)
     steps = steps_per_epoch(splits.train, BATCH_SIZE)
 
-    def turn() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        for epoch in range(case.epochs):
+    def train(state: Any) -> Any:
+        for epoch in range(epochs):
             state = program.train_steps(points, state, epoch, 0, steps, splits.train)
-        jax.block_until_ready(state)
-        return time.perf_counter() - start
+        return state
 
-    return turn
-
-
-def _alone(case: SweepCase, splits: Splits) -> Timed:
-    """One epoch of a single run."""
-    transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
-    spec = TrainSpec(constant(transformation), BATCH_SIZE, case.network)
-    program = compile_program(spec, 1, splits)
-    points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
-    state = program.start(points)
-    steps = steps_per_epoch(splits.train, BATCH_SIZE)
-
-    def epoch() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        state = program.train_steps(points, state, 0, 0, steps, splits.train)
-        jax.block_until_ready(state)
-        return time.perf_counter() - start
-
-    return epoch
-
-
-def _peer_epoch(peer: process.PeerProcess) -> Timed:
-    """One epoch of a single run in PyTorch, which times it itself."""
-    return lambda: float(peer.ask("epoch"))
+    return table.timed(train, program.start(points))
 
 
 def _repeated(epoch: Timed, case: SweepCase, runs: int) -> Timed:
@@ -136,7 +101,6 @@ def _splits(shape: tuple[int, int, int, int]) -> Splits:
     rng = np.random.default_rng(0)
     images = rng.random(shape, dtype=np.float32)
     labels = rng.integers(0, CLASSES, shape[0], dtype=np.int32)
-    examples, few = (
-        Examples(*on_all_devices((images[:n], labels[:n]))) for n in (shape[0], 2)
-    )
+    examples = Examples(*on_all_devices((images, labels)))
+    few = Examples(*on_all_devices((images[:2], labels[:2])))
     return Splits(examples, few, few, CLASSES)

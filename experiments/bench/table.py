@@ -4,8 +4,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -38,15 +39,22 @@ HEADINGS = {
 }
 
 
+def timed(function: Callable[[Any], Any], state: Any) -> Timed:
+    """Calls the function on what it returned the last time, at first on `state`."""
+
+    def call() -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state = jax.block_until_ready(function(state))
+        return time.perf_counter() - start
+
+    return call
+
+
 def seconds_in_turn(
     programs: Mapping[Name, Timed], turns: int
 ) -> dict[Name, list[float]]:
-    """Runs all programs once in every turn, and returns the seconds of each.
-
-    Args:
-      programs: by name.
-      turns: how many are returned; one more warms everything up before them.
-    """
+    """Runs all programs once in every turn, after one turn that warms them up."""
     seconds: dict[Name, list[float]] = {name: [] for name in programs}
     for turn in range(1 + turns):
         for name, program in programs.items():
@@ -67,15 +75,9 @@ def compare(
 ) -> list[dict[str, object]]:
     """Runs all programs in turn, and makes one record of the rates of each.
 
-    Args:
-      programs: by name; the first is ours.
-      turns: how many are measured.
-      work: what each program does in a turn, such as the images it trains on.
-      unit: the key of the median of work per second.
-      **labels: the first entries of every record.
-
-    Returns:
-      Records with the median rate, the range, and our median over this one.
+    A record has the labels, the median of work per second (whose key is `unit`), the
+    range, and the median of the first program, which is ours, over this one. `work` is
+    what a program does in a turn, such as the images it trains on.
     """
     rates = {
         name: [work[name] / seconds for seconds in in_turns]
@@ -104,9 +106,8 @@ def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:
         cells = {key: cell for key, cell in record.items() if key != "benchmark"}
         if not table.columns:
             for key, cell in cells.items():
-                heading = HEADINGS.get(key, key.replace("_", " "))
-                justify = "left" if isinstance(cell, str) else "right"
-                table.add_column(heading, justify=justify)
+                side = "left" if isinstance(cell, str) else "right"
+                table.add_column(HEADINGS.get(key, key.replace("_", " ")), justify=side)
         table.add_row(*map(_text, cells.values()))
     Console(stderr=True).print(table)
 

@@ -1,9 +1,9 @@
 """Training throughput: ours in turn with Keras and PyTorch, and at other sizes."""
 
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import device_mesh, on_all_devices
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
-from experiments.peers.process import PeerProcess
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.step import TrainSpec, constant, steps_per_epoch
 
@@ -43,9 +42,9 @@ def bench_train(python: Path | None) -> None:
         peers = {}
         if python is not None:  # first: they may be missing
             for program in ("train_keras.py", "train_pytorch.py"):
-                peer = process.start(python, program, str(IMAGES))
-                peer = stack.enter_context(peer)
-                peers[peer.greeting] = _peer_epoch(peer)
+                start = process.start(python, program, str(IMAGES))
+                peer = stack.enter_context(start)
+                peers[peer.greeting] = peer.timed("epoch")
         programs = {
             f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
             **peers,
@@ -78,42 +77,24 @@ def _our_epoch(images: int, batch_size: int) -> Timed:
     spec = TrainSpec(constant(transformation), batch_size)
     program = compile_program(spec, 1, Splits(examples, few, few, CLASSES))
     points = as_arrays([Point(0.01, 0.9, 0)])
-    state, numbers = program.start(points), iter(range(1 + TURNS))
-    steps = steps_per_epoch(examples, batch_size)
+    steps, epochs = steps_per_epoch(examples, batch_size), iter(range(1 + TURNS))
 
-    def epoch() -> float:
-        nonlocal state
-        start = time.perf_counter()
-        state = jax.block_until_ready(
-            program.train_steps(points, state, next(numbers), 0, steps, examples)
-        )
-        return time.perf_counter() - start
+    def train(state: Any) -> Any:
+        return program.train_steps(points, state, next(epochs), 0, steps, examples)
 
-    return epoch
-
-
-def _peer_epoch(peer: PeerProcess) -> Timed:
-    """One epoch of a peer's training, which the peer times itself."""
-    return lambda: float(peer.ask("epoch"))
+    return table.timed(train, program.start(points))
 
 
 def _products() -> Timed:
     """An epoch's arithmetic as large matrix products, on all devices."""
     size, repetitions = 1024, 8
-    matrices = jnp.ones((jax.device_count(), size, size)) / size
-    matrices = jax.device_put(
-        matrices, NamedSharding(device_mesh(), PartitionSpec("data"))
-    )
 
     @jax.jit
     def multiply(matrices: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, repetitions, lambda _, x: x @ matrices, matrices)
 
+    matrices = jnp.ones((jax.device_count(), size, size)) / size
+    sharding = NamedSharding(device_mesh(), PartitionSpec("data"))
+    seconds = table.timed(multiply, jax.device_put(matrices, sharding))
     epochs = IMAGES * OPERATIONS / (2 * size**3 * repetitions * jax.device_count())
-
-    def epoch() -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(matrices))
-        return epochs * (time.perf_counter() - start)
-
-    return epoch
+    return lambda: epochs * seconds()

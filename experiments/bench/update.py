@@ -49,27 +49,19 @@ CASES = (
 def bench_update(peers: Path | None) -> None:
     """Measures each case, prints JSON lines to stdout and a table to stderr.
 
-    Args:
-      peers: Python interpreter of an environment with PyTorch.
-
     Raises:
-      UsageError: that interpreter is missing or lacks PyTorch.
+      UsageError: the peers' interpreter is missing or lacks PyTorch.
     """
     title = f"the update, GB/s at {BYTES} bytes per parameter"
-    table.print_records(
-        title, (record for case in CASES for record in _measure(case, peers))
-    )
+    records = (record for case in CASES for record in _measure(case, peers))
+    table.print_records(title, records)
 
 
 def compile_step(transformation: optax.GradientTransformation, params: Any) -> Any:
-    """Compiles an update that overwrites the parameters and the state.
+    """Compiles (params, state, gradients) ↦ (params, state), overwriting the first two.
 
-    Args:
-      transformation: the optimizer, learning rate included.
-      params: arrays, or their shapes and dtypes; the gradients have the same.
-
-    Returns:
-      The compiled function (params, state, gradients) ↦ (params, state).
+    `transformation` includes the learning rate; only shapes and dtypes of `params` are
+    used.
     """
 
     def step(params: Any, state: Any, gradients: Any) -> tuple[Any, Any]:
@@ -86,14 +78,12 @@ def _measure(case: UpdateCase, peers: Path | None) -> Iterator[Mapping[str, obje
     with ExitStack() as stack:
         peer_programs = {}
         if peers is not None:  # first: they may be missing
-            arguments = (case.leaves, *case.shape)
-            peer = stack.enter_context(
-                process.start(peers, "update_pytorch.py", *map(str, arguments))
-            )
+            arguments = map(str, (case.leaves, *case.shape))
+            start = process.start(peers, "update_pytorch.py", *arguments)
+            peer = stack.enter_context(start)
             for kind in ("fused", "foreach"):
-                peer_programs[f"{peer.greeting}, {kind}"] = _peer_steps(
-                    peer, kind, case
-                )
+                steps = peer.timed(f"{kind} {case.steps}")
+                peer_programs[f"{peer.greeting}, {kind}"] = steps
         ours, theirs = sgd(LEARNING_RATE, BETA), optax.sgd(LEARNING_RATE, BETA)
         programs = {
             "optax_momentum": _jax_steps(ours, case, lambda tree: tree),
@@ -115,10 +105,9 @@ def _jax_steps(
     arrange: Callable[[Any], Any],
 ) -> Timed:
     """The steps of a turn in JAX; `arrange` may pack the list of parameters."""
-    params, gradients = (
-        arrange([jnp.full(case.shape, value) for _ in range(case.leaves)])
-        for value in (1.0, 0.5)
-    )
+    leaves = range(case.leaves)
+    params = arrange([jnp.full(case.shape, 1.0) for _ in leaves])
+    gradients = arrange([jnp.full(case.shape, 0.5) for _ in leaves])
     state = transformation.init(params)
     step = compile_step(transformation, params)
 
@@ -129,11 +118,6 @@ def _jax_steps(
         jax.block_until_ready((params, state))
 
     return partial(_seconds, take_steps, case.steps)
-
-
-def _peer_steps(peer: process.PeerProcess, kind: str, case: UpdateCase) -> Timed:
-    """The steps of a turn in PyTorch, which times them itself."""
-    return lambda: float(peer.ask(f"{kind} {case.steps}"))
 
 
 def _streaming(case: UpdateCase) -> Timed:

@@ -7,37 +7,18 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+import optax_momentum as om
 from experiments.peers.optimizer import PeerLibrary
-from optax_momentum import (
-    Coefficients,
-    accumulate,
-    adaptive_restart,
-    aggmo,
-    ema,
-    guard,
-    heavy_ball,
-    heavy_ball_coefficients,
-    keras,
-    lawa,
-    linear_momentum,
-    nesterov,
-    outer_loop,
-    parameter_ema,
-    polyak_average,
-    qhm,
-    sgd,
-    srsgd,
-)
 from optax_momentum.testing import Claim, DoesNotApply, Optimizer, stepping
 
 BETA = 0.83
 DECAY = 0.07
 
-HEAVY_BALL = Claim((Coefficients(BETA, 1.0),))
-NESTEROV = Claim((Coefficients(BETA, 1.0, BETA, 1.0),))
-AVERAGE = Claim((Coefficients(BETA, 1 - BETA),))
+HEAVY_BALL = Claim((om.Coefficients(BETA, 1.0),))
+NESTEROV = Claim((om.Coefficients(BETA, 1.0, BETA, 1.0),))
+AVERAGE = Claim((om.Coefficients(BETA, 1 - BETA),))
 DEBIASED = AVERAGE._replace(debiased=True)
-DAMPENED = Claim((Coefficients(BETA, 0.7),), first_gain=1.0)
+DAMPENED = Claim((om.Coefficients(BETA, 0.7),), first_gain=1.0)
 INSIDE = HEAVY_BALL._replace(rate_inside=True)
 NESTEROV_INSIDE = NESTEROV._replace(rate_inside=True)
 COUPLED = HEAVY_BALL._replace(coupled_decay=DECAY)
@@ -58,44 +39,42 @@ class Subject(NamedTuple):
 def optax_momentum_() -> list[Subject]:
     """All public methods, with the options that change what they compute."""
     k_betas = (0.6, BETA, 0.6)
-    mean = Claim(tuple(Coefficients(beta, 1.0, 1 / 3) for beta in k_betas))
-    quasi = Claim((Coefficients(BETA, 1 - BETA, 0.35, 0.65),))
-    inner = heavy_ball(BETA)
+    mean = Claim(tuple(om.Coefficients(beta, 1.0, 1 / 3) for beta in k_betas))
+    quasi = Claim((om.Coefficients(BETA, 1 - BETA, 0.35, 0.65),))
     steps = [
-        _outside("ema", AVERAGE, ema),
-        _outside("ema, debiased", DEBIASED, partial(ema, debias=True)),
-        _outside("heavy_ball", HEAVY_BALL, heavy_ball),
-        _outside("heavy_ball, dampened", DAMPENED, partial(heavy_ball, dampening=0.3)),
-        _outside("heavy_ball, nesterov", NESTEROV, partial(heavy_ball, nesterov=True)),
-        _outside("qhm", quasi, partial(qhm, nu=0.35)),
-        _outside("aggmo", mean, lambda beta: aggmo((0.6, beta, 0.6))),
-        _inside("keras", INSIDE, keras),
-        _inside("keras, nesterov", NESTEROV_INSIDE, partial(keras, nesterov=True)),
-        _inside("nesterov", NESTEROV_INSIDE, nesterov),
-        _inside("sgd", HEAVY_BALL, sgd),
-        _inside("sgd, nesterov", NESTEROV, partial(sgd, nesterov=True)),
-        _inside(
-            "sgd, coupled weight decay", COUPLED, partial(sgd, weight_decay=DECAY)
-        )._replace(linear=False),
-        _inside(
-            "sgd, decoupled weight decay",
-            DECOUPLED,
-            partial(sgd, weight_decay=DECAY, decay="decoupled"),
-        )._replace(linear=False),
+        _outside("ema", AVERAGE, om.ema),
+        _outside("ema, debiased", DEBIASED, om.ema, debias=True),
+        _outside("heavy_ball", HEAVY_BALL, om.heavy_ball),
+        _outside("heavy_ball, dampened", DAMPENED, om.heavy_ball, dampening=0.3),
+        _outside("heavy_ball, nesterov", NESTEROV, om.heavy_ball, nesterov=True),
+        _outside("qhm", quasi, om.qhm, nu=0.35),
+        _outside("aggmo", mean, lambda beta: om.aggmo((0.6, beta, 0.6))),
+        _inside("keras", INSIDE, om.keras),
+        _inside("keras, nesterov", NESTEROV_INSIDE, om.keras, nesterov=True),
+        _inside("nesterov", NESTEROV_INSIDE, om.nesterov),
+        _inside("sgd", HEAVY_BALL, om.sgd),
+        _inside("sgd, nesterov", NESTEROV, om.sgd, nesterov=True),
     ]
-    guarded = _outside("guard", HEAVY_BALL, lambda beta: guard(heavy_ball(beta)))
-    accumulated = linear_momentum(accumulate(heavy_ball_coefficients(BETA), 2))
+    apart = {"weight_decay": DECAY, "decay": "decoupled"}
+    decays = [
+        _inside("sgd, coupled weight decay", COUPLED, om.sgd, weight_decay=DECAY),
+        _inside("sgd, decoupled weight decay", DECOUPLED, om.sgd, **apart),
+    ]
+    guarded = _outside("guard", HEAVY_BALL, lambda beta: om.guard(om.heavy_ball(beta)))
+    accumulated = om.linear_momentum(om.accumulate(om.heavy_ball_coefficients(BETA), 2))
+    inner = om.keras(0.1, BETA)
     wrappers = {
         "accumulate": accumulated,
-        "srsgd": srsgd(0.1, restart_every=3),
-        "adaptive_restart": adaptive_restart(inner),
-        "outer_loop": outer_loop(keras(0.1, BETA), sgd(0.7, 0.6, nesterov=True), 3),
-        "parameter_ema": optax.chain(keras(0.1, BETA), parameter_ema(0.9)),
-        "polyak_average": optax.chain(keras(0.1, BETA), polyak_average()),
-        "lawa": optax.chain(keras(0.1, BETA), lawa(2)),
+        "srsgd": om.srsgd(0.1, restart_every=3),
+        "adaptive_restart": om.adaptive_restart(om.heavy_ball(BETA)),
+        "outer_loop": om.outer_loop(inner, om.sgd(0.7, 0.6, nesterov=True), 3),
+        "parameter_ema": optax.chain(inner, om.parameter_ema(0.9)),
+        "polyak_average": optax.chain(inner, om.polyak_average()),
+        "lawa": optax.chain(inner, om.lawa(2)),
     }
     return [
         *steps,
+        *(subject._replace(linear=False) for subject in decays),
         guarded._replace(linear=False, build=None),
         *(Subject(n, transformation=t, linear=False) for n, t in wrappers.items()),
     ]
@@ -103,12 +82,11 @@ def optax_momentum_() -> list[Subject]:
 
 def optax_() -> list[Subject]:
     """Optax's momentum."""
-    nesterov_trace = partial(optax.trace, nesterov=True)
     return [
         _outside("trace", HEAVY_BALL, optax.trace),
-        _outside("trace, nesterov", NESTEROV, nesterov_trace),
+        _outside("trace, nesterov", NESTEROV, optax.trace, nesterov=True),
         _outside("ema", DEBIASED, optax.ema),
-        _outside("ema, not debiased", AVERAGE, partial(optax.ema, debias=False)),
+        _outside("ema, not debiased", AVERAGE, optax.ema, debias=False),
         _inside("sgd", HEAVY_BALL, lambda rate, beta: optax.sgd(rate, momentum=beta)),
     ]
 
@@ -133,8 +111,9 @@ def keras_(peer: PeerLibrary) -> list[Subject]:
     ]
 
 
-def _outside(name: str, claim: Claim, build: Callable[[Any], Any]) -> Subject:
+def _outside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
     """Examines a transformation without a learning rate, which the optimizer adds."""
+    build = partial(method, **options)
     transformation = build(BETA)
     whole = stepping(
         lambda rate: optax.chain(transformation, optax.scale_by_learning_rate(rate))
@@ -142,8 +121,9 @@ def _outside(name: str, claim: Claim, build: Callable[[Any], Any]) -> Subject:
     return Subject(name, claim, whole, transformation, build=build)
 
 
-def _inside(name: str, claim: Claim, build: Callable[[Any, Any], Any]) -> Subject:
+def _inside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
     """Examines a transformation that has its own learning rate."""
+    build = partial(method, **options)
     optimizer = stepping(lambda rate: build(rate, BETA))
     transformation = build(0.25, BETA)
     return Subject(name, claim, optimizer, transformation, build=partial(build, 0.25))

@@ -82,10 +82,8 @@ def sum_in_slices(
 ) -> Any:
     """Sums `function` over slices of the rows: only one slice needs memory at a time.
 
-    Args:
-      function: maps (indices, weights), each of shape [size], to a pytree of arrays.
-      rows: indices and weights of shapes that `size` divides.
-      size: examples in a slice.
+    It maps (indices, weights), each of shape [size], to a pytree of arrays. `size` must
+    divide the shape of the rows.
     """
     slices = jax.tree.map(lambda x: x.reshape(-1, size), rows)
     function = jax.jit(function, inline=True)  # so that it is traced only once

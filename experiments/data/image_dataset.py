@@ -181,10 +181,7 @@ def _check_held_out(where: str, dataset: Dataset, remedy: str) -> Dataset:
 
 
 def _stratified_split(
-    where: str,
-    whole: LabeledImages,
-    remedy: str = "",
-    class_names: Sequence[str] = (),
+    where: str, whole: LabeledImages, remedy: str = "", class_names: Sequence[str] = ()
 ) -> tuple[LabeledImages, LabeledImages]:
     """A training and a test split with the classes in the same proportions."""
     from sklearn.model_selection import train_test_split  # slow to import

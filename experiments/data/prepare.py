@@ -38,13 +38,8 @@ class Prepare:
 def prepare(dataset: str, data_dir: Path | None) -> None:
     """Downloads a data set and writes it as array_record, unless that is done already.
 
-    Prints where it is and the command that trains on it.
-
-    Args:
-      dataset: a name that tensorflow-datasets knows, such as "cifar10", or
-        name/configuration: "emnist/letters".
-      data_dir: the directory to write to. None means the environment variable
-        TFDS_DATA_DIR, or ~/tensorflow_datasets if that isn't set.
+    Prints where it is and the command that trains on it. For `dataset` and `data_dir`,
+    see `tfds.read`.
 
     Raises:
       UsageError: the data set is unknown, TensorFlow isn't installed, or the download

@@ -49,7 +49,8 @@ def read(dataset: str, data_dir: Path | None) -> Decoded:
 
     Args:
       dataset: name, such as "cifar10", or name/configuration: "emnist/letters".
-      data_dir: the directory of tensorflow-datasets; None for its default.
+      data_dir: where it was prepared; None for the directory that TFDS_DATA_DIR names,
+        or ~/tensorflow_datasets if that isn't set.
 
     Raises:
       UsageError: the data set isn't prepared there, or is broken, or isn't a set of
@@ -97,10 +98,6 @@ def data_directory(data_dir: Path | None) -> Path:
 
 def prepared_folder(dataset: str, data_dir: Path | None) -> Path | None:
     """Finds the folder of the newest prepared version of a data set, if there is one.
-
-    Args:
-      dataset: name, such as "cifar10", or name/configuration: "emnist/letters".
-      data_dir: as for `data_directory`.
 
     Raises:
       UsageError: `data_dir` is a file, or the version isn't in array_record format.

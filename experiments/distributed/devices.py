@@ -25,9 +25,8 @@ def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
 
 def on_all_devices(tree: Any) -> Any:
     """Replicates the arrays on all devices, where the training programs expect them."""
-    if (
-        jax.process_count() > 1
-    ):  # `device_put` can't send random keys to other processes
+    # `device_put` can't send random keys to other processes.
+    if jax.process_count() > 1:
         return _replicate()(tree)
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
 
@@ -35,9 +34,8 @@ def on_all_devices(tree: Any) -> Any:
 def to_host(array: Any) -> np.ndarray:
     """Copies the whole array to the host, even if other processes hold parts of it."""
     local = not isinstance(array, jax.Array) or array.is_fully_addressable
-    return np.asarray(
-        array if local or array.is_fully_replicated else _replicate()(array)
-    )
+    whole = local or array.is_fully_replicated
+    return np.asarray(array if whole else _replicate()(array))
 
 
 @cache

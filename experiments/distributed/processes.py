@@ -93,10 +93,7 @@ def join_processes(
 ) -> Iterator[None]:
     """Connects to the other processes, and ends together with them.
 
-    Args:
-      command: its name.
-      settings: its options; apart from directories, all processes must have the same.
-      options: the processes.
+    All must run the same command with the same settings, apart from directories.
 
     Raises:
       UsageError: the processes can't connect or were started differently.

@@ -37,6 +37,5 @@ def _of_first(output: Path) -> tuple[Run, ...]:
     """The runs that process 0 finds finished, for all processes."""
     path = output / FILE_NAME
     there = processes.is_first() and path.exists()
-    return parse(
-        processes.all_gather_bytes(path.read_bytes() if there else b"")[0], path
-    )
+    content = path.read_bytes() if there else b""
+    return parse(processes.all_gather_bytes(content)[0], path)

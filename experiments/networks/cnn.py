@@ -34,18 +34,10 @@ class CNN(nnx.Module):
 
 
 def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
-    """Draws the initial parameters: Glorot-uniform kernels and zero biases.
-
-    Args:
-      key: a JAX random key.
-      image_shape: (height, width, channels), at least 18×18 pixels.
-      classes: the number of logits.
-
-    Returns:
-      `{layer: {"kernel": ..., "bias": ...}}`, float32, in the layouts of Flax.
+    """Draws the initial parameters: Glorot-uniform kernels and zero biases, float32.
 
     Raises:
-      UsageError: the images are too small for the network.
+      UsageError: the images have fewer than 18×18 pixels.
     """
     height, width, _ = image_shape
     if min(height, width) < _SMALLEST:

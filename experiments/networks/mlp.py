@@ -13,16 +13,7 @@ _HIDDEN = 64  # units
 
 
 def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
-    """Draws the initial parameters: Glorot-uniform kernels and zero biases.
-
-    Args:
-      key: a JAX random key.
-      image_shape: (height, width, channels).
-      classes: the number of logits.
-
-    Returns:
-      `{layer: {"kernel": ..., "bias": ...}}`, float32.
-    """
+    """Draws the initial parameters: Glorot-uniform kernels and zero biases, float32."""
     sizes = pairwise((math.prod(image_shape), _HIDDEN, classes))
     draw = jax.nn.initializers.glorot_uniform()
     keys = jax.random.split(key)

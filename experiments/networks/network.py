@@ -25,13 +25,7 @@ class Network(Protocol):
 
 
 def check_takes(network: Network, images: Any, classes: int) -> None:
-    """Raises `UsageError` if the network refuses such images; computes nothing.
-
-    Args:
-      network: its `init` is traced.
-      images: an array of shape [n, height, width, channels]; only the shape is used.
-      classes: the number of logits.
-    """
+    """Raises `UsageError` if the network refuses images of this shape; only traces."""
     _, height, width, channels = images.shape
     shape = height, width, channels
     jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))

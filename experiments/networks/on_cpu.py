@@ -198,14 +198,7 @@ def _tile_sums(a: Array, b: Array, c: Array, d: Array, *, axis: int) -> list[Arr
 def _kernel_sums(a: Array, b: Array, c: Array) -> list[Array]:
     even, odd = -(2 * a + c) / 3, -2 / 3 * _ROOT * b
     wide_even, wide_odd = (a + 2 * c) / 6, _ROOT / 3 * b
-    return [
-        a,
-        even + odd,
-        even - odd,
-        wide_even + wide_odd,
-        wide_even - wide_odd,
-        c,
-    ]
+    return [a, even + odd, even - odd, wide_even + wide_odd, wide_even - wide_odd, c]
 
 
 def _window_sums(

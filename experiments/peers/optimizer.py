@@ -30,13 +30,8 @@ class Refused(Exception):
 def start_library(python: Path, program: str) -> Iterator[PeerLibrary | None]:
     """Starts a library's process; yields None if the environment lacks the library.
 
-    Args:
-      python: the environment's interpreter.
-      program: the name of a file in `programs`.
-
     Raises:
-      UsageError: `python` is missing or not an interpreter, or the process ended
-        early.
+      UsageError: `python` is missing or no interpreter, or the process ended early.
     """
     with ExitStack() as stack:
         peer = None

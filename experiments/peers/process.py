@@ -18,6 +18,10 @@ class PeerProcess(NamedTuple):
     greeting: str  # the first line that it printed: its library and version
     ask: Callable[[str], str]  # sends a line and returns the answer
 
+    def timed(self, request: str) -> Callable[[], float]:
+        """Makes a request whenever it is called; the answer is the seconds it took."""
+        return lambda: float(self.ask(request))
+
 
 class CannotRun(UsageError):
     """The program has ended; the reason is the last line of its stderr."""
@@ -25,12 +29,7 @@ class CannotRun(UsageError):
 
 @contextmanager
 def start(python: Path, program: str, *arguments: str) -> Iterator[PeerProcess]:
-    """Starts a program and waits for its greeting; it ends with the context.
-
-    Args:
-      python: the interpreter of the library's environment.
-      program: the name of a file in `programs`.
-      *arguments: the program's command-line arguments.
+    """Starts one of the `programs`, waits for its greeting and ends it on leaving.
 
     Raises:
       UsageError: there is no such interpreter.
@@ -46,9 +45,8 @@ def start(python: Path, program: str, *arguments: str) -> Iterator[PeerProcess]:
                 text=True,
             )
         except OSError as error:
-            raise UsageError(
-                f"--peers {python} is not a Python interpreter: {error.strerror}."
-            ) from None
+            message = f"--peers {python} is not a Python interpreter: {error.strerror}."
+            raise UsageError(message) from None
         requests, answers = process.stdin, process.stdout
         assert requests and answers  # they are pipes
 

@@ -95,14 +95,8 @@ def element(
 ) -> str:
     """An `<svg>` that suits light and dark: its ink is the page's (`currentColor`).
 
-    Equal drawings of one name make equal text; drawings of two names share no id.
-
-    Args:
-      draw: fills the canvas.
-      size: width and height in inches.
-      name: of the drawing, unique on the page.
-      title: what it is, for readers who can't see it.
-      description: what it shows, for them; may be empty.
+    Equal drawings of one name make equal text; drawings of two names share no id. The
+    size is in inches. Title and description are for readers who can't see the drawing.
     """
     file = io.StringIO()
     with _canvas(draw, size, _PAGE_INK, name) as canvas:
@@ -149,10 +143,7 @@ def plain_axes(axes: Axes, ink: str) -> None:
 def panels(canvas: Canvas, count: int, height: float = 2.9) -> list[Axes]:
     """Axes side by side on a wide canvas, below one another on a narrow one.
 
-    Args:
-      canvas: an empty one; its height becomes that of the rows.
-      count: the number of axes.
-      height: of a row, in inches.
+    The canvas gets the height of its rows, `height` inches each.
     """
     width = canvas.get_figwidth()
     columns = max(1, min(count, int(width / 2.9)))
@@ -183,22 +174,17 @@ def legend(canvas: Canvas, axes: Axes, title: str | None = None) -> None:
 def label_rows(axes: Axes, labels: Sequence[str], ink: str) -> None:
     """Turns the vertical axis into rows, each below a label as wide as the axes.
 
-    Row k spans k ± 0.5: the label is in its upper half, the values go to k + 0.2.
-
-    Args:
-      axes: where to draw; the first row is the uppermost.
-      labels: one a row; long ones are wrapped.
-      ink: color of the words.
+    Row k spans k ± 0.5: the label is in its upper half, the values go to k + 0.2. The
+    first row is the uppermost; long labels are wrapped.
     """
     canvas = axes.get_figure(root=True)
     assert isinstance(canvas, Canvas)
     across = axes.get_yaxis_transform()  # x as a share of the axes, y as data
     for row, label in enumerate(labels):
-        words = "\n".join(
-            textwrap.wrap(label, _characters(canvas), max_lines=2, placeholder=" …")
-        )
+        width = _characters(canvas)
+        lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …")
         style: dict[str, Any] = {"color": ink, "va": "bottom", "linespacing": 1.1}
-        axes.text(0, row, words, transform=across, **style)
+        axes.text(0, row, "\n".join(lines), transform=across, **style)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -214,12 +200,8 @@ def draw_intervals(
 ) -> None:
     """Marks means, times `scale`, each with a line from its low to its high.
 
-    Args:
-      axes: where to draw; the first row is the uppermost.
-      rows: a name each.
-      series: by label, an interval a row, or None for no mark.
-      scale: factor of the values: 100 makes percent of shares.
-      possible: where intervals are cut, before scaling.
+    Each series has an interval a row, or None for no mark; the first row is the
+    uppermost. Intervals are cut at what is possible before they are scaled.
     """
     height = 0.7 / len(series)
     for place, (label, intervals) in enumerate(series.items()):
@@ -255,16 +237,9 @@ def line_with_band(
 ) -> None:
     """Draws a line and a band from low to high; both end where the line is NaN."""
     axes.fill_between(x, low, high, color=stroke.color, alpha=0.18, linewidth=0)
-    axes.plot(
-        x,
-        middle,
-        label=label,
-        color=stroke.color,
-        linestyle=stroke.dash,
-        linewidth=1.8,
-        marker="o",
-        markersize=3.5,
-    )
+    style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
+    style |= {"linewidth": 1.8, "marker": "o", "markersize": 3.5}
+    axes.plot(x, middle, label=label, **style)
 
 
 def heat_map(
@@ -284,16 +259,9 @@ def heat_map(
     look alike in light and dark. A value that is not finite, from a diverged run, is a
     cross without a tile.
 
-    Args:
-      axes: where to draw; `values[0, 0]` is at the lower left.
-      values: shape [len(y_labels), len(x_labels)].
-      x_labels: of the columns, left to right.
-      y_labels: of the rows, from below.
-      ink: color of the words beside the tiles.
-      format: of a value, as in `str.format`.
-      best: which value to frame, as an index into `values.ravel()`.
-      limits: the values at the ends of the color scale; by default, the least and the
-        largest finite value.
+    `values` has shape [len(y_labels), len(x_labels)] and `values[0, 0]` at the lower
+    left. `best` returns an index into `values.ravel()`. `limits` are the values at the
+    ends of the color scale: by default, the least and the largest finite value.
     """
     values = np.where(np.isfinite(values), values, np.nan)
     known = values[np.isfinite(values)]
@@ -403,8 +371,6 @@ def _fitting_size(axes: Axes, columns: int, characters: int) -> float:
 
 def _clearest_on(color: Any) -> str:
     """Black or white: at least one has a contrast of 4.5 : 1 to any color."""
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(color)
-    ]
+    c = np.array(to_rgb(color))
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return "black" if np.dot([0.2126, 0.7152, 0.0722], linear) > 0.179 else "white"

@@ -18,11 +18,7 @@ from experiments.reporting.statistics import INTERVALS
 
 
 def write(output: Path, page: Page) -> Path:
-    """Writes all files, each atomically, and returns the path of the page.
-
-    Args:
-      output: an existing directory.
-      page: what to write.
+    """Writes all files into a directory, each atomically; returns the page's path.
 
     Raises:
       UsageError: a file can't be written.
@@ -84,9 +80,7 @@ def html(page: Page) -> str:
 def in_words(cell: Cell, format: str | None = None) -> str:
     """A cell for readers: 1,234, 0.05, −2 × 10⁻⁶, diverged, – or the text itself.
 
-    Args:
-      cell: what the table holds.
-      format: of its column, as in `str.format`; without one, four digits.
+    Numbers have four digits unless their column has a format, as in `str.format`.
     """
     if cell is None:
         return "–"
@@ -117,9 +111,8 @@ def is_missing(cell: Cell) -> bool:
 def is_numeric(table: Table, column: int) -> bool:
     """Whether a column holds numbers, some of which may be missing."""
     cells = [row[column] for row in table.rows]
-    return not any(isinstance(cell, str) for cell in cells) and any(
-        not is_missing(cell) for cell in cells
-    )
+    text = any(isinstance(cell, str) for cell in cells)
+    return not text and not all(map(is_missing, cells))
 
 
 def _four_digits(number: float) -> str:
@@ -161,8 +154,7 @@ def _setting_in_words(value: object) -> str:
     if value is None or value == "":
         return "–"
     if isinstance(value, Mapping):
-        words = (f"{key} {_setting_in_words(item)}" for key, item in value.items())
-        return ", ".join(words)
+        return ", ".join(f"{key} {_setting_in_words(x)}" for key, x in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_setting_in_words(item) for item in value)
     return str(value)

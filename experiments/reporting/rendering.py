@@ -25,13 +25,8 @@ def render(
 ) -> str:
     """Renders a page: HTML is escaped, and invisible characters are spelled out.
 
-    So are surrogates, which file names have if they aren't UTF-8.
-
-    Args:
-      template: the name of a file in the folder.
-      values: by their names in the template.
-      folder: of the template; it may include those of `templates/`.
-      **filters: of this template; a filter that returns `Markup` is not escaped.
+    So are surrogates, which file names have if they aren't UTF-8. The template may
+    include those of `templates/`. A filter that returns `Markup` is not escaped.
     """
     environment = Environment(
         loader=FileSystemLoader([folder, _TEMPLATES]),

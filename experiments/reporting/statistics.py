@@ -78,9 +78,7 @@ PAIRS = (
     Pair("keras", "sgd_large_step", "momentum, at the larger settled step"),
     Pair("sgd_large_step", "sgd", "step size, without momentum"),
     Pair(
-        "keras",
-        "ema",
-        "step size, with momentum: the tutorial's code and its equation",
+        "keras", "ema", "step size, with momentum: the tutorial's code and its equation"
     ),
     Pair("keras_bfloat16", "keras", "storage: bfloat16 instead of float32"),
     Pair("keras_int8", "keras", "storage: 8 bits instead of float32"),
@@ -99,10 +97,7 @@ def mean_and_interval(values: Sequence[float]) -> Interval:
     """The mean and Student's 95% interval: mean ± t(0.975, n − 1)·s/√n.
 
     If all values are equal, the interval is a point; if one is NaN, all three numbers
-    are NaN.
-
-    Args:
-      values: at least one, independent of each other.
+    are NaN. Values must be independent of each other.
     """
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
@@ -114,18 +109,11 @@ def mean_and_interval(values: Sequence[float]) -> Interval:
 
 
 def compare(
-    first: str,
-    second: str,
-    isolates: str,
-    values: Mapping[str, Mapping[int, float]],
+    first: str, second: str, isolates: str, values: Mapping[str, Mapping[int, float]]
 ) -> Comparison:
     """Compares two arms over the seeds that both have run; larger values win.
 
-    Args:
-      first: the arm from whose values the other's are subtracted.
-      second: the other arm.
-      isolates: the one thing in which the arms differ.
-      values: by arm, then by seed.
+    `isolates` is the one thing in which they differ; values are by arm, then by seed.
 
     Raises:
       ValueError: no seed has been run with both arms.
@@ -144,12 +132,7 @@ def compare(
 def comparisons(
     values: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair] = PAIRS
 ) -> tuple[Comparison, ...]:
-    """Compares the pairs whose arms have at least one seed in common.
-
-    Args:
-      values: test accuracies by arm, then by seed.
-      pairs: which arms to compare.
-    """
+    """Compares the pairs whose arms share a seed; values are by arm, then by seed."""
     return tuple(
         compare(*pair, values)
         for pair in pairs
@@ -162,12 +145,8 @@ def compare_runs(
 ) -> tuple[Comparison, ...]:
     """Compares the test accuracies of arms, seed by seed.
 
-    Arms of a user's file are compared with the first one, even if they have the names
-    of built-in arms.
-
-    Args:
-      runs: of one plan, at least one.
-      titles: by arm, in the order in which arms are shown.
+    Arms of a user's file are compared with the first one in `titles`, even if they have
+    the names of built-in arms. The runs are of one plan.
     """
     accuracies: dict[str, dict[int, float]] = {}
     for run in runs:

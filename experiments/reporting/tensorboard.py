@@ -16,11 +16,7 @@ def write_events(output: Path, runs: Sequence[Run]) -> None:
 
     It holds the metrics of every epoch, the test metrics at the last epoch, and the
     config as hyperparameters. A curve ends where the run diverged. Event files of the
-    same run from an earlier call are replaced.
-
-    Args:
-      output: an existing directory.
-      runs: of any plans.
+    same run from an earlier call are replaced. The runs may be of different plans.
 
     Raises:
       UsageError: tensorboardX is not installed, or a file can't be written.

@@ -8,12 +8,7 @@ from statistics import fmean, stdev
 import jax
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from experiments.distributed.devices import padded_batch_size
@@ -37,10 +32,7 @@ def announce(
 ) -> None:
     """Prints how many runs remain and about how long they take.
 
-    Args:
-      console: where to print.
-      missing: the runs that remain.
-      shape: [images, height, width, channels] of the training images.
+    `shape` is that of the training images: [images, height, width, channels].
     """
     if not missing:
         return

@@ -8,18 +8,12 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
+from experiments.conformance import matrix
 from experiments.conformance.bad_inputs import libraries
 from experiments.conformance.bad_inputs.inputs import INPUTS, BadInput
 from experiments.conformance.bad_inputs.libraries import Library
 from experiments.conformance.bad_inputs.modes import MODES
-from experiments.conformance.matrix import (
-    Cell,
-    cell,
-    shorten,
-    use_two_cpu_devices,
-    versions,
-    write_page,
-)
+from experiments.conformance.matrix import Cell
 from experiments.records.plan import make_directory
 from experiments.reporting import rendering
 from optax_momentum.testing import Result, judge, name_of
@@ -47,17 +41,15 @@ def bad_inputs(options: BadInputs, console: Console) -> None:
       UsageError: the page can't be written.
     """
     make_directory(options.output)  # an error here comes before the long run
-    use_two_cpu_devices()
-    cells = {
-        library.name: _examine(library, console)
-        for library in (libraries.optax_momentum_(), libraries.optax_())
-    }
-    write_page(options.output / FILE_NAME, render(cells), console)
+    matrix.use_two_cpu_devices()
+    both = libraries.optax_momentum_(), libraries.optax_()
+    cells = {library.name: _examine(library, console) for library in both}
+    matrix.write_page(options.output / FILE_NAME, render(cells), console)
 
 
 def examine(bad_input: BadInput, library: Library) -> Cell:
     """Gives a library one input in every mode."""
-    return cell({name_of(m): judge((bad_input,), library, m)[0] for m in MODES})
+    return matrix.cell({name_of(m): judge((bad_input,), library, m)[0] for m in MODES})
 
 
 def promise(bad_input: BadInput) -> str:
@@ -82,16 +74,12 @@ def render(cells: Mapping[str, Sequence[Cell]]) -> str:
         for bad_input, *row in zip(INPUTS, *cells.values(), strict=True)
     ]
     counts = {
-        library: [
-            sum(c.count(passed) for c in column) for passed in (True, False, None)
-        ]
+        library: [sum(c.count(x) for c in column) for x in (True, False, None)]
         for library, column in cells.items()
     }
-    values = {"versions": versions(), "rows": rows, "counts": counts}
-    folder = Path(__file__).parent
-    return rendering.render(
-        "bad_inputs.md.jinja", values, folder=folder, in_words=in_words
-    )
+    values = {"versions": matrix.versions(), "rows": rows, "counts": counts}
+    template, folder = "bad_inputs.md.jinja", Path(__file__).parent
+    return rendering.render(template, values, folder=folder, in_words=in_words)
 
 
 def _examine(library: Library, console: Console) -> list[Cell]:
@@ -113,4 +101,4 @@ def _outcome(result: Result) -> str:
     if result.passed:
         return "as promised"
     impossible = "impossible: " if result.passed is None else ""
-    return shorten(impossible + result.detail, LONGEST)
+    return matrix.shorten(impossible + result.detail, LONGEST)

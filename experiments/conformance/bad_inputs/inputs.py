@@ -9,6 +9,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,9 @@ import optax
 from flax.core import FrozenDict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from experiments.conformance.bad_inputs import modes
 from experiments.conformance.bad_inputs.libraries import Build, Library
-from experiments.conformance.bad_inputs.modes import (
-    Mode,
-    built_inside,
-    eager,
-    init_of_constant,
-    jit,
-    vmap,
-)
+from experiments.conformance.bad_inputs.modes import Mode, built_inside
 from optax_momentum.testing import (
     DoesNotApply,
     agreement,
@@ -89,12 +84,12 @@ def a_vector_of_betas(library: Library, mode: Mode) -> None:
     """Error naming beta; under `jax.vmap`, each lane has a beta of its own."""
     betas = jnp.asarray([0.5, BETA])
     _expect_beta_refused(library, mode, betas)
-    lanes = jax.vmap(lambda beta: _updates_of_ones(mode(library.heavy_ball(beta))))(
-        betas
-    )
-    for lane, beta in zip(lanes, betas, strict=True):
-        want = _updates_of_ones(mode(library.heavy_ball(float(beta))))
-        expect_close(f"the lane of {beta}", lane, want, 1e-6)
+
+    def updates(beta: Any) -> Any:
+        return _updates_of_ones(mode(library.heavy_ball(beta)))
+
+    for lane, beta in zip(jax.vmap(updates)(betas), betas, strict=True):
+        expect_close(f"the lane of {beta}", lane, updates(float(beta)), 1e-6)
 
 
 def a_float64_beta_of_numpy(library: Library, mode: Mode) -> None:
@@ -102,9 +97,8 @@ def a_float64_beta_of_numpy(library: Library, mode: Mode) -> None:
     gradients = jnp.asarray([0.3, -1.7, 0.9], jnp.bfloat16)
 
     def updates(beta: Any) -> Any:
-        return _updates(
-            mode(built_inside(partial(library.heavy_ball, beta))), gradients
-        )
+        built = built_inside(partial(library.heavy_ball, beta))
+        return _updates(mode(built), gradients)
 
     expect_same_bits("the updates", updates(np.float64(BETA)), updates(BETA))
 
@@ -153,10 +147,7 @@ def a_schedule_that_returns_another_dtype(library: Library, mode: Mode) -> None:
             gradients = jnp.asarray([0.3, -1.7, 0.9], dtype)
             got, want = (
                 _updates(mode(library.sgd(learning_rate, BETA)), gradients)
-                for learning_rate in (
-                    lambda step, rate=returned: rate,
-                    float(returned),
-                )
+                for learning_rate in (lambda step, rate=returned: rate, float(returned))
             )
             expect_same_bits(f"the updates by a {type(returned).__name__}", got, want)
 
@@ -180,7 +171,7 @@ def a_tree_of_none_only(library: Library, mode: Mode) -> None:
 def a_gradient_that_is_none_once(library: Library, mode: Mode) -> None:
     """Its update is None, its buffer keeps every bit, and the next step works."""
     transformation, params = mode(library.heavy_ball(BETA)), trees.default_params()
-    with jax.disable_jit(mode is eager):
+    with jax.disable_jit(mode is modes.eager):
         contract.a_leaf_without_gradient_is_passed_on(transformation, params)
         contract.a_leaf_without_gradient_keeps_its_state(transformation, params)
 
@@ -242,16 +233,15 @@ def a_string_or_a_function_among_the_parameters(library: Library, mode: Mode) ->
     """Error naming its path."""
     for leaf in ("relu", jax.nn.relu):
         params = {"kernel": jnp.ones(2), "activation": leaf}
-        init = mode(init_of_constant(library.heavy_ball(BETA), params)).init
+        init = mode(modes.init_of_constant(library.heavy_ball(BETA), params)).init
         refusals.refused("it", ("['activation']",), init, ())
 
 
 def complex_numbers(library: Library, mode: Mode) -> None:
     """Treated as pairs of real and imaginary part, bit for bit."""
-    with jax.disable_jit(mode is eager):
-        agreement.complex_numbers_are_pairs_of_real_ones(
-            mode(library.heavy_ball(BETA)), None
-        )
+    transformation = mode(library.heavy_ball(BETA))
+    with jax.disable_jit(mode is modes.eager):
+        agreement.complex_numbers_are_pairs_of_real_ones(transformation, None)
 
 
 # Dtypes that differ, are misspelled, or are too wide or too narrow.
@@ -295,7 +285,7 @@ def float64_while_x64_is_off(library: Library, mode: Mode) -> None:
     wide = {"w": np.ones(3)}
     with warnings.catch_warnings(record=True) as caught, jax.enable_x64(False):
         warnings.simplefilter("always")
-        mode(init_of_constant(library.heavy_ball(BETA), wide)).init(())
+        mode(modes.init_of_constant(library.heavy_ball(BETA), wide)).init(())
     messages = [str(warning.message) for warning in caught]
     warned = any("['w']" in text and "float64" in text for text in messages)
     expect(warned, "no warning")
@@ -333,21 +323,19 @@ def float8(library: Library, mode: Mode) -> None:
 
 def a_gradient_whose_shape_would_broadcast(library: Library, mode: Mode) -> None:
     """(3,) for (3, 1): error naming its path."""
-    _expect_gradients_refused(
-        library, mode, {"w": jnp.ones((3, 1))}, {"w": jnp.ones(3)}, "['w']"
-    )
+    params, gradients = {"w": jnp.ones((3, 1))}, {"w": jnp.ones(3)}
+    _expect_gradients_refused(library, mode, params, gradients, "['w']")
 
 
 def gradients_in_another_tree(library: Library, mode: Mode) -> None:
     """Leaves swapped, added, missing or renamed: error naming the path."""
     params = {"a": jnp.ones(3), "b": jnp.ones(2)}
-    trees_and_paths = (
+    for gradients, path in (
         ({"a": params["b"], "b": params["a"]}, "['a']"),
         ({**params, "c": jnp.ones(1)}, "['c']"),
         ({"a": jnp.ones(3)}, "['b']"),
         ({"a": jnp.ones(3), "c": jnp.ones(2)}, "['c']"),
-    )
-    for gradients, path in trees_and_paths:
+    ):
         _expect_gradients_refused(library, mode, params, gradients, path)
 
 
@@ -355,16 +343,15 @@ def gradients_in_another_container(library: Library, mode: Mode) -> None:
     """An OrderedDict or a FrozenDict for a dict: error naming the container."""
     params = {"w": jnp.ones(3)}
     for container in (OrderedDict, FrozenDict):
-        _expect_gradients_refused(
-            library, mode, params, container(params), container.__name__
-        )
+        gradients, name = container(params), container.__name__
+        _expect_gradients_refused(library, mode, params, gradients, name)
 
 
 def leaves_of_unusual_sizes(library: Library, mode: Mode) -> None:
     """(), (0,), (1,), (3, 0, 2) work; so does 2³¹ + 1, under jit on accelerators."""
     transformation = mode(library.heavy_ball(BETA))
     contract.scalars_and_empty_arrays_are_leaves(transformation, None)
-    if mode is jit and jax.default_backend() != "cpu":
+    if mode is modes.jit and jax.default_backend() != "cpu":
         huge: Any = jnp.ones(2**31 + 1, jnp.bfloat16)
         updates, _ = transformation.update(huge, transformation.init(huge), huge)
         expect(updates.shape == huge.shape, f"the update has shape {updates.shape}")
@@ -394,9 +381,8 @@ def numpy_arrays_of_every_kind(library: Library, mode: Mode) -> None:
 
 def gradients_on_another_device(library: Library, mode: Mode) -> None:
     """Error naming the path if both arrays are committed to devices; else it works."""
-    first, second = (
-        {"w": jax.device_put(jnp.ones(3), device)} for device in _two_devices()
-    )
+    devices = _two_devices()
+    first, second = ({"w": jax.device_put(jnp.ones(3), x)} for x in devices)
     plain = library.heavy_ball(BETA)
     state, transformation = plain.init(first), mode(plain)
     got, _ = transformation.update({"w": jnp.ones(3)}, plain.init(second))
@@ -410,7 +396,7 @@ def gradients_on_another_device(library: Library, mode: Mode) -> None:
     try:
         expect_refused(("['w']",), step)
     except AssertionError as broken:
-        if mode is vmap and "incompatible devices" in str(broken):
+        if mode is modes.vmap and "incompatible devices" in str(broken):
             raise DoesNotApply(
                 "JAX raises its own error, without a path: "
                 "under vmap, an array doesn't show its device"
@@ -474,10 +460,8 @@ def negative_zeros(library: Library, mode: Mode) -> None:
     """β·m + g has the sign of zero that IEEE 754 gives it."""
     transformation = mode(library.heavy_ball(0.5))
     gradients = jnp.asarray([-0.0, -0.0, 1.0, -0.0])
-    negated = jax.tree.map(
-        lambda leaf: -leaf if jnp.ndim(leaf) else leaf,
-        transformation.init(jnp.zeros(4)),
-    )
+    state = transformation.init(jnp.zeros(4))
+    negated = jax.tree.map(lambda leaf: -leaf if jnp.ndim(leaf) else leaf, state)
     first, state = transformation.update(gradients, negated, jnp.zeros(4))
     signs = np.signbit(first).tolist()
     expect(signs == [True, True, False, True], f"−0.5·0 − 0 gave {first}")
@@ -516,56 +500,17 @@ def a_state_restored_as_a_dictionary_or_donated(library: Library, mode: Mode) ->
     expect_refused(("deleted",), lambda: str(transformation.update(params, old)[0]))
 
 
-INPUTS: tuple[BadInput, ...] = (  # numbered from 1 on the page
-    a_negative_beta,
-    a_beta_of_one,
-    a_beta_above_one,
-    a_beta_of_nan_or_infinity,
-    an_array_or_a_tracer_as_beta,
-    a_vector_of_betas,
-    a_float64_beta_of_numpy,
-    a_beta_of_the_integer_zero,
-    a_beta_that_float32_barely_distinguishes_from_one,
-    nesterov_with_dampening,
-    a_learning_rate_below_zero_or_nan,
-    a_schedule_that_returns_another_dtype,
-    an_empty_tree,
-    a_tree_of_none_only,
-    a_gradient_that_is_none_once,
-    a_masked_leaf,
-    an_integer_parameter,
-    a_gradient_of_float0,
-    a_boolean_or_a_random_key_among_the_parameters,
-    a_string_or_a_function_among_the_parameters,
-    complex_numbers,
-    gradients_of_another_dtype,
-    gradients_wider_than_the_parameters,
-    a_buffer_of_int8_or_of_a_misspelled_dtype,
-    float64_while_x64_is_off,
-    x64_enabled_after_init,
-    float8,
-    a_gradient_whose_shape_would_broadcast,
-    gradients_in_another_tree,
-    gradients_in_another_container,
-    leaves_of_unusual_sizes,
-    numpy_arrays_of_every_kind,
-    gradients_on_another_device,
-    a_parameter_on_two_devices,
-    nan_in_one_element,
-    infinities_that_cancel,
-    numbers_at_the_ends_of_float32,
-    negative_zeros,
-    a_state_of_another_optimizer,
-    a_state_restored_as_a_dictionary_or_donated,
+# All functions above, in their order, which numbers them from 1 on the page.
+INPUTS: tuple[BadInput, ...] = tuple(
+    x for x in globals().values() if isfunction(x) and x.__module__ == __name__
 )
 
 
 def expect_refused(names: tuple[str, ...], attempt: Callable[[], str]) -> None:
     """Raises AssertionError unless the attempt raises an error with one of the names.
 
-    Args:
-      names: what locates the input: the argument, or the leaf's path.
-      attempt: gives the bad input; returns the outcome if the input was accepted.
+    A name is an argument or a leaf's path; an attempt returns the outcome if the
+    input was accepted.
     """
     outcomes: list[str] = []
     try:
@@ -587,9 +532,8 @@ def _expect_unchecked(library: Library, mode: Mode, beta: float, want: Any) -> N
 
 def _attempt(mode: Mode, build: Build, number: Any) -> Callable[[], str]:
     """Builds the optimizer in the mode, and describes its first three updates."""
-    return lambda: _describe(
-        _updates_of_ones(mode(built_inside(lambda: build(number))))
-    )
+    built = built_inside(partial(build, number))
+    return lambda: _describe(_updates_of_ones(mode(built)))
 
 
 def _updates_of_ones(transformation: optax.GradientTransformation) -> Any:
@@ -635,10 +579,7 @@ def _two_devices() -> list[Any]:
 def _updates_beside_a_healthy_element(
     library: Library, mode: Mode, values: list[float]
 ) -> np.ndarray:
-    """The updates of an element with these gradients.
-
-    Raises AssertionError if the element beside it is affected.
-    """
+    """The updates of an element with these gradients, which must affect no other."""
     transformation = mode(library.heavy_ball(BETA))
     gradients = jnp.asarray([[0.5, value] for value in values], jnp.float32)
     updates = _updates(transformation, gradients)

@@ -7,15 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from optax_momentum import (
-    Coefficients,
-    ema,
-    guard,
-    heavy_ball,
-    linear_momentum,
-    sgd,
-    storage,
-)
+import optax_momentum as om
 
 Build = Callable[..., Any]  # returns a gradient transformation
 
@@ -38,14 +30,14 @@ def optax_momentum_() -> Library:
     """This library."""
     return Library(
         name="optax_momentum",
-        heavy_ball=heavy_ball,
-        unchecked=lambda beta: linear_momentum(lambda step: Coefficients(beta, 1.0)),
-        ema=ema,
-        sgd=sgd,
-        dampened_nesterov=partial(heavy_ball, dampening=0.3, nesterov=True),
-        with_buffer_dtype=lambda beta, dtype: heavy_ball(beta, storage=dtype),
-        low_precision=partial(heavy_ball, storage=storage.int8(min_size=1)),
-        skip_nonfinite=guard,
+        heavy_ball=om.heavy_ball,
+        unchecked=lambda beta: om.linear_momentum(lambda _: om.Coefficients(beta, 1.0)),
+        ema=om.ema,
+        sgd=om.sgd,
+        dampened_nesterov=partial(om.heavy_ball, dampening=0.3, nesterov=True),
+        with_buffer_dtype=lambda beta, dtype: om.heavy_ball(beta, storage=dtype),
+        low_precision=partial(om.heavy_ball, storage=om.storage.int8(min_size=1)),
+        skip_nonfinite=om.guard,
     )
 
 
@@ -58,9 +50,7 @@ def optax_() -> Library:
         ema=optax.ema,
         sgd=lambda learning_rate, beta: optax.sgd(learning_rate, momentum=beta),
         dampened_nesterov=None,
-        with_buffer_dtype=lambda beta, dtype: optax.trace(
-            beta, accumulator_dtype=dtype
-        ),
+        with_buffer_dtype=lambda beta, kind: optax.trace(beta, accumulator_dtype=kind),
         low_precision=partial(optax.trace, accumulator_dtype=jnp.bfloat16),
         skip_nonfinite=lambda inner: optax.apply_if_finite(inner, 2),
     )

@@ -19,9 +19,7 @@ def eager(transformation: Any) -> Any:
 
 def jit(transformation: Any) -> Any:
     """Compiles `init` and `update`."""
-    return optax.GradientTransformation(
-        jax.jit(transformation.init), jax.jit(transformation.update)
-    )
+    return optax.GradientTransformation(*map(jax.jit, transformation))
 
 
 def vmap(transformation: Any) -> Any:
@@ -31,25 +29,19 @@ def vmap(transformation: Any) -> Any:
         lanes = jax.vmap(function, axis_size=2)
         return lambda *arguments: _first(lanes(*_repeated(arguments, 2)))
 
-    return optax.GradientTransformation(
-        in_lanes(transformation.init), in_lanes(transformation.update)
-    )
+    return optax.GradientTransformation(*map(in_lanes, transformation))
 
 
 def scan(transformation: Any) -> Any:
     """Runs in the body of a compiled scan of one step; the state is the carry."""
 
-    def init(params: optax.Params) -> optax.OptState:
-        def body(carry: None, params: optax.Params) -> tuple[None, optax.OptState]:
+    def init(params: Any) -> Any:
+        def body(carry: None, params: Any) -> tuple[None, Any]:
             return carry, transformation.init(params)
 
         return _first(jax.lax.scan(body, None, _repeated(params, 1), length=1)[1])
 
-    def update(
-        updates: optax.Updates,
-        state: optax.OptState,
-        params: optax.Params | None = None,
-    ) -> tuple[optax.Updates, optax.OptState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def body(state: Any, updates: Any) -> tuple[Any, Any]:
             emitted, state = transformation.update(updates, state, params)
             return state, emitted

@@ -20,138 +20,112 @@ from experiments.records import plan, runs
 pytestmark = pytest.mark.usefixtures("small_network")
 
 COMPARE = ["compare", "--dataset", "data.npz", "--output", "results"]
-CROSSVAL = ["crossval", "--preset", "smoke", "--dataset", "data.npz"]
-CROSSVAL += ["--output", "results"]
 PLAN = {"study": "sweep", "epochs": 3}
 
-# For each of the eleven, of which one isn't refused: commands, and all that they say.
+# By kind of refusal: commands, without the options that are the same in all, and all
+# that they say.
 REFUSED = {
-    "unknown key": [
-        (
-            [*COMPARE, "--epoch", "3"],
-            "compare has no option --epoch; did you mean --epochs? "
-            "`python -m experiments compare --help` explains them all.",
-        )
-    ],
-    "wrong type": [
-        (
-            [*COMPARE, "--epochs", "ten"],
-            "Error parsing --epochs: invalid literal for int() with base 10: 'ten' "
-            "Add --help for all options.",
-        )
-    ],
-    "no epochs": [
-        (
-            [*COMPARE, "--epochs", "0"],
-            "--epochs must be at least 1, got 0: the passes over the data.",
-        )
-    ],
-    "batch larger than the data": [
-        (
-            [*COMPARE, "--batch-size", "129"],
-            "--batch-size 129 is larger than the 128 training images of data.npz; "
-            "choose a smaller one.",
+    "unknown key": {
+        "compare --epoch 3": (
+            "compare has no option --epoch; did you mean --epochs? `python -m "
+            "experiments compare --help` explains them all."
         ),
-        (
-            [*CROSSVAL, "--batch-size", "107"],
+    },
+    "wrong type": {
+        "compare --epochs ten": (
+            "Error parsing --epochs: invalid literal for int() with base 10: 'ten' Add "
+            "--help for all options."
+        ),
+    },
+    "no epochs": {
+        "compare --epochs 0": (
+            "--epochs must be at least 1, got 0: the passes over the data."
+        ),
+    },
+    "batch larger than the data": {
+        "compare --batch-size 129": (
+            "--batch-size 129 is larger than the 128 training images of data.npz; "
+            "choose a smaller one."
+        ),
+        "crossval --batch-size 107": (
             "--batch-size 107 is larger than the 106 images that fold 1 of 3 trains "
-            "on; choose a smaller one.",
+            "on; choose a smaller one."
         ),
-        (
-            ["sweep", *CROSSVAL[1:], "--batch-sizes", "16", "129"],
+        "sweep --batch-sizes 16 129": (
             "--batch-sizes has 129, but data.npz has 128 training images; choose "
-            "smaller ones.",
+            "smaller ones."
         ),
-        (
-            ["tune", *CROSSVAL[1:], "--batch-sizes", "16", "129"],
+        "tune --batch-sizes 16 129": (
             "--batch-sizes has 129, but data.npz has 128 training images; choose "
-            "smaller ones.",
+            "smaller ones."
         ),
-        (
-            ["batch-size", *CROSSVAL[1:], "--batch-sizes", "129", "160"],
+        "batch-size --batch-sizes 129 160": (
             "--batch-sizes: even the smallest, 129, is more than the 128 training "
-            "images of data.npz; name smaller ones.",
+            "images of data.npz; name smaller ones."
         ),
-        (
-            ["lr-decay", *CROSSVAL[1:], "--batch-size", "129"],
+        "lr-decay --batch-size 129": (
             "--batch-size 129 is larger than the 128 training images of data.npz; "
-            "choose a smaller one.",
+            "choose a smaller one."
         ),
-    ],
-    "rates empty, twice, or nothing in float32": [
-        (
-            [*CROSSVAL, "--effective-rates"],
+    },
+    "rates empty, twice, or nothing in float32": {
+        "crossval --effective-rates": (
             "--effective-rates is empty; name values, such as --effective-rates 0.1 "
-            "0.2.",
+            "0.2."
         ),
-        (
-            [*CROSSVAL, "--effective-rates", "0.1", "0.1000000001"],
-            "--effective-rates names 0.1 twice, as 0.1000000001; name each value once.",
+        "crossval --effective-rates 0.1 0.1000000001": (
+            "--effective-rates names 0.1 twice, as 0.1000000001; name each value once."
         ),
-        (
-            [*COMPARE, "--learning-rate", "1e60"],
+        "compare --learning-rate 1e60": (
             "--learning-rate must lie in [1e-30, 1e+30], got 1e+60; 0.01 is the "
-            "tutorial's.",
+            "tutorial's."
         ),
-        (
-            [*COMPARE, "--beta", "0.99999999999"],
+        "compare --beta 0.99999999999": (
             "--beta must lie in [0, 0.9999999], got 0.99999999999; 0.9 is the "
-            "tutorial's.",
+            "tutorial's."
         ),
-        (
-            [*CROSSVAL, "--effective-rates", "1e-45", "0.1"],
+        "crossval --effective-rates 1e-45 0.1": (
             "--effective-rates must lie in [1e-30, 1e+30], got 1e-45; 0.1 is the "
-            "tutorial's, of learning rate 0.01 and beta 0.9.",
+            "tutorial's, of learning rate 0.01 and beta 0.9."
         ),
-        (
-            ["lr-decay", *CROSSVAL[1:], "--beta", "0.99999998"],
-            "--beta must lie in [0, 0.9999999], got 0.99999998; 0.9 is the tutorial's.",
+        "lr-decay --beta 0.99999998": (
+            "--beta must lie in [0, 0.9999999], got 0.99999998; 0.9 is the tutorial's."
         ),
-    ],
-    "one fold": [
-        (
-            [*CROSSVAL, "--folds", "1"],
+    },
+    "one fold": {
+        "crossval --folds 1": (
             "--folds must be at least 2, got 1: each fold validates runs that train on "
-            "the others.",
-        )
-    ],
-    "more folds than images": [
-        (
-            [*CROSSVAL, "--folds", "161"],
-            "--folds 161 is more than the 160 training images; choose fewer folds.",
-        )
-    ],
-    "seeds below 0 or beyond 32 bits": [
-        (
-            [*COMPARE, "--seeds", "-1"],
-            "--seeds must be at least 1, got -1: the runs of each arm.",
+            "the others."
         ),
-        (
-            [*COMPARE, "--seeds", str(2**32)],
-            "--seeds must be at most 1000, got 4294967296: the runs of each arm.",
+    },
+    "more folds than images": {
+        "crossval --folds 161": (
+            "--folds 161 is more than the 160 training images; choose fewer folds."
         ),
-        (
-            [*CROSSVAL, "--seeds", "1001"],
-            "--seeds must be at most 1000, got 1001: the seeds from there on are "
-            "those of the tuning.",
+    },
+    "seeds below 0 or beyond 32 bits": {
+        "compare --seeds -1": (
+            "--seeds must be at least 1, got -1: the runs of each arm."
         ),
-    ],
-    "output that can't be": [
-        (
-            [*COMPARE[:-1], "data.npz"],
-            "--output data.npz is a file; name a directory.",
+        "compare --seeds 4294967296": (
+            "--seeds must be at most 1000, got 4294967296: the runs of each arm."
         ),
-        (
-            [*COMPARE[:-1], "data.npz/results"],
+        "crossval --seeds 1001": (
+            "--seeds must be at most 1000, got 1001: the seeds from there on are those "
+            "of the tuning."
+        ),
+    },
+    "output that can't be": {
+        "compare --output data.npz": "--output data.npz is a file; name a directory.",
+        "compare --output data.npz/results": (
             "--output data.npz/results can't be written: Not a directory; choose "
-            "another --output.",
+            "another --output."
         ),
-        (
-            [*CROSSVAL[:-1], "n" * 256],
+        f"crossval --output {'n' * 256}": (
             f"--output {'n' * 256} can't be written: File name too long; choose "
-            "another --output.",
+            "another --output."
         ),
-    ],
+    },
 }
 
 
@@ -163,11 +137,15 @@ def directory(idle_directory: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
-    [pytest.param(*row, id=kind) for kind, rows in REFUSED.items() for row in rows],
+    ("command", "message"),
+    [pytest.param(*x, id=kind) for kind, told in REFUSED.items() for x in told.items()],
 )
-def test_configuration_that_cannot_be_is_refused(capsys, directory, words, message):
-    assert refusal(capsys, *words) == message
+def test_configuration_that_cannot_be_is_refused(capsys, directory, command, message):
+    study, *options = command.split()
+    common = ["--dataset", "data.npz"]
+    common += [] if study == "compare" else ["--preset", "smoke"]
+    common += [] if "--output" in options else ["--output", "results"]
+    assert refusal(capsys, study, *common, *options) == message
 
 
 def test_directory_of_another_plan_is_refused_with_both_hashes(capsys, directory):

@@ -222,9 +222,8 @@ def test_page_cuts_intervals_at_what_a_difference_can_be_but_not_in_its_data():
     text = Reader(html.html(undrawn(made))).text
     assert "+60.00 −53.84 +100.00 3 no winner: the interval contains 0" in text
     (compared,) = html.summary(made)["comparisons"]
-    assert (compared["low"], compared["high"]) == pytest.approx(
-        (-0.53838, 1.73838), 1e-4
-    )
+    ends = compared["low"], compared["high"]
+    assert ends == pytest.approx((-0.53838, 1.73838), 1e-4)
 
 
 def test_page_of_some_optimizers_leaves_the_others_out():
@@ -328,11 +327,8 @@ def test_curves_are_equal_for_equal_runs_and_differ_otherwise():
 
 
 def test_page_has_unique_ids_and_no_address_but_namespaces(rendered):
-    ids = [
-        attributes["id"]
-        for _, attributes in Reader(rendered).elements
-        if "id" in attributes
-    ]
+    elements = Reader(rendered).elements
+    ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
     assert len(ids) == len(set(ids)) > 0
     for namespace in ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"):
         rendered = rendered.replace(f'"{namespace}"', "")

@@ -12,22 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Canvas
 from support.demonstration import NAMES, PAGE
 
-from experiments.reporting.drawing import (
-    STROKES,
-    draw_intervals,
-    element,
-    heat_map,
-    label_rows,
-    legend,
-    line_with_band,
-    narrow_svg,
-    panels,
-    picture,
-    plain_axes,
-    scientific,
-    strokes,
-    svg,
-)
+from experiments.reporting import drawing
 from experiments.reporting.statistics import Interval
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -35,10 +20,8 @@ HEAT, CURVES = (section.figures[0] for section in PAGE.sections[:2])
 
 
 def luminance(color):
-    linear = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(color)
-    ]
+    c = np.array(to_rgb(color))
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
@@ -61,12 +44,12 @@ def lines(scale="linear", low=1.0, high=2.0, title="Title"):
         axes = canvas.subplots()
         axes.plot([low, high], [low, high])
         axes.set(xscale=scale, title=title, xlabel="Along")
-        plain_axes(axes, ink)
+        drawing.plain_axes(axes, ink)
 
     return draw
 
 
-@pytest.mark.parametrize("stroke", STROKES)
+@pytest.mark.parametrize("stroke", drawing.STROKES)
 def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
     bright, dark = 1.05, luminance("#14161a") + 0.05
     drawn = luminance(stroke.color) + 0.05
@@ -75,12 +58,12 @@ def test_stroke_has_contrast_on_white_and_on_near_black(stroke):
 
 
 def test_strokes_tell_eight_arms_apart():
-    given = strokes([f"arm {number}" for number in range(8)])
+    given = drawing.strokes([f"arm {number}" for number in range(8)])
     assert len(set(given.values())) == 8
 
 
 def test_element_writes_and_rules_in_the_ink_of_the_page():
-    drawn = element(lines(), (4, 3), "a", "b")
+    drawn = drawing.element(lines(), (4, 3), "a", "b")
     styles = texts(drawn)
     assert {"Title", "Along"} <= styles.keys()
     assert all("fill: currentColor" in style for style in styles.values())
@@ -90,19 +73,18 @@ def test_element_writes_and_rules_in_the_ink_of_the_page():
 
 def test_element_is_equal_for_equal_drawings_and_shares_no_id_with_others():
     def ids(drawn):
-        return {each.get("id") for each in ElementTree.fromstring(drawn).iter()} - {
-            None
-        }
+        elements = ElementTree.fromstring(drawn).iter()
+        return {element.get("id") for element in elements} - {None}
 
-    first, second = svg(CURVES), narrow_svg(CURVES)
-    assert svg(CURVES) == first
+    first, second = drawing.svg(CURVES), drawing.narrow_svg(CURVES)
+    assert drawing.svg(CURVES) == first
     assert ids(first) and ids(second)
     assert not ids(first) & ids(second)
-    assert not ids(first) & ids(svg(CURVES._replace(name="other")))
+    assert not ids(first) & ids(drawing.svg(CURVES._replace(name="other")))
 
 
 def test_element_names_itself_for_readers_who_cannot_see_it():
-    drawn = element(lines(), (4, 3), "a", "<b> & $x$", "what it shows")
+    drawn = drawing.element(lines(), (4, 3), "a", "<b> & $x$", "what it shows")
     root = ElementTree.fromstring(drawn)
     assert root.get("role") == "img"
     assert root.findtext(f"{SVG}title") == "<b> & $x$"
@@ -111,8 +93,8 @@ def test_element_names_itself_for_readers_who_cannot_see_it():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_name_can_be_drawn(name):
-    drawn = element(lines(title=name), (4, 3), name, "any name")
-    content = picture(lines(title=name), (4, 3))
+    drawn = drawing.element(lines(title=name), (4, 3), name, "any name")
+    content = drawing.picture(lines(title=name), (4, 3))
     assert pixels(content).shape == (480, 640, 4)
     if len(name) < 40:
         expected = name.replace("\udce9", r"\udce9")
@@ -121,27 +103,30 @@ def test_any_name_can_be_drawn(name):
 
 
 def test_a_long_name_leaves_room_for_the_drawing():
-    (written,) = [text for text in texts(svg(HEAT)) if text.startswith("Eff")]
+    (written,) = [text for text in texts(drawing.svg(HEAT)) if text.startswith("Eff")]
     assert written == "Effective learning rate"
-    drawn = texts(element(lines(title="n" * 200), (4, 3), "a", "b"))
+    drawn = texts(drawing.element(lines(title="n" * 200), (4, 3), "a", "b"))
     assert "n" * 43 + "…" in drawn
 
 
 def test_logarithmic_axes_are_written_without_tex():
-    drawn = element(lines("log", 1e-6, 1e6), (6, 3), "a", "b")
+    drawn = drawing.element(lines("log", 1e-6, 1e6), (6, 3), "a", "b")
     assert {"10⁻⁶", "10⁶"} <= texts(drawn).keys()
     assert "mathdefault" not in drawn
-    narrow = element(lines("log", 16, 60), (6, 3), "a", "b")
+    narrow = drawing.element(lines("log", 16, 60), (6, 3), "a", "b")
     assert {"20", "50"} <= texts(narrow).keys()
 
 
 def test_narrow_drawing_is_drawn_anew_not_shrunk():
-    wide, narrow = (ElementTree.fromstring(draw(HEAT)) for draw in (svg, narrow_svg))
+    wide, narrow = (
+        ElementTree.fromstring(draw(HEAT)) for draw in (drawing.svg, drawing.narrow_svg)
+    )
     assert wide.get("width") == "460.8pt"
     assert narrow.get("width") == "266.4pt"
 
     styles = [
-        texts(draw(HEAT))["Effective learning rate"] for draw in (svg, narrow_svg)
+        texts(draw(HEAT))["Effective learning rate"]
+        for draw in (drawing.svg, drawing.narrow_svg)
     ]
     assert styles[0] == styles[1]
 
@@ -152,7 +137,7 @@ def test_narrow_drawing_is_drawn_anew_not_shrunk():
 )
 def test_panels_stand_beside_or_below_one_another(width, count, shape):
     canvas = Canvas(figsize=(width, 9))
-    made = panels(canvas, count, height=2.5)
+    made = drawing.panels(canvas, count, height=2.5)
     assert len(made) == len(canvas.axes) == count
     specs = [axes.get_subplotspec() for axes in made]
     assert {spec.get_gridspec().get_geometry() for spec in specs if spec} == {shape}
@@ -165,24 +150,26 @@ def test_legend_has_the_columns_that_fit(width, columns):
     axes = canvas.subplots()
     for name in ("a name of twenty-two..", "b"):
         axes.plot([1, 2], label=name)
-    legend(canvas, axes)
+    drawing.legend(canvas, axes)
     (drawn,) = canvas.legends
     assert vars(drawn)["_ncols"] == columns
 
 
 def test_scientific_writes_powers_of_ten():
-    assert scientific(1.5e-6) == "1.5 × 10⁻⁶"
-    assert scientific(1e6) == "10⁶"
-    assert scientific(-20.0) == "−2 × 10¹"
+    assert drawing.scientific(1.5e-6) == "1.5 × 10⁻⁶"
+    assert drawing.scientific(1e6) == "10⁶"
+    assert drawing.scientific(-20.0) == "−2 × 10¹"
 
 
 def heat(values, **settings):
     def draw(canvas, ink):
         columns = [f"x{n}" for n in range(values.shape[1])]
         rows = [f"y{n}\udce9" for n in range(values.shape[0])]
-        heat_map(canvas.subplots(), values, columns, rows, ink, "{:+.1f}", **settings)
+        drawing.heat_map(
+            canvas.subplots(), values, columns, rows, ink, "{:+.1f}", **settings
+        )
 
-    return element(draw, (4, 3), "heat", "b")
+    return drawing.element(draw, (4, 3), "heat", "b")
 
 
 VALUES = np.array([[-0.5, 3.5, math.nan], [9.5, 6.5, math.inf]])
@@ -208,7 +195,7 @@ def test_heat_map_writes_in_black_or_white_whichever_is_clearer():
 def test_heat_map_frames_the_best(best, expected):
     canvas = Canvas()
     axes = canvas.subplots()
-    heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", best=best)
+    drawing.heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", best=best)
     frames = [each for each in axes.patches if each.get_linewidth() == 2]
     (corner,) = [each.get_xy() for each in frames]  # pyright: ignore
     assert corner == (expected[0] - 0.5, expected[1] - 0.5)
@@ -229,7 +216,7 @@ def test_heat_maps_of_shared_limits_share_their_colors():
     def color_of_first(**limits):
         canvas = Canvas()
         axes = canvas.subplots()
-        heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", **limits)
+        drawing.heat_map(axes, VALUES, ["a", "b", "c"], ["d", "e"], "black", **limits)
         return axes.patches[1].get_facecolor()
 
     assert color_of_first(limits=(3.5, 99)) == matplotlib.colormaps["cividis"](0.0)
@@ -238,7 +225,9 @@ def test_heat_maps_of_shared_limits_share_their_colors():
 
 def test_line_with_band_is_a_line_and_its_interval_in_one_color():
     axes = Canvas().subplots()
-    line_with_band(axes, [1, 2], [3, 4], [2, 3], [5, 6], STROKES[2], "name")
+    drawing.line_with_band(
+        axes, [1, 2], [3, 4], [2, 3], [5, 6], drawing.STROKES[2], "name"
+    )
     (line,), (band,) = axes.lines, axes.collections
     assert (line.get_color(), line.get_label()) == ("#cc79a7", "name")
     assert to_rgb(band.get_facecolor()[0]) == to_rgb("#cc79a7")  # pyright: ignore
@@ -247,12 +236,9 @@ def test_line_with_band_is_a_line_and_its_interval_in_one_color():
 
 def test_intervals_are_cut_at_what_is_possible_and_not_drawn_for_two_values():
     axes = Canvas().subplots()
-    intervals = [
-        Interval(0.2, -1.5, 1.9, 3),
-        Interval(0.2, -1.5, 1.9, 2),
-        Interval(0.2, 0.1, 0.3, 3),
-    ]
-    draw_intervals(axes, ["cut", "two", "whole"], {"": intervals})
+    ends = (-1.5, 1.9, 3), (-1.5, 1.9, 2), (0.1, 0.3, 3)
+    intervals = [Interval(0.2, *x) for x in ends]
+    drawing.draw_intervals(axes, ["cut", "two", "whole"], {"": intervals})
     bars = [vars(lines)["_paths"][0].vertices[:, 0] for lines in axes.collections]
     assert bars[0] == pytest.approx([-100, 100])
     assert bars[1] == pytest.approx([20, 20])
@@ -262,9 +248,9 @@ def test_intervals_are_cut_at_what_is_possible_and_not_drawn_for_two_values():
 def test_rows_have_their_labels_above_them_wrapped_to_the_canvas():
     def draw(canvas, ink):
         axes = canvas.subplots()
-        label_rows(axes, ["first", "word " * 30], ink)
+        drawing.label_rows(axes, ["first", "word " * 30], ink)
 
-    words = texts(element(draw, (4, 3), "a", "b"))
+    words = texts(drawing.element(draw, (4, 3), "a", "b"))
     assert "first" in words
     assert any(line.endswith("…") for line in words)
     assert all(len(line) <= 44 for line in words)

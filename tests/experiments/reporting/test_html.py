@@ -53,10 +53,8 @@ def test_page_lets_only_its_own_script_run(page, reader):
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'"
     )
-    handlers = [
-        name for _, each in reader.elements for name in each if name[:2] == "on"
-    ]
-    assert not handlers
+    names = [name for _, attributes in reader.elements for name in attributes]
+    assert not [name for name in names if name[:2] == "on"]
 
 
 def test_page_shows_every_name_as_the_text_that_it_is(page, reader):
@@ -146,9 +144,8 @@ def test_page_marks_numbers_and_what_is_missing_for_sorting():
 
 
 def test_page_formats_the_columns_that_say_how():
-    table = Table(
-        "", ("a", "share"), [("x", -0.12345), ("y", None)], {"share": "{:.1%}"}
-    )
+    rows = [("x", -0.12345), ("y", None)]
+    table = Table("", ("a", "share"), rows, {"share": "{:.1%}"})
     text = Reader(html(with_table(table))).text
     assert "x −12.3% y –" in text
 
@@ -183,9 +180,8 @@ def test_write_refuses_two_figures_of_one_file(tmp_path):
     figure = PAGE.sections[0].figures[0]
     figures = [figure._replace(name="a b"), figure._replace(name="a/b")]
     section = Section("Twice", figures=figures)
-    with pytest.raises(
-        ValueError, match=r"figure 'a/b' is the second figures/a-b\.png"
-    ):
+    message = r"figure 'a/b' is the second figures/a-b\.png"
+    with pytest.raises(ValueError, match=message):
         write(tmp_path, PAGE._replace(sections=[section]))
     assert not list(tmp_path.iterdir())
 
@@ -200,15 +196,8 @@ def test_summary_is_strict_json_with_every_table(tmp_path):
     (table,) = found["sections"][0]["tables"]
     assert table["header"] == list(SCORES.header)
     assert table["rows"][0] == list(SCORES.rows[0])
-    assert table["rows"][1] == [
-        NAMES[1],
-        0.1,
-        1150,
-        0.004,
-        None,
-        None,
-        "diverged at epoch 3 of 10",
-    ]
+    diverged = [NAMES[1], 0.1, 1150, 0.004, None, None, "diverged at epoch 3 of 10"]
+    assert table["rows"][1] == diverged
     (figure,) = found["sections"][1]["figures"]
     assert (figure["name"], figure["caption"]) == ("grow/<th>", "Steps to a target.")
     assert figure["table"]["rows"] == [list(row) for row in CURVES.rows]
@@ -240,25 +229,12 @@ def test_summary_refuses_a_row_that_does_not_fit_its_header():
 @pytest.mark.parametrize(
     ("cell", "words"),
     [
-        (None, "–"),
-        (math.nan, "diverged"),
-        (math.inf, "∞"),
-        (-math.inf, "−∞"),
-        ("a-b", "a-b"),
-        (True, "yes"),
-        (0, "0"),
-        (-1234567, "−1,234,567"),
-        (np.int64(2048), "2,048"),
-        (0.0, "0"),
-        (0.1 + 0.2, "0.3"),
-        (-0.0123456, "−0.01235"),
-        (12345.678, "12,346"),
-        (1000.0, "1,000"),
-        (99.996, "100"),
-        (np.float32(0.9), "0.9"),
-        (0.0001, "0.0001"),
-        (-0.0000123456, "−1.235 × 10⁻⁵"),
-        (1e12, "10¹²"),
+        *((None, "–"), (math.nan, "diverged"), (math.inf, "∞"), (-math.inf, "−∞")),
+        *(("a-b", "a-b"), (True, "yes")),
+        *((0, "0"), (-1234567, "−1,234,567"), (np.int64(2048), "2,048"), (0.0, "0")),
+        *((0.1 + 0.2, "0.3"), (-0.0123456, "−0.01235"), (np.float32(0.9), "0.9")),
+        *((99.996, "100"), (1000.0, "1,000"), (12345.678, "12,346")),
+        *((0.0001, "0.0001"), (-0.0000123456, "−1.235 × 10⁻⁵"), (1e12, "10¹²")),
     ],
 )
 def test_cell_in_words(cell, words):
@@ -268,11 +244,8 @@ def test_cell_in_words(cell, words):
 @pytest.mark.parametrize(
     ("cell", "value"),
     [
-        (3, "3.0"),
-        (-1e-7, "-1e-07"),
-        (math.inf, "Infinity"),
-        (math.nan, None),
-        ("3", None),
+        *((3, "3.0"), (-1e-7, "-1e-07"), (math.inf, "Infinity")),
+        *((math.nan, None), ("3", None)),
     ],
 )
 def test_sort_value_is_a_number_of_javascript_or_none(cell, value):

@@ -105,12 +105,7 @@ def test_index_links_to_no_report_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
-        b"\xff",
-        b"[1, 2]",
-        b'"study"',
-        b"7",
-        b"{}",
+        *(b"", b"\xff", b"[1, 2]", b'"study"', b"7", b"{}"),
         b'{"study": "sweep", "title": "half a study"}',
         b'{"study": "sweep", "title": "a", "summary": "b", "plan": 3}',
         b'{"dataset": "digits", "arms": {"sgd": {"test_accuracy": 0.5}}}',
@@ -184,10 +179,9 @@ def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
     study: Any = SimpleNamespace(context=context)
     assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
-    assert (
-        f"{tmp_path / 'index.html'} was not written by this program" in said.getvalue()
-    )
-    assert (tmp_path / "index.html").read_text() == "my own page"
+    path = tmp_path / "index.html"
+    assert f"{path} was not written by this program" in said.getvalue()
+    assert path.read_text() == "my own page"
 
 
 def test_index_of_no_directory_is_refused(tmp_path):

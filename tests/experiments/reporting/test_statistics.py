@@ -110,10 +110,8 @@ def test_optimizers_known_by_name_only_are_compared_with_the_first():
 
 
 def test_pairs_are_arms():
-    assert {arm for pair in PAIRS for arm in (pair.first, pair.second)} == {
-        *ARMS,
-        *STORAGES,
-    }
+    arms = {arm for pair in PAIRS for arm in (pair.first, pair.second)}
+    assert arms == {*ARMS, *STORAGES}
 
 
 @pytest.mark.parametrize(

@@ -27,21 +27,17 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     terminal.print_results(console, runs, {name: name for name in NAMES})
     for name in NAMES:
         assert printed.getvalue().count(f" {name} ") >= 2  # as key and as optimizer
-    assert (
-        "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points (n"
-        in printed.getvalue()
-    )
+    words = "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points (n"
+    assert words in printed.getvalue()
 
 
 def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
+    uneven = "is not shared evenly by 2 devices: in each step"
     for batch_size, said in [
         (64, ""),
-        (
-            35,
-            "--batch-size 35 is not shared evenly by 2 devices: in each step 29 of 64 ",
-        ),
-        (7, "--batch-size 7 is not shared evenly by 2 devices: in each step 1 of 8 "),
+        (35, f"--batch-size 35 {uneven} 29 of 64 "),
+        (7, f"--batch-size 7 {uneven} 1 of 8 "),
     ]:
         console, printed = printing()
         config = replace(run.config, batch_size=batch_size)
