@@ -71,12 +71,10 @@ METHODS = {
     ),
     "heavy_ball": Method(heavy_ball, reference.heavy_ball),
     "heavy_ball, dampened": Method(
-        partial(heavy_ball, dampening=0.3),
-        partial(reference.heavy_ball, dampening=0.3),
+        partial(heavy_ball, dampening=0.3), partial(reference.heavy_ball, dampening=0.3)
     ),
     "heavy_ball, nesterov": Method(
-        partial(heavy_ball, nesterov=True),
-        partial(reference.heavy_ball, nesterov=True),
+        partial(heavy_ball, nesterov=True), partial(reference.heavy_ball, nesterov=True)
     ),
     "keras": Method(partial(keras, falling_rate), _keras_reference),
     "keras, nesterov": Method(

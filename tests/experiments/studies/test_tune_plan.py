@@ -151,18 +151,8 @@ def test_best_rates_and_batch_sizes_at_an_edge_are_reported():
     [
         ((48, 12, 96), 777, (), None),
         ((48,), 777, (), None),
-        (
-            (12, 48),
-            96,
-            (96,),
-            "size of SGD (48) and of Nesterov momentum (48) is at",
-        ),
-        (
-            (96, 48),
-            777,
-            (24,),
-            "an end of those that were tried, 48 to 96, and none",
-        ),
+        ((12, 48), 96, (96,), "size of SGD (48) and of Nesterov momentum (48) is at"),
+        ((96, 48), 777, (24,), "an end of those that were tried, 48 to 96, and none"),
         ((12, 48), 95, (), "may lie beyond. The data allow no other."),
     ],
 )
