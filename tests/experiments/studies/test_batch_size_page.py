@@ -8,13 +8,9 @@ from support.validated_runs import validated
 
 from experiments.reporting import html
 from experiments.reporting.statistics import Interval
+from experiments.studies.batch_size import plan
 from experiments.studies.batch_size.page import gains, page
-from experiments.studies.batch_size.plan import (
-    BatchSizeCell,
-    BatchSizeResults,
-    first_gain,
-    series,
-)
+from experiments.studies.batch_size.plan import BatchSizeCell, BatchSizeResults
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
@@ -33,7 +29,7 @@ PLAN = {
     "beta": 0.8,
     "anchor": 16,
 }
-OPTIMIZERS = series(0.8, 16)
+OPTIMIZERS = plan.series(0.8, 16)
 TUNED = {0.1: 0.7, 0.3: 0.9, 0.9: math.nan}  # validation accuracies by rate
 
 
@@ -81,7 +77,7 @@ def written(of: BatchSizeResults):
 
 
 def test_half_life_is_the_same_number_of_images_at_every_batch_size():
-    optimizers = series(0.85, anchor=32)
+    optimizers = plan.series(0.85, anchor=32)
     assert optimizers["held"].beta(32) == 0.85
     assert optimizers["held"].beta(64) == pytest.approx(0.85**2, abs=1e-6)
     assert optimizers["held"].beta(8) == pytest.approx(0.85**0.25, abs=1e-6)
@@ -93,13 +89,13 @@ def test_half_life_is_the_same_number_of_images_at_every_batch_size():
 
 
 def test_momentum_and_sgd_have_one_beta_at_every_batch_size():
-    optimizers = series(0.85, anchor=32)
+    optimizers = plan.series(0.85, anchor=32)
     assert [optimizers["momentum"].beta(size) for size in (8, 200)] == [0.85, 0.85]
     assert [optimizers["sgd"].beta(size) for size in (8, 200)] == [0.0, 0.0]
 
 
 def test_beta_of_equal_half_life_vanishes_for_a_huge_batch():
-    assert series(0.9, anchor=64)["held"].beta(100_000) == 0.0
+    assert plan.series(0.9, anchor=64)["held"].beta(100_000) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +115,7 @@ def test_first_gain_is_where_every_larger_batch_size_has_an_interval_above_zero(
     gains, start
 ):
     smallest, middle, largest = gains
-    assert first_gain({64: middle, 16: smallest, 256: largest}) == start
+    assert plan.first_gain({64: middle, 16: smallest, 256: largest}) == start
 
 
 def test_gains_are_paired_by_seed():

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from support.small_studies import interrupt_fits, printed, records, sixty_images
+from support.small_studies import count_calls, printed, records
 
 from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
@@ -16,6 +16,7 @@ from experiments.studies.tune.study import Tune, fitting_sizes, tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
+STUDY = tune
 # Rates so low that a dense layer's best is the highest: the space and rates grow.
 SMALL = Tune(
     preset="smoke",
@@ -27,21 +28,6 @@ SMALL = Tune(
     seeds=2,
 )
 IMAGES = 38  # training images
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory):
-    """A study of a small data set with a hostile name."""
-    path = tmp_path_factory.mktemp("small") / "<b>$_{$.npz"
-    return replace(SMALL, dataset=sixty_images(path))
-
-
-@pytest.fixture(scope="module")
-def finished(options, tmp_path_factory):
-    """The directory of a finished study, which no test may change."""
-    output = tmp_path_factory.mktemp("finished") / "study"
-    printed(tune, options, output)
-    return output
 
 
 def configs(output, **settings) -> list[Config]:
@@ -108,7 +94,9 @@ def test_names_of_files_are_escaped_on_the_page(finished):
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    interrupt_fits(monkeypatch, 11)  # as schedules are tried, after the screening
+    count_calls(
+        monkeypatch, "train_runs", 11
+    )  # as schedules are tried, after the screening
     monkeypatch.setattr(html, "write", lambda output, page: output)
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
@@ -134,20 +122,3 @@ def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
         "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
         "ones."
     )
-
-
-def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
-    for changed, message in [
-        ({"schedules": ("cosine", "wave")}, "--schedules has no 'wave'; choose from "),
-        ({"schedules": ()}, "--schedules is empty; name values, such as --sche"),
-        ({"effective_rate": (0.1, 0.1)}, "--effective-rate must be LOW HIGH with"),
-        ({"batch_sizes": ()}, "--batch-sizes is empty; name values, such as"),
-        ({"batch_sizes": (8, 8)}, "--batch-sizes names 8 twice; name each value"),
-        ({"trials": 0}, "--trials must be at least 1, got 0"),
-        ({"batch_sizes": (0,)}, "--batch-sizes must be at least 1, got 0"),
-        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
-        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
-    ]:
-        with pytest.raises(UsageError, match=message):
-            printed(tune, replace(options, **changed), tmp_path / "new")
-        assert not (tmp_path / "new").exists()
