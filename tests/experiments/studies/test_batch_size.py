@@ -38,9 +38,8 @@ def tried(finished) -> dict:
         c = one.config
         if not c.test:
             rate = significant(c.learning_rate / (1 - c.beta), 4)
-            trials.setdefault((c.batch_size, c.beta), {}).setdefault(rate, []).append(
-                one
-            )
+            by_rate = trials.setdefault((c.batch_size, c.beta), {})
+            by_rate.setdefault(rate, []).append(one)
     return trials
 
 

@@ -1,9 +1,10 @@
 """`batch-size`: its betas, where momentum is better, and its page."""
 
 import math
+from itertools import product
 
 import pytest
-from support.synthetic import synthetic_run
+from support.synthetic import synthetic_comparison
 from support.validated_runs import validated
 
 from experiments.reporting import html
@@ -33,38 +34,26 @@ OPTIMIZERS = plan.series(0.8, 16)
 TUNED = {0.1: 0.7, 0.3: 0.9, 0.9: math.nan}  # validation accuracies by rate
 
 
-def tuning(accuracy, cell, **settings):
-    if math.isnan(accuracy):
-        return validated(
-            0.1, accuracy, accuracy, batch_size=cell.batch_size, **settings
-        )
-    return validated(accuracy, batch_size=cell.batch_size, **settings)
+def tuning(accuracy, **settings):
+    losses = (math.nan, math.nan) if math.isnan(accuracy) else ()
+    return validated(accuracy, *losses, **settings)
 
 
 def results(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> BatchSizeResults:
     """Gains of both momenta at batch sizes 8, 16 and 32, which rise with the seed."""
-    extra = {"sgd": (0.0, 0.0, 0.0), "momentum": momentum, "held": held}
-    cells = [
-        (BatchSizeCell(size, key), key) for size in (8, 16, 32) for key in OPTIMIZERS
-    ]
+    gains = {"sgd": (0.0, 0.0, 0.0), "momentum": momentum, "held": held}
     trials, compared = {}, {}
-    for cell, key in cells:
-        beta = OPTIMIZERS[key].beta(cell.batch_size)
+    for (place, size), key in product(enumerate((8, 16, 32)), OPTIMIZERS):
+        cell, gain = BatchSizeCell(size, key), gains[key][place]
+        beta = OPTIMIZERS[key].beta(size)
         trials[cell] = {
-            Setting(beta, rate): [tuning(accuracy, cell, beta=beta)]
+            Setting(beta, rate): [tuning(accuracy, beta=beta, batch_size=size)]
             for rate, accuracy in tuned.items()
         }
-        gain = extra[key][(8, 16, 32).index(cell.batch_size)]
-        compared[cell] = [
-            synthetic_run(
-                "keras",
-                seed,
-                test_accuracy=0.5 + gain + seed / 100 + (seed % 2) * abs(gain) / 50,
-                batch_size=cell.batch_size,
-                beta=beta,
-            )
-            for seed in range(4)
-        ]
+        accuracies = [0.5 + gain + s / 100 + s % 2 * abs(gain) / 50 for s in range(4)]
+        compared[cell] = synthetic_comparison(
+            {"keras": accuracies}, beta=beta, batch_size=size
+        )
     choice = {cell: best(tried, 10) for cell, tried in trials.items()}
     return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], 10)
 

@@ -133,11 +133,8 @@ def test_every_problem_has_a_prediction():
         models=("linear",), losses=("hinge",), tables=("digits", "table"), dataset="x"
     )
     named = generality.titles(budget)
-    assert named == (
-        "linear, hinge, digits",
-        "linear, hinge, table",
-        "network, cross-entropy, x",
-    )
+    expected = "linear, hinge, digits; linear, hinge, table; network, cross-entropy, x"
+    assert named == tuple(expected.split("; "))
     stated = generality.predictions(named)
     assert [prediction.key for prediction in stated] == list(named)
     assert {(p.side, p.bound) for p in stated} == {("above", 0.0)}
@@ -168,11 +165,8 @@ def test_the_splits_of_a_table_share_no_row_and_depend_on_the_seed():
 
 def test_the_small_digits_have_their_original_size():
     *splits, classes = problems.digits()
-    assert [split.images.shape for split in splits] == [
-        (1149, 8, 8, 1),
-        (288, 8, 8, 1),
-        (360, 8, 8, 1),
-    ]
+    shapes = [split.images.shape for split in splits]
+    assert shapes == [(1149, 8, 8, 1), (288, 8, 8, 1), (360, 8, 8, 1)]
     assert splits[0].images.max() == 1 and classes == 10
 
 
@@ -206,10 +200,8 @@ def plain_descent(splits, point):
             gradient = x[rows].T @ (x[rows] @ weights - right[rows]) / len(rows)
             velocity = point.beta * velocity - point.learning_rate * gradient
             weights = weights + velocity
-    kernel, bias = weights[:-1], weights[-1]
-    logits = jnp.asarray(
-        np.asarray(splits.validation.images).reshape(70, 20) @ kernel + bias
-    )
+    x = np.asarray(splits.validation.images).reshape(70, 20)
+    logits = jnp.asarray(x @ weights[:-1] + weights[-1])
     losses = optax.squared_error(logits, jax.nn.one_hot(splits.validation.labels, 3))
     hits = jnp.argmax(logits, axis=1) == splits.validation.labels
     return float(losses.sum(axis=1).mean() / 2), float(hits.mean())

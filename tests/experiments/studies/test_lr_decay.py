@@ -73,9 +73,8 @@ def test_conventions_agree_at_a_constant_rate_and_differ_after_a_drop(finished):
     common = constant["inside"].keys() & constant["outside"].keys()
     assert len(common) >= 3
     for key in common:
-        np.testing.assert_allclose(
-            constant["inside"][key], constant["outside"][key], rtol=1e-4
-        )
+        inside, outside = constant["inside"][key], constant["outside"][key]
+        np.testing.assert_allclose(inside, outside, rtol=1e-4)
     common = step["inside"].keys() & step["outside"].keys()
     for key in common:
         inside, outside = step["inside"][key], step["outside"][key]
@@ -109,10 +108,8 @@ def test_interrupted_study_resumes_and_repeats_nothing(
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
         printed(lr_decay, options, output)
-    kept = len(records(output))
-    assert f"{kept} finished runs of this plan are kept." in printed(
-        lr_decay, options, output
-    )
+    kept, resumed = len(records(output)), printed(lr_decay, options, output)
+    assert f"{kept} finished runs of this plan are kept." in resumed
     assert len(fits) == 9 + 1  # and one that was interrupted
     ours, theirs = (
         [(r["config"], r["epochs"]) for r in records(directory)]

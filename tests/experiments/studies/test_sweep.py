@@ -1,6 +1,7 @@
 """The command `sweep`: its trials, records, resumption and refusals."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -40,14 +41,9 @@ def configs(output) -> list[dict]:
 def test_every_method_gets_equally_many_trials_and_the_space_grows(finished):
     tuning = [c for c in configs(finished) if not c["test"]]
     assert {c["seed"] for c in tuning} == {lifecycle.TUNING_SEED}
-    counts = {
-        (method, size): sum(
-            (c["arm"], c["batch_size"]) == (method, size) for c in tuning
-        )
-        for method in METHODS
-        for size in (8, 12)
-    }
-    assert set(counts.values()) == {6}  # 4 in the space as declared, 2 in its extension
+    counts = Counter((c["arm"], c["batch_size"]) for c in tuning)
+    # 4 in the space as declared, 2 in its extension.
+    assert counts == {(method, size): 6 for method in METHODS for size in (8, 12)}
     rates = [c["learning_rate"] / (1 - c["beta"]) for c in tuning]
     assert min(rates) < 0.001 or max(rates) > 0.05
 
@@ -58,15 +54,15 @@ def test_final_runs_are_paired_and_alone_read_the_test_images(finished):
         (method, seed) for method in METHODS for seed in (0, 1)
     )
     for method in METHODS:
-        (chosen,) = {
-            (c["learning_rate"], c["beta"], c["batch_size"])
-            for c in final
-            if c["arm"] == method
-        }
-        tried = [c for c in configs(finished) if not c["test"] and c["arm"] == method]
-        assert chosen in [
-            (c["learning_rate"], c["beta"], c["batch_size"]) for c in tried
-        ]
+        tried, (chosen,) = (
+            {
+                (c["learning_rate"], c["beta"], c["batch_size"])
+                for c in configs(finished)
+                if (c["arm"], c["test"]) == (method, test)
+            }
+            for test in (False, True)
+        )
+        assert chosen in tried
 
 
 def test_plan_is_on_the_page(finished):

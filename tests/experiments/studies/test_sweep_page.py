@@ -161,9 +161,8 @@ def test_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
     maps = {"map-momentum-16", "map-qhm-16"}
     assert names == {"final", "rate", "beta", "budget", *maps}
     written_page = (tmp_path / "report.html").read_text()
-    assert (
-        "<image" not in written_page
-    )  # a raster would leave the page, or be barred from it
+    # A raster would leave the page, or be barred from it.
+    assert "<image" not in written_page
     json.loads((tmp_path / "summary.json").read_text())
 
 

@@ -1,6 +1,7 @@
 """The command `tune`: its runs, recommendation, resumption and refusals."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -38,11 +39,8 @@ def configs(output, **settings) -> list[Config]:
 def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
     screened = configs(finished, epochs=1)
     assert {config.seed for config in screened} == {TUNING_SEED}
-    counts = {
-        arm: sum(config.arm == arm for config in screened)
-        for arm in ("sgd", "momentum", "nesterov")
-    }
-    assert set(counts.values()) == {4 + 2}
+    counts = Counter(config.arm for config in screened)
+    assert counts == {"sgd": 4 + 2, "momentum": 4 + 2, "nesterov": 4 + 2}
     beyond = [
         config
         for config in screened
@@ -54,10 +52,7 @@ def test_methods_are_screened_with_equal_trials_and_the_space_grows(finished):
 
 def test_sgd_and_one_momentum_are_continued_with_equal_trials(finished):
     settled = configs(finished, epochs=2, test=False)
-    counts = {
-        arm: sum(config.arm == arm for config in settled)
-        for arm in dict.fromkeys(config.arm for config in settled)
-    }
+    counts = Counter(config.arm for config in settled)
     assert len(counts) == 2 and "sgd" in counts
     # Two schedules; then twice a lower and a higher rate, as the first was better.
     assert set(counts.values()) == {2 + 2 + 2}
@@ -101,10 +96,8 @@ def test_interrupted_study_resumes_and_repeats_nothing(
     output = tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
         printed(tune, options, output)
-    kept = len(configs(output))
-    assert f"{kept} finished runs of this plan are kept." in printed(
-        tune, options, output
-    )
+    kept, resumed = len(configs(output)), printed(tune, options, output)
+    assert f"{kept} finished runs of this plan are kept." in resumed
     assert configs(output) == configs(finished)
     curves = [[r["epochs"] for r in records(d)] for d in (output, finished)]
     assert curves[0] == curves[1]

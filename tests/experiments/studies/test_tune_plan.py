@@ -19,6 +19,7 @@ from experiments.studies.tune.plan import SCREENED, Candidate, TuneResults
 BUDGET = plan.BUDGETS["smoke"]._replace(
     finalists=2, batch_sizes=(48, 12, 96), schedules=("constant", "step"), trials=4
 )
+PLAN = {"dataset": "digits"}, "python -m experiments tune"
 CENTER = Candidate(Trial("nesterov", 0.2468, 0.135, 48), "step")
 
 
@@ -129,7 +130,7 @@ def test_best_rates_and_batch_sizes_at_an_edge_are_reported():
     assert plan.at_edge(middle, "nesterov") == []
     low = tuned([0.8], [0.8], best=0.01)
     assert plan.at_edge(low, "nesterov") == ["learning rate"]
-    made = page(low, {"dataset": "digits"}, "python -m experiments tune").summary
+    made = page(low, *PLAN).summary
     assert "and the best learning rate of Nesterov momentum." in made
     assert plan.at_edge(tuned([0.8], [0.8], best=0.12), "nesterov") == []
     largest = BUDGET._replace(batch_sizes=(12, 48))
@@ -152,9 +153,8 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
     budget = BUDGET._replace(batch_sizes=sizes)
     result = tuned([0.8], [0.8])._replace(budget=budget, images=images)
     assert plan.beyond(result) == more
-    command = "python -m experiments tune"
-    extended = f"{command} --batch-sizes many" if more else None
-    made = page(result, {"dataset": "digits"}, command, extended)
+    extended = "python -m experiments tune --batch-sizes many" if more else None
+    made = page(result, *PLAN, extended)
     section = next(each for each in made.sections if "Batch size" in each.heading)
     assert section.code == extended
     if said is None:
@@ -188,7 +188,7 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
 def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, said):
     result = tuned(sgd, momentum)
     assert plan.recommended(result) == method
-    made = page(result, {"dataset": "digits"}, "python -m experiments tune")
+    made = page(result, *PLAN)
     assert said in made.summary
     code = made.sections[0].code
     assert code is not None
@@ -205,11 +205,8 @@ def test_diverged_final_run_counts_as_the_worst_and_is_reported():
     assert plan.gain(result).mean == pytest.approx((-0.8 + 0.03 + 0.05) / 3)
     assert plan.recommended(result) == "sgd"
     none = [diverged(each) for each in result.reported["sgd"]]
-    made = page(
-        result._replace(reported={**result.reported, "sgd": none}),
-        {"dataset": "digits"},
-        "python -m experiments tune",
-    )
+    result = result._replace(reported={**result.reported, "sgd": none})
+    made = page(result, *PLAN)
     assert "3 of these runs diverged, so look for a lower learning rate" in made.summary
 
 
