@@ -14,6 +14,8 @@ from experiments.studies.lr_decay.study import LrDecay, lr_decay
 from experiments.studies.sweep.study import Sweep, sweep
 from experiments.studies.tune.study import Tune, tune
 
+pytestmark = pytest.mark.usefixtures("small_network")
+
 FEW_FOLDS = Crossval(folds=3, nested=2, batch_size=16)
 STUDIES = [
     (
