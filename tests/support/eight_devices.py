@@ -14,14 +14,7 @@ import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from optax_momentum import (
-    aggmo,
-    reduce_scatter,
-    sgd,
-    sharded,
-    sharding_plan,
-    storage,
-)
+from optax_momentum import aggmo, reduce_scatter, sgd, sharded, sharding_plan, storage
 
 RANDOM = np.random.default_rng(12)
 SHAPES = {"bias": (64,), "kernel": (3, 16, 64), "odd": (9, 11)}

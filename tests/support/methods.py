@@ -63,39 +63,26 @@ def _aggmo_reference(gradients, beta):
     return updates, buffers[:, [0, 1, 3]]
 
 
+def _method(build, reference, **options) -> Method:
+    return Method(partial(build, **options), partial(reference, **options))
+
+
+_keras, _sgd = partial(keras, falling_rate), partial(sgd, falling_rate)
 METHODS = {
     "aggmo": Method(_aggmo, _aggmo_reference),
     "ema": Method(ema, reference.ema),
-    "ema, debiased": Method(
-        partial(ema, debias=True), partial(reference.ema, debias=True)
-    ),
+    "ema, debiased": _method(ema, reference.ema, debias=True),
     "heavy_ball": Method(heavy_ball, reference.heavy_ball),
-    "heavy_ball, dampened": Method(
-        partial(heavy_ball, dampening=0.3),
-        partial(reference.heavy_ball, dampening=0.3),
-    ),
-    "heavy_ball, nesterov": Method(
-        partial(heavy_ball, nesterov=True),
-        partial(reference.heavy_ball, nesterov=True),
-    ),
-    "keras": Method(partial(keras, falling_rate), _keras_reference),
-    "keras, nesterov": Method(
-        partial(keras, falling_rate, nesterov=True),
-        partial(_keras_reference, nesterov=True),
-    ),
-    "keras, corrected": Method(
-        partial(keras, falling_rate, momentum_correction=True),
-        partial(_keras_reference, momentum_correction=True),
-    ),
-    "keras, nesterov, corrected": Method(
-        partial(keras, falling_rate, nesterov=True, momentum_correction=True),
-        partial(_keras_reference, nesterov=True, momentum_correction=True),
+    "heavy_ball, dampened": _method(heavy_ball, reference.heavy_ball, dampening=0.3),
+    "heavy_ball, nesterov": _method(heavy_ball, reference.heavy_ball, nesterov=True),
+    "keras": Method(_keras, _keras_reference),
+    "keras, nesterov": _method(_keras, _keras_reference, nesterov=True),
+    "keras, corrected": _method(_keras, _keras_reference, momentum_correction=True),
+    "keras, nesterov, corrected": _method(
+        _keras, _keras_reference, nesterov=True, momentum_correction=True
     ),
     "nesterov": Method(partial(nesterov, falling_rate), _nesterov_reference),
-    "qhm": Method(partial(qhm, nu=0.35), partial(reference.qhm, nu=0.35)),
-    "sgd": Method(partial(sgd, falling_rate), _sgd_reference),
-    "sgd, nesterov": Method(
-        partial(sgd, falling_rate, nesterov=True),
-        partial(_sgd_reference, nesterov=True),
-    ),
+    "qhm": _method(qhm, reference.qhm, nu=0.35),
+    "sgd": Method(_sgd, _sgd_reference),
+    "sgd, nesterov": _method(_sgd, _sgd_reference, nesterov=True),
 }

@@ -65,14 +65,11 @@ def write_prepared(
     tfds.features.FeaturesDict(features or true_features).save_config(str(folder))
     infos = []
     for split, (images, labels) in splits.items():
-        records = [
-            encode.serialize_example(
-                encode.encode_example(
-                    {"image": io.BytesIO(png(image)), "label": int(label)}
-                )
-            )
+        examples = [
+            {"image": io.BytesIO(png(image)), "label": int(label)}
             for image, label in zip(images, labels, strict=True)
         ]
+        records = [encode.serialize_example(encode.encode_example(e)) for e in examples]
         infos.append(_write_split(folder, split, records, shards))
     info = {
         "fileFormat": "array_record",

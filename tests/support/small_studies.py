@@ -1,22 +1,20 @@
-"""Whole studies on few images: their data, output, records and interruptions."""
+"""Whole studies on few images: their output, records and interruptions."""
 
 import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from rich.console import Console
 from support import small_images
 
+from experiments.records import runs
+from experiments.records.runs import Run
 from experiments.studies import context
 from experiments.studies.lifecycle import StudyOptions
-
-
-def sixty_images(path: Path) -> str:
-    """Writes an .npz file of images of 24×24 in three classes; 38 are trained on."""
-    return str(small_images.write(path, 60, size=(24, 24), seed=4))
 
 
 def printed(study: Callable, options: StudyOptions, output: Path) -> str:
@@ -32,19 +30,52 @@ def records(output: Path) -> list[dict]:
     return [json.loads(line) for line in lines]
 
 
-def interrupt_fits(patch: pytest.MonkeyPatch, *numbers: int) -> list:
-    """Interrupts the fits with these numbers, counted from 1, before they begin.
+def count_calls(
+    patch: pytest.MonkeyPatch, name: str, *failing: int, error: type = KeyboardInterrupt
+) -> list:
+    """Returns a list that grows with every call of a function of `context`.
 
-    Returns:
-      A list that grows with every fit.
+    The calls with the numbers `failing`, counted from 1, fail before they begin.
     """
-    fit, fits = context.train_runs, []
+    function, calls = getattr(context, name), []
 
-    def interrupted(*arguments, **settings):
-        fits.append(arguments)
-        if len(fits) in numbers:
-            raise KeyboardInterrupt
-        return fit(*arguments, **settings)
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) in failing:
+            raise error
+        return function(*arguments, **options)
 
-    patch.setattr(context, "train_runs", interrupted)
-    return fits
+    patch.setattr(context, name, counted)
+    return calls
+
+
+class InterruptedStudy(NamedTuple):
+    """A study that was interrupted, resumed, and repeated when it had finished."""
+
+    output: Path
+    before: bytes  # records at the interruption
+    printed: str  # when it resumed
+    programs: int  # compiled when it resumed
+    after: bytes  # records when it had finished
+    again: bytes  # records after the repetition
+    runs: tuple[Run, ...]
+
+
+def interrupted(
+    study: Callable, options: StudyOptions, directory: Path, fit: int
+) -> InterruptedStudy:
+    """Interrupts a study of 90 images at the fit with this number, counted from 1."""
+    dataset = small_images.write(directory / "data.npz")
+    options, output = replace(options, dataset=str(dataset)), directory / "study"
+    with pytest.MonkeyPatch.context() as patch:
+        count_calls(patch, "train_runs", fit)
+        with pytest.raises(KeyboardInterrupt):
+            printed(study, options, output)
+        before = (output / "runs.jsonl").read_bytes()
+        compiled = count_calls(patch, "compile_to_fit")
+        resumed, programs = printed(study, options, output), len(compiled)
+    after = (output / "runs.jsonl").read_bytes()
+    printed(study, options, output)
+    again = (output / "runs.jsonl").read_bytes()
+    ran = runs.read(output)
+    return InterruptedStudy(output, before, resumed, programs, after, again, ran)

@@ -1,6 +1,7 @@
 """A study_context on few invented images, with a network that compiles fast."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,10 @@ def small_dataset(images: int = 40, classes: int = 3) -> image_dataset.Dataset:
     """Random images, the mean of each telling its class."""
     random = np.random.default_rng(7)
     labels = (np.arange(images + 12) % classes).astype(np.int32)
-    pixels = (
-        random.integers(0, 90, (images + 12, 4, 5, 1))
-        + 60 * labels[:, None, None, None]
-    )
-    pixels = pixels.astype(np.uint8)
-    return image_dataset.Dataset(
-        "invented",
-        pixels[:images],
-        labels[:images],
-        pixels[images:],
-        labels[images:],
-        classes,
-    )
+    noise = random.integers(0, 90, (images + 12, 4, 5, 1))
+    pixels = (noise + 60 * labels[:, None, None, None]).astype(np.uint8)
+    train, test = (pixels[:images], labels[:images]), (pixels[images:], labels[images:])
+    return image_dataset.Dataset("invented", *train, *test, classes)
 
 
 def study_context(
@@ -56,16 +48,5 @@ def study_context(
 
 def config(**settings) -> Config:
     """A tuning run of momentum."""
-    defaults = dict(
-        dataset="invented",
-        data_digest="0123456789abcdef",
-        arm="momentum",
-        learning_rate=0.07,
-        beta=0.83,
-        batch_size=8,
-        epochs=2,
-        seed=1003,
-        network="mlp",
-        test=False,
-    )
-    return Config(**{**defaults, **settings})
+    base = Config("invented", "0123456789abcdef", "momentum", 0.07, 0.83, 8, 2, 1003)
+    return replace(base, **{"network": "mlp", "test": False, **settings})

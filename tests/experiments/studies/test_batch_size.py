@@ -1,18 +1,11 @@
 """The command `batch-size`: equal trials, extended rates, resumption and refusals."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support import small_images
-from support.small_studies import interrupt_fits, printed
+from support.small_studies import interrupted
 
-from experiments.records import runs
-from experiments.records.config import UsageError
-from experiments.records.runs import Run
 from experiments.studies.batch_size.plan import BUDGETS
 from experiments.studies.batch_size.study import BatchSize, batch_size
 from experiments.studies.lifecycle import TUNING_SEED
@@ -31,53 +24,22 @@ SMALL = BatchSize(
 )
 
 
-class Finished(NamedTuple):
-    """A study that was interrupted, resumed, and repeated when it had finished."""
-
-    output: Path
-    before: bytes  # records at the interruption
-    printed: str  # when it resumed
-    after: bytes  # records when it had finished
-    again: bytes  # records after the repetition
-    runs: tuple[Run, ...]
-
-
-def run(options: BatchSize, path: Path, output: Path) -> str:
-    """What a study of the small images prints."""
-    return printed(batch_size, replace(options, dataset=str(path)), output)
-
-
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return small_images.write(tmp_path_factory.mktemp("small") / "data.npz")
-
-
-@pytest.fixture(scope="module")
-def finished(small_network, images, tmp_path_factory):
-    output = tmp_path_factory.mktemp("finished") / "batch-size"
+def finished(small_network, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BUDGETS, "default", BUDGETS["default"]._replace(extensions=2))
-        interrupt_fits(patch, 4)
-        with pytest.raises(KeyboardInterrupt):
-            run(SMALL, images, output)
-        before = (output / "runs.jsonl").read_bytes()
-        printed = run(SMALL, images, output)
-        after = (output / "runs.jsonl").read_bytes()
-        run(SMALL, images, output)
-    again = (output / "runs.jsonl").read_bytes()
-    return Finished(output, before, printed, after, again, runs.read(output))
+        return interrupted(batch_size, SMALL, tmp_path_factory.mktemp("small"), fit=4)
 
 
-def tried(finished: Finished) -> dict:
+def tried(finished) -> dict:
     """The tuning runs by batch size, beta and effective rate."""
     trials = {}
     for one in finished.runs:
         c = one.config
         if not c.test:
             rate = significant(c.learning_rate / (1 - c.beta), 4)
-            trials.setdefault((c.batch_size, c.beta), {}).setdefault(rate, []).append(
-                one
-            )
+            by_rate = trials.setdefault((c.batch_size, c.beta), {})
+            by_rate.setdefault(rate, []).append(one)
     return trials
 
 
@@ -161,35 +123,3 @@ def test_numbers_on_the_page_are_those_of_the_records(finished):
     assert summary["plan"]["batch_sizes"] == [16, 64, 8]
     for name in tables:
         assert (finished.output / "figures" / f"{name}.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_sizes": ()}, "--batch-sizes is empty; name values, such as --batch-s"),
-        (
-            {"batch_sizes": (8, 9, 8)},
-            "--batch-sizes names 8 twice; name each value once.",
-        ),
-        (
-            {"batch_sizes": (8, 0)},
-            "--batch-sizes must be at least 1, got 0: the images",
-        ),
-        (
-            {"batch_sizes": (300, 58)},
-            "--batch-sizes: even the smallest, 58, is more than the 57 training images",
-        ),
-        ({"effective_rates": (0.1,)}, "--effective-rates names 0.1 alone; name at le"),
-        ({"effective_rates": (0.1, -1.0)}, "--effective-rates must lie in [1e"),
-        ({"beta": 0.0}, "--beta must lie in [0.001, 0.999], got 0.0; 0.9 is the"),
-        ({"beta": 1.0}, "--beta must lie in [0.001, 0.999], got 1.0"),
-        ({"beta": float("nan")}, "--beta must lie in [0.001, 0.999], got nan"),
-        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
-        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
-    ],
-)
-def test_impossible_options_are_refused_in_one_line(images, tmp_path, options, message):
-    with pytest.raises(UsageError) as error:
-        run(replace(SMALL, **options), images, tmp_path)
-    assert message in str(error.value) and "\n" not in str(error.value)
-    assert not (tmp_path / "runs.jsonl").exists()

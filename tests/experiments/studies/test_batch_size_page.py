@@ -1,20 +1,17 @@
 """`batch-size`: its betas, where momentum is better, and its page."""
 
 import math
+from itertools import product
 
 import pytest
-from support.synthetic import synthetic_run
+from support.synthetic import synthetic_comparison
 from support.validated_runs import validated
 
 from experiments.reporting import html
 from experiments.reporting.statistics import Interval
+from experiments.studies.batch_size import plan
 from experiments.studies.batch_size.page import gains, page
-from experiments.studies.batch_size.plan import (
-    BatchSizeCell,
-    BatchSizeResults,
-    first_gain,
-    series,
-)
+from experiments.studies.batch_size.plan import BatchSizeCell, BatchSizeResults
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
@@ -33,42 +30,30 @@ PLAN = {
     "beta": 0.8,
     "anchor": 16,
 }
-OPTIMIZERS = series(0.8, 16)
+OPTIMIZERS = plan.series(0.8, 16)
 TUNED = {0.1: 0.7, 0.3: 0.9, 0.9: math.nan}  # validation accuracies by rate
 
 
-def tuning(accuracy, cell, **settings):
-    if math.isnan(accuracy):
-        return validated(
-            0.1, accuracy, accuracy, batch_size=cell.batch_size, **settings
-        )
-    return validated(accuracy, batch_size=cell.batch_size, **settings)
+def tuning(accuracy, **settings):
+    losses = (math.nan, math.nan) if math.isnan(accuracy) else ()
+    return validated(accuracy, *losses, **settings)
 
 
 def results(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> BatchSizeResults:
     """Gains of both momenta at batch sizes 8, 16 and 32, which rise with the seed."""
-    extra = {"sgd": (0.0, 0.0, 0.0), "momentum": momentum, "held": held}
-    cells = [
-        (BatchSizeCell(size, key), key) for size in (8, 16, 32) for key in OPTIMIZERS
-    ]
+    gains = {"sgd": (0.0, 0.0, 0.0), "momentum": momentum, "held": held}
     trials, compared = {}, {}
-    for cell, key in cells:
-        beta = OPTIMIZERS[key].beta(cell.batch_size)
+    for (place, size), key in product(enumerate((8, 16, 32)), OPTIMIZERS):
+        cell, gain = BatchSizeCell(size, key), gains[key][place]
+        beta = OPTIMIZERS[key].beta(size)
         trials[cell] = {
-            Setting(beta, rate): [tuning(accuracy, cell, beta=beta)]
+            Setting(beta, rate): [tuning(accuracy, beta=beta, batch_size=size)]
             for rate, accuracy in tuned.items()
         }
-        gain = extra[key][(8, 16, 32).index(cell.batch_size)]
-        compared[cell] = [
-            synthetic_run(
-                "keras",
-                seed,
-                test_accuracy=0.5 + gain + seed / 100 + (seed % 2) * abs(gain) / 50,
-                batch_size=cell.batch_size,
-                beta=beta,
-            )
-            for seed in range(4)
-        ]
+        accuracies = [0.5 + gain + s / 100 + s % 2 * abs(gain) / 50 for s in range(4)]
+        compared[cell] = synthetic_comparison(
+            {"keras": accuracies}, beta=beta, batch_size=size
+        )
     choice = {cell: best(tried, 10) for cell, tried in trials.items()}
     return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], 10)
 
@@ -81,7 +66,7 @@ def written(of: BatchSizeResults):
 
 
 def test_half_life_is_the_same_number_of_images_at_every_batch_size():
-    optimizers = series(0.85, anchor=32)
+    optimizers = plan.series(0.85, anchor=32)
     assert optimizers["held"].beta(32) == 0.85
     assert optimizers["held"].beta(64) == pytest.approx(0.85**2, abs=1e-6)
     assert optimizers["held"].beta(8) == pytest.approx(0.85**0.25, abs=1e-6)
@@ -93,13 +78,13 @@ def test_half_life_is_the_same_number_of_images_at_every_batch_size():
 
 
 def test_momentum_and_sgd_have_one_beta_at_every_batch_size():
-    optimizers = series(0.85, anchor=32)
+    optimizers = plan.series(0.85, anchor=32)
     assert [optimizers["momentum"].beta(size) for size in (8, 200)] == [0.85, 0.85]
     assert [optimizers["sgd"].beta(size) for size in (8, 200)] == [0.0, 0.0]
 
 
 def test_beta_of_equal_half_life_vanishes_for_a_huge_batch():
-    assert series(0.9, anchor=64)["held"].beta(100_000) == 0.0
+    assert plan.series(0.9, anchor=64)["held"].beta(100_000) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -119,7 +104,7 @@ def test_first_gain_is_where_every_larger_batch_size_has_an_interval_above_zero(
     gains, start
 ):
     smallest, middle, largest = gains
-    assert first_gain({64: middle, 16: smallest, 256: largest}) == start
+    assert plan.first_gain({64: middle, 16: smallest, 256: largest}) == start
 
 
 def test_gains_are_paired_by_seed():

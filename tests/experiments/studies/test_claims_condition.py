@@ -5,13 +5,7 @@ import numpy as np
 import pytest
 
 from experiments.studies.claims import condition
-from experiments.studies.claims.condition import (
-    count_steps,
-    curvatures,
-    slope,
-    steps_in_theory,
-    tunings,
-)
+from experiments.studies.claims.condition import count_steps, slope, tunings
 from experiments.studies.claims.trajectory import closed_form
 
 CONDITIONS = np.array([10.0, 40.0, 130.0])
@@ -33,7 +27,7 @@ def test_counted_steps_are_those_of_the_closed_form(key, tolerance):
     tuning = tunings(CONDITIONS)[key]
     counted = count_steps(CONDITIONS, tuning, STARTS)
     assert counted.shape == (3, 2)
-    columns = tuning.settled_step, tuning.beta, curvatures(CONDITIONS)
+    columns = tuning.settled_step, tuning.beta, condition.curvatures(CONDITIONS)
     expected = [
         [steps_by_closed_form(*row, start) for start in STARTS]
         for row in zip(*columns, strict=True)
@@ -44,9 +38,10 @@ def test_counted_steps_are_those_of_the_closed_form(key, tolerance):
 def test_steps_grow_in_theory_as_kappa_for_sgd_and_as_its_root_for_momentum():
     wide = 10.0 ** np.array([4, 5, 6])
     for key, expected in (("sgd", 1.0), ("tuned", 0.5), ("settled", 1.0)):
-        steps = steps_in_theory(wide, tunings(wide)[key])
+        steps = condition.steps_in_theory(wide, tunings(wide)[key])
         assert slope(wide, steps[:, None]).item() == pytest.approx(expected, abs=0.01)
-    rates = condition.TARGET ** (1 / steps_in_theory(wide, tunings(wide)["tuned"]))
+    steps = condition.steps_in_theory(wide, tunings(wide)["tuned"])
+    rates = condition.TARGET ** (1 / steps)
     np.testing.assert_allclose(rates, (wide**0.5 - 1) / (wide**0.5 + 1), rtol=1e-6)
 
 

@@ -9,18 +9,9 @@ import optax
 import pytest
 
 from experiments.data.examples import Examples, Splits
-from experiments.studies.claims import linear, problems
+from experiments.studies.claims import generality, linear, problems
 from experiments.studies.claims.budget import BUDGETS
-from experiments.studies.claims.generality import (
-    BETAS,
-    Candidate,
-    compare,
-    momentum_space,
-    predictions,
-    sgd_space,
-    titles,
-    tune,
-)
+from experiments.studies.claims.generality import Candidate
 from experiments.studies.claims.problems import Problem
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.validation import Score
@@ -54,10 +45,10 @@ def peaked(best, beta=0.9, validated=None) -> Problem:
 
 
 def test_both_methods_get_as_many_trials_over_the_same_octaves():
-    sgd, momentum = sgd_space(-3, 2), momentum_space(-3, 2)
+    sgd, momentum = generality.sgd_space(-3, 2), generality.momentum_space(-3, 2)
     assert len(set(sgd)) == len(set(momentum)) == 15
     assert {candidate.beta for candidate in sgd} == {0.0}
-    assert {candidate.beta for candidate in momentum} == set(BETAS)
+    assert {candidate.beta for candidate in momentum} == set(generality.BETAS)
     for space in (sgd, momentum):
         steps = [candidate.settled_step for candidate in space]
         assert min(steps) == 2**-3 and 2 <= max(steps) < 2**2
@@ -70,7 +61,7 @@ def test_a_candidate_has_its_settled_step_whatever_its_beta():
 
 def test_the_best_candidate_is_chosen_with_tuning_seeds_alone():
     validated = []
-    tuned = tune(peaked(0.25, validated=validated), BUDGET)
+    tuned = generality.tune(peaked(0.25, validated=validated), BUDGET)
     assert tuned["momentum"].best == Candidate(0.25, 0.9)
     assert tuned["sgd"].best == Candidate(0.25, 0.0)
     assert not any(result.at_edge for result in tuned.values())
@@ -81,7 +72,7 @@ def test_the_best_candidate_is_chosen_with_tuning_seeds_alone():
 @pytest.mark.parametrize(("best", "added"), [(8.0, 4), (2.0**-6, 4)])
 def test_a_best_step_at_an_end_widens_the_range_for_both(best, added):
     validated = []
-    tuned = tune(peaked(best, validated=validated), BUDGET)
+    tuned = generality.tune(peaked(best, validated=validated), BUDGET)
     assert tuned["sgd"].best.settled_step == pytest.approx(best)
     assert tuned["momentum"].best.settled_step == pytest.approx(best)
     assert not any(result.at_edge for result in tuned.values())
@@ -91,7 +82,7 @@ def test_a_best_step_at_an_end_widens_the_range_for_both(best, added):
 
 
 def test_a_best_step_still_at_an_end_is_flagged():
-    tuned = tune(peaked(2.0**9), BUDGET)
+    tuned = generality.tune(peaked(2.0**9), BUDGET)
     assert all(result.at_edge for result in tuned.values())
     assert len(tuned["sgd"].trials) == 3 * (5 + 3 * 2)
 
@@ -104,7 +95,7 @@ def test_a_trial_that_diverges_once_is_not_chosen():
             for bad, p in zip(diverges, points, strict=True)
         ]
 
-    tuned = tune(Problem("steep", validate, lambda points: []), BUDGET)
+    tuned = generality.tune(Problem("steep", validate, lambda points: []), BUDGET)
     assert all(result.best.settled_step < 0.3 for result in tuned.values())
 
 
@@ -116,7 +107,7 @@ def test_methods_are_compared_on_paired_seeds_that_no_tuning_used():
         gain = 0.07 if points[0].beta else 0.05
         return [gain + 0.1 * point.seed for point in points]
 
-    compared = compare(peaked(0.25)._replace(test=test), BUDGET)
+    compared = generality.compare(peaked(0.25)._replace(test=test), BUDGET)
     assert [[point.seed for point in points] for points in tested] == [[*range(5)]] * 2
     mean, low, high, n = compared["difference"]
     assert (mean, n) == (pytest.approx(0.02), 5)
@@ -131,8 +122,8 @@ def test_momentum_that_is_tuned_to_beta_0_gains_nothing_over_sgd():
     def test(points):
         return [0.5 - 0.1 * settled_step(point) for point in points]
 
-    compared = compare(problem._replace(test=test), BUDGET)
-    assert tune(problem, BUDGET)["momentum"].best == Candidate(0.5, 0.0)
+    compared = generality.compare(problem._replace(test=test), BUDGET)
+    assert generality.tune(problem, BUDGET)["momentum"].best == Candidate(0.5, 0.0)
     assert compared["difference"][:3] == (0, 0, 0)
     assert compared["methods"]["momentum"]["settled"] == pytest.approx(2 ** (-4 / 3))
 
@@ -141,13 +132,10 @@ def test_every_problem_has_a_prediction():
     budget = BUDGET._replace(
         models=("linear",), losses=("hinge",), tables=("digits", "table"), dataset="x"
     )
-    named = titles(budget)
-    assert named == (
-        "linear, hinge, digits",
-        "linear, hinge, table",
-        "network, cross-entropy, x",
-    )
-    stated = predictions(named)
+    named = generality.titles(budget)
+    expected = "linear, hinge, digits; linear, hinge, table; network, cross-entropy, x"
+    assert named == tuple(expected.split("; "))
+    stated = generality.predictions(named)
     assert [prediction.key for prediction in stated] == list(named)
     assert {(p.side, p.bound) for p in stated} == {("above", 0.0)}
 
@@ -177,11 +165,8 @@ def test_the_splits_of_a_table_share_no_row_and_depend_on_the_seed():
 
 def test_the_small_digits_have_their_original_size():
     *splits, classes = problems.digits()
-    assert [split.images.shape for split in splits] == [
-        (1149, 8, 8, 1),
-        (288, 8, 8, 1),
-        (360, 8, 8, 1),
-    ]
+    shapes = [split.images.shape for split in splits]
+    assert shapes == [(1149, 8, 8, 1), (288, 8, 8, 1), (360, 8, 8, 1)]
     assert splits[0].images.max() == 1 and classes == 10
 
 
@@ -215,10 +200,8 @@ def plain_descent(splits, point):
             gradient = x[rows].T @ (x[rows] @ weights - right[rows]) / len(rows)
             velocity = point.beta * velocity - point.learning_rate * gradient
             weights = weights + velocity
-    kernel, bias = weights[:-1], weights[-1]
-    logits = jnp.asarray(
-        np.asarray(splits.validation.images).reshape(70, 20) @ kernel + bias
-    )
+    x = np.asarray(splits.validation.images).reshape(70, 20)
+    logits = jnp.asarray(x @ weights[:-1] + weights[-1])
     losses = optax.squared_error(logits, jax.nn.one_hot(splits.validation.labels, 3))
     hits = jnp.argmax(logits, axis=1) == splits.validation.labels
     return float(losses.sum(axis=1).mean() / 2), float(hits.mean())

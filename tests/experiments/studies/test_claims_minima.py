@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 
 from experiments.studies.claims import minima
-from experiments.studies.claims.minima import (
-    EQUAL,
-    LANDSCAPES,
-    SCALED,
-    Landscape,
-    compare,
-    escapes,
-    wrong_starts,
-)
+from experiments.studies.claims.minima import EQUAL, LANDSCAPES, SCALED, escapes
 
 WELL = LANDSCAPES["well"]
 AT_STEP = SCALED.index(EQUAL)
@@ -37,14 +29,14 @@ def test_the_minimum_of_a_landscape_is_its_lowest_point(key):
 @pytest.mark.parametrize("key", list(LANDSCAPES))
 def test_all_starts_are_in_wrong_basins_and_depend_on_the_seed(key):
     landscape = LANDSCAPES[key]
-    starts = wrong_starts(landscape, 60, [4])
+    starts = minima.wrong_starts(landscape, 60, [4])
     assert starts.shape == (60, 2)
     assert (starts >= landscape.low).all() and (starts <= landscape.high).all()
     no_noise = np.zeros((60, 30, 2), np.float32)
     at_smallest_step = escapes(landscape, 0.0, starts, no_noise)[0]
     assert not at_smallest_step.any()  # small steps stay in the basin of the start
-    np.testing.assert_array_equal(starts, wrong_starts(landscape, 60, [4]))
-    assert (starts != wrong_starts(landscape, 60, [5])).any()
+    np.testing.assert_array_equal(starts, minima.wrong_starts(landscape, 60, [4]))
+    assert (starts != minima.wrong_starts(landscape, 60, [5])).any()
 
 
 def test_a_path_from_the_global_basin_ends_there_unless_it_diverges():
@@ -71,7 +63,7 @@ def test_even_starts_choose_the_best_steps_and_odd_starts_compare_them():
     momentum[AT_RATE, :6] = True
     sgd[2, ::2] = True  # best on the even starts; the odd ones don't confirm it
     momentum[1, [0, 2, 1, 3, 5, 7]] = True  # best on the odd starts only
-    gains = compare({"sgd": sgd, "momentum": momentum})
+    gains = minima.compare({"sgd": sgd, "momentum": momentum})
     assert gains["equal_step"].mean == pytest.approx(1 / 8 - 2 / 8)
     assert gains["equal_rate"].mean == pytest.approx(6 / 8 - 2 / 8)
     assert gains["tuned"].mean == pytest.approx(3 / 4 - 0)
@@ -79,7 +71,7 @@ def test_even_starts_choose_the_best_steps_and_odd_starts_compare_them():
 
 
 def test_the_noise_has_the_strength_of_its_landscape():
-    loud = Landscape(*WELL[:-1], noise=7.0)
+    loud = minima.Landscape(*WELL[:-1], noise=7.0)
     drawn = minima.draw_noise(loud, 30, [1])
     assert drawn.shape == (30, minima.STEPS, 2)
     assert drawn.std() == pytest.approx(7, rel=0.02)

@@ -5,26 +5,16 @@ import math
 import numpy as np
 import pytest
 
-from experiments.studies.claims.verdict import (
-    JudgedPrediction,
-    Measured,
-    Prediction,
-    count,
-    difference,
-    judge,
-    judge_all,
-    ratio,
-    table,
-    verdict,
-)
+from experiments.studies.claims import verdict
+from experiments.studies.claims.verdict import Measured, Prediction, difference, judge
 
 BELOW = Prediction("cost", "cost, momentum / SGD", "below", 1.0)
 ABOVE = Prediction("gain", "gain, momentum − SGD", "above", 0.0)
 
 
-def judged(*outcomes) -> list[JudgedPrediction]:
+def judged(*outcomes) -> list[verdict.JudgedPrediction]:
     measured = Measured(0.7, 0.6, 0.8, 5)
-    return [JudgedPrediction(BELOW, measured, outcome) for outcome in outcomes]
+    return [verdict.JudgedPrediction(BELOW, measured, outcome) for outcome in outcomes]
 
 
 @pytest.mark.parametrize(
@@ -57,12 +47,12 @@ def test_a_prediction_is_met_only_by_its_whole_interval(prediction, low, high, o
     ],
 )
 def test_the_verdict_follows_its_rule(outcomes, expected):
-    assert verdict(judged(*outcomes)) == expected
+    assert verdict.verdict(judged(*outcomes)) == expected
 
 
 def test_outcomes_are_counted():
     predictions = judged("met", "open", "contradicted", "open")
-    assert count(predictions, "met") == 1 and count(predictions, "open") == 2
+    assert [verdict.count(predictions, o) for o in ("met", "open")] == [1, 2]
 
 
 def test_a_difference_is_paired():
@@ -77,7 +67,7 @@ def test_a_difference_is_paired():
 
 
 def test_a_ratio_is_the_geometric_mean_of_its_pairs():
-    mean, low, high, n = ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0])
+    mean, low, high, n = verdict.ratio([2.0, 8.0, 3.0], [1.0, 2.0, 3.0])
     assert (mean, n) == (pytest.approx(2.0), 3)
     assert low is not None and high is not None
     assert low * high == pytest.approx(4.0)  # even on a log axis
@@ -85,8 +75,8 @@ def test_a_ratio_is_the_geometric_mean_of_its_pairs():
 
 def test_intervals_are_judged_as_json_stores_them():
     measured = {"cost": [0.7, 0.6, 0.8, 9], "gain": [None, None, None, 1]}
-    met, opened = judge_all((BELOW, ABOVE), measured)
+    met, opened = verdict.judge_all((BELOW, ABOVE), measured)
     assert (met.outcome, opened.outcome) == ("met", "open")
     assert math.isnan(opened.measured.mean)
-    rows = table((met, opened)).rows
+    rows = verdict.table((met, opened)).rows
     assert rows[0] == ("cost, momentum / SGD", "below 1", 0.7, 0.6, 0.8, 9, "met")

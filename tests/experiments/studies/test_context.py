@@ -6,6 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
+from support.small_studies import count_calls
 from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
@@ -90,31 +91,16 @@ def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):
     lab = study_context(tmp_path)
     wanted = [config(seed=seed) for seed in range(5)]
     done = run_all(lab, wanted[:3], "first")
-    trained = []
-
-    def counted(program, points, *rest, **options):
-        trained.extend(point.seed for point in points)
-        return train_runs(program, points, *rest, **options)
-
-    monkeypatch.setattr(context, "train_runs", counted)
+    fits = count_calls(monkeypatch, "train_runs")
     assert run_all(lab, wanted, "all")[:3] == done
-    assert trained == [3, 4]
     assert run_all(lab, [wanted[1], wanted[1]], "again") == [done[1], done[1]]
-    assert trained == [3, 4]
+    assert [point.seed for _, points, *_ in fits for point in points] == [3, 4]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, jax.errors.JaxRuntimeError])
 def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, error):
     lab = study_context(tmp_path)
-    calls = []
-
-    def failing(*arguments, **options):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise error
-        return train_runs(*arguments, **options)
-
-    monkeypatch.setattr(context, "train_runs", failing)
+    fits = count_calls(monkeypatch, "train_runs", 2, error=error)
     wanted = [config(seed=seed) for seed in range(2 * jax.device_count())]
     with pytest.raises(error):
         run_all(lab, wanted, "failing")
@@ -123,18 +109,11 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
     finished = run_all(lab, wanted, "repeated")
     assert [run.config for run in finished] == wanted
     assert [run.epochs for run in finished[: len(kept)]] == [run.epochs for run in kept]
-    assert len(calls) == 3
+    assert len(fits) == 3
 
 
 def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):
-    compiled = []
-    compile_to_fit = context.compile_to_fit
-
-    def counted(*arguments, **keywords):
-        compiled.append(arguments)
-        return compile_to_fit(*arguments, **keywords)
-
-    monkeypatch.setattr(context, "compile_to_fit", counted)
+    compiled = count_calls(monkeypatch, "compile_to_fit")
     order = np.arange(40)
     folds = {
         str(i): Fold(np.roll(order, i)[:30], np.roll(order, i)[30:]) for i in (1, 2)

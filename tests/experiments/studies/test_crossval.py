@@ -2,19 +2,12 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
-from support import small_images
-from support.small_studies import printed
+from support.small_studies import interrupted
 from support.study_contexts import config, small_dataset, study_context
 
-from experiments.records import runs
-from experiments.records.config import UsageError
-from experiments.records.runs import Run
-from experiments.studies import context as contexts
 from experiments.studies.context import run_all
 from experiments.studies.crossval.folds import stratified
 from experiments.studies.crossval.study import Crossval, crossval, validate
@@ -36,59 +29,9 @@ SMALL = Crossval(
 OF_A_FOLD = 2 * 2 + 2  # settings of momentum and of SGD
 
 
-class FinishedStudy(NamedTuple):
-    """A study that was interrupted, resumed, and started once more."""
-
-    output: Path
-    before: bytes  # records at the interruption
-    printed: str  # when it resumed
-    programs: int  # compiled when it resumed
-    after: bytes  # records when it had finished
-    again: bytes  # records after the third start
-    runs: tuple[Run, ...]
-
-
-def run(options: Crossval, path: Path, output: Path) -> str:
-    """Cross-validates on the small images; returns what is printed."""
-    return printed(crossval, replace(options, dataset=str(path)), output)
-
-
 @pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return small_images.write(tmp_path_factory.mktemp("small") / "data.npz")
-
-
-@pytest.fixture(scope="module")
-def finished(small_network, images, tmp_path_factory):
-    output = tmp_path_factory.mktemp("finished") / "crossval"
-    fit, compile_to_fit = contexts.train_runs, contexts.compile_to_fit
-    fitted, compiled = [], []
-
-    def interrupted(*arguments, **options):
-        if len(fitted) == 4:
-            raise KeyboardInterrupt
-        fitted.append(arguments)
-        return fit(*arguments, **options)
-
-    def counted(*arguments, **keywords):
-        compiled.append(arguments)
-        return compile_to_fit(*arguments, **keywords)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "train_runs", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(SMALL, images, output)
-    records = output / "runs.jsonl"
-    before = records.read_bytes()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contexts, "compile_to_fit", counted)
-        printed = run(SMALL, images, output)
-    after = records.read_bytes()
-    run(SMALL, images, output)
-    again = records.read_bytes()
-    return FinishedStudy(
-        output, before, printed, len(compiled), after, again, runs.read(output)
-    )
+def finished(small_network, tmp_path_factory):
+    return interrupted(crossval, SMALL, tmp_path_factory.mktemp("small"), fit=5)
 
 
 def test_a_fold_gives_the_same_bits_whatever_folds_ran_before(tmp_path):
@@ -176,38 +119,3 @@ def test_the_page_shows_the_numbers_of_the_records(finished):
     assert f"a difference of {gain} points (95% interval" in finished.printed
     assert "n = 3 paired seeds" in finished.printed
     assert (finished.output / "figures" / "equal-effective-rate.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"folds": 1}, "--folds must be at least 2, got 1"),
-        ({"folds": 73}, "--folds 73 is more than the 72 training images"),
-        (
-            {"folds": 25},
-            "--folds 25 needs 25 training images of every class, but class",
-        ),
-        (
-            {"folds": 20, "nested": 24},
-            "--nested 24 needs 24 training images of every class",
-        ),
-        ({"nested": 1}, "--nested must be at least 2, got 1"),
-        ({"betas": ()}, "--betas is empty"),
-        ({"betas": (0.9, 0.9)}, "--betas names 0.9 twice"),
-        ({"betas": (1.0,)}, "--betas must lie in [0, 0.9999999], got 1.0"),
-        ({"effective_rates": (0.0,)}, "--effective-rates must lie in [1e-30"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
-        (
-            {"batch_size": 25},
-            "--batch-size 25 is larger than the 24 images that fold 1",
-        ),
-        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
-    ],
-)
-def test_impossible_options_are_refused_before_a_directory_is_made(
-    images, tmp_path, options, message
-):
-    with pytest.raises(UsageError) as caught:
-        run(replace(SMALL, **options), images, tmp_path / "new")
-    assert message in str(caught.value) and "\n" not in str(caught.value)
-    assert not (tmp_path / "new").exists()

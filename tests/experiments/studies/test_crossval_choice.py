@@ -5,12 +5,7 @@ import math
 import pytest
 from support.validated_runs import on_folds
 
-from experiments.studies.crossval.choice import (
-    FoldEstimate,
-    best_of_betas,
-    estimate,
-    least_within_one_error,
-)
+from experiments.studies.crossval import choice
 from experiments.studies.settings import Setting
 from experiments.studies.validation import best
 
@@ -32,7 +27,7 @@ def test_each_beta_is_represented_by_the_best_of_its_rates():
             (0.5, 0.2): [NAN, NAN, NAN],
         }
     )
-    assert best_of_betas(table, 10) == [Setting(0.5, 0.1), Setting(0.9, 0.4)]
+    assert choice.best_of_betas(table, 10) == [Setting(0.5, 0.1), Setting(0.9, 0.4)]
     assert best(table, 10) == Setting(0.9, 0.4)
 
 
@@ -47,17 +42,17 @@ def test_the_smallest_beta_within_one_standard_error_is_preferred(accuracy, leas
             (0.9, 0.1): [0.76, 0.84, 0.76, 0.84],
         }
     )
-    assert least_within_one_error(table, 10).beta == least
+    assert choice.least_within_one_error(table, 10).beta == least
 
 
 def test_equal_folds_have_no_standard_error_so_the_best_is_chosen():
     table = trials({(0.5, 0.1): [0.7, 0.7], (0.9, 0.1): [0.71, 0.71]})
-    assert least_within_one_error(table, 10) == Setting(0.9, 0.1)
+    assert choice.least_within_one_error(table, 10) == Setting(0.9, 0.1)
 
 
 def test_the_smallest_beta_is_chosen_if_every_run_diverged():
     table = trials({(0.9, 0.1): [NAN, NAN], (0.5, 0.1): [NAN, NAN]})
-    assert least_within_one_error(table, 10) == Setting(0.5, 0.1)
+    assert choice.least_within_one_error(table, 10) == Setting(0.5, 0.1)
 
 
 def test_outer_folds_score_what_their_inner_folds_chose():
@@ -67,7 +62,7 @@ def test_outer_folds_score_what_their_inner_folds_chose():
         "fold 1": trials({a: [0.9, 0.9], b: [0.1, 0.1]}),
         "fold 2": trials({a: [0.1, 0.1], b: [0.2, 0.2]}),
     }
-    assert estimate(outer, inner, 10) == [
-        FoldEstimate("fold 1", a, 0.31),
-        FoldEstimate("fold 2", b, 0.0),
+    assert choice.estimate(outer, inner, 10) == [
+        choice.FoldEstimate("fold 1", a, 0.31),
+        choice.FoldEstimate("fold 2", b, 0.0),
     ]

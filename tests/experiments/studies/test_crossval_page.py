@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from support.synthetic import synthetic_run
+from support.synthetic import synthetic_comparison
 from support.validated_runs import on_folds
 
 from experiments.reporting import html
@@ -37,10 +37,7 @@ def example(momentum=0.9, sgd=0.8, **changes) -> CrossvalResults:
         "momentum": {s: runs for s, runs in trials.items() if s.beta},
     }
     tests = {
-        arm: [
-            synthetic_run("keras", seed, test_accuracy=accuracy + seed / 1000)
-            for seed in range(4)
-        ]
+        arm: synthetic_comparison({"keras": [accuracy + s / 1000 for s in range(4)]})
         for arm, accuracy in (("sgd", sgd), ("momentum", momentum))
     }
     tests["sgd"][0] = replace(tests["sgd"][0], test_accuracy=sgd + 0.002)

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.small_studies import interrupt_fits, printed, records, sixty_images
+from support.small_studies import count_calls, printed, records
 
-from experiments.records.config import UsageError
 from experiments.reporting import html
 from experiments.studies.lifecycle import TUNING_SEED
 from experiments.studies.lr_decay.study import LrDecay, lr_decay
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
+STUDY = lr_decay
 # 38 training images are 5 steps an epoch: of 20, the rate falls after 10 and 15. The
 # best rate of a dense layer is the highest here, so that one more is tried.
 SMALL = LrDecay(
@@ -26,21 +26,6 @@ SMALL = LrDecay(
     seeds=2,
     extensions=1,
 )
-
-
-@pytest.fixture(scope="module")
-def options(tmp_path_factory):
-    """A study of a small data set."""
-    path = tmp_path_factory.mktemp("small") / "data.npz"
-    return replace(SMALL, dataset=sixty_images(path))
-
-
-@pytest.fixture(scope="module")
-def finished(options, tmp_path_factory):
-    """The directory of a finished study, which no test may change."""
-    output = tmp_path_factory.mktemp("finished") / "study"
-    printed(lr_decay, options, output)
-    return output
 
 
 def of(output, **settings) -> dict[tuple[float, int], list[float]]:
@@ -88,9 +73,8 @@ def test_conventions_agree_at_a_constant_rate_and_differ_after_a_drop(finished):
     common = constant["inside"].keys() & constant["outside"].keys()
     assert len(common) >= 3
     for key in common:
-        np.testing.assert_allclose(
-            constant["inside"][key], constant["outside"][key], rtol=1e-4
-        )
+        inside, outside = constant["inside"][key], constant["outside"][key]
+        np.testing.assert_allclose(inside, outside, rtol=1e-4)
     common = step["inside"].keys() & step["outside"].keys()
     for key in common:
         inside, outside = step["inside"][key], step["outside"][key]
@@ -119,15 +103,13 @@ def test_page_has_the_plan_and_the_figures(finished):
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):
-    fits = interrupt_fits(monkeypatch, 7)  # after the tuning
+    fits = count_calls(monkeypatch, "train_runs", 7)  # after the tuning
     monkeypatch.setattr(html, "write", lambda output, page: output)
     options, output = replace(options, schedules=("step",)), tmp_path / "study"
     with pytest.raises(KeyboardInterrupt):
         printed(lr_decay, options, output)
-    kept = len(records(output))
-    assert f"{kept} finished runs of this plan are kept." in printed(
-        lr_decay, options, output
-    )
+    kept, resumed = len(records(output)), printed(lr_decay, options, output)
+    assert f"{kept} finished runs of this plan are kept." in resumed
     assert len(fits) == 9 + 1  # and one that was interrupted
     ours, theirs = (
         [(r["config"], r["epochs"]) for r in records(directory)]
@@ -135,28 +117,3 @@ def test_interrupted_study_resumes_and_repeats_nothing(
     )
     assert len(ours) == 17
     assert all(run in theirs for run in ours)
-
-
-def test_impossible_options_are_refused_before_anything_is_written(options, tmp_path):
-    for changed, message in [
-        (
-            {"schedules": ("step", "triangle")},
-            "--schedules has no 'triangle'; choose from constant, step, cosine, "
-            "warmup_cosine, one_cycle.",
-        ),
-        ({"schedules": ()}, "--schedules is empty; name values, such as --s"),
-        ({"schedules": ("step", "step")}, "--schedules names step twice"),
-        (
-            {"effective_rates": (0.3,)},
-            "--effective-rates names 0.3 alone; name at least two: if the first or the "
-            "last is the best, more follow beyond it.",
-        ),
-        ({"effective_rates": (0.3, -1.0)}, "--effective-rates must lie in "),
-        ({"beta": 1.0}, r"--beta must lie in \[0, 0.9999999\], got 1.0"),
-        ({"batch_size": 0}, "--batch-size must be at least 1, got 0"),
-        ({"tuning_seeds": 0}, "--tuning-seeds must be at least 1, got 0"),
-        ({"extensions": -1}, "--extensions must be at least 0, got -1"),
-    ]:
-        with pytest.raises(UsageError, match=message):
-            printed(lr_decay, replace(options, **changed), tmp_path / "new")
-        assert not (tmp_path / "new").exists()

@@ -7,19 +7,9 @@ from support.validated_runs import validated
 
 from experiments.records.runs import Run
 from experiments.reporting import html
+from experiments.studies.lr_decay import plan
 from experiments.studies.lr_decay.page import page
-from experiments.studies.lr_decay.plan import (
-    CORRECTED,
-    INSIDE_GAINS,
-    SAME_RATE,
-    TUNED_APART,
-    LrDecayCell,
-    LrDecayResults,
-    best,
-    compared_cells,
-    comparisons,
-    tuning_cells,
-)
+from experiments.studies.lr_decay.plan import LrDecayCell, LrDecayResults
 from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
 
 RATES = [0.13, 0.26, 0.52]
@@ -31,7 +21,7 @@ def tuning(chosen: dict[tuple[str, str], float]) -> dict[LrDecayCell, list[Run]]
     """Trials whose best rates are those given, and 0.26 elsewhere."""
     return {
         cell: [validated(0.9 - abs(cell.rate - chosen.get(cell[:2], 0.26)))] * 2
-        for cell in tuning_cells(SCHEDULES, RATES)
+        for cell in plan.tuning_cells(SCHEDULES, RATES)
     }
 
 
@@ -42,7 +32,7 @@ def results(accuracies: dict[str, list[float]], chosen=None) -> LrDecayResults:
     has its own rate and "moved" has that of outside.
     """
     trials = tuning(chosen or {("step", "inside"): 0.13})
-    cells = compared_cells(best(trials, 10))
+    cells = plan.compared_cells(plan.best(trials, 10))
     names = {
         LrDecayCell("constant", "inside", 0.26): "outside",
         LrDecayCell("step", "inside", 0.26): "moved",
@@ -67,7 +57,7 @@ ACCURACIES = {
 
 
 def test_every_schedule_and_arm_has_the_same_trials():
-    cells = tuning_cells(SCHEDULES, RATES)
+    cells = plan.tuning_cells(SCHEDULES, RATES)
     assert len(cells) == len(set(cells)) == 2 * 3 * 3
     for schedule in SCHEDULES:
         for arm in ("sgd", "inside", "outside"):
@@ -78,14 +68,14 @@ def test_best_rate_is_the_lower_of_equals_and_never_a_diverged_one():
     trials = tuning({("step", "outside"): 0.52})
     lost = LrDecayCell("constant", "inside", 0.26)
     trials[lost] = [diverged(run) for run in trials[lost]]
-    chosen = {cell[:2]: cell.rate for cell in best(trials, 10)}
+    chosen = {cell[:2]: cell.rate for cell in plan.best(trials, 10)}
     assert len(chosen) == 6
     assert chosen["step", "outside"] == 0.52
     assert chosen["constant", "sgd"] == 0.26
     trials = {
-        cell: [validated(0.7)] for cell in reversed(tuning_cells(SCHEDULES, RATES))
+        cell: [validated(0.7)] for cell in reversed(plan.tuning_cells(SCHEDULES, RATES))
     }
-    assert {cell.rate for cell in best(trials, 10)} == {0.13}
+    assert {cell.rate for cell in plan.best(trials, 10)} == {0.13}
 
 
 def test_rate_with_a_diverged_seed_loses_to_a_worse_one_without():
@@ -93,7 +83,7 @@ def test_rate_with_a_diverged_seed_loses_to_a_worse_one_without():
         LrDecayCell("step", "sgd", 0.1): [validated(0.6), validated(0.6)],
         LrDecayCell("step", "sgd", 0.2): [validated(0.99), diverged(validated(0.99))],
     }
-    assert [cell.rate for cell in best(trials, 10)] == [0.1]
+    assert [cell.rate for cell in plan.best(trials, 10)] == [0.1]
 
 
 def test_changed_conventions_are_compared_at_the_rate_of_outside():
@@ -102,24 +92,24 @@ def test_changed_conventions_are_compared_at_the_rate_of_outside():
         LrDecayCell("step", "inside", 0.13),
         LrDecayCell("step", "outside", 0.26),
     ]
-    assert compared_cells(chosen) == [
+    assert plan.compared_cells(chosen) == [
         *chosen,
         LrDecayCell("step", "inside", 0.26),
         LrDecayCell("step", "corrected", 0.26),
     ]
     chosen[1] = LrDecayCell("step", "inside", 0.26)
-    assert len(compared_cells(chosen)) == 4
+    assert len(plan.compared_cells(chosen)) == 4
 
 
 def test_comparisons_are_paired_and_of_the_right_cells():
-    parts = comparisons(results(ACCURACIES))
+    parts = plan.comparisons(results(ACCURACIES))
     step = {question: answer[1] for question, answer in parts.items()}
-    assert step[TUNED_APART].first == LrDecayCell("step", "inside", 0.13)
-    assert step[SAME_RATE].first == LrDecayCell("step", "inside", 0.26)
-    assert step[CORRECTED].second == LrDecayCell("step", "outside", 0.26)
-    assert step[TUNED_APART].difference.mean == pytest.approx(-0.028 / 3)
-    assert step[SAME_RATE].difference.mean == pytest.approx(-0.158 / 3)
-    assert step[INSIDE_GAINS].difference == pytest.approx((0.04, 0.04, 0.04))
+    assert step[plan.TUNED_APART].first == LrDecayCell("step", "inside", 0.13)
+    assert step[plan.SAME_RATE].first == LrDecayCell("step", "inside", 0.26)
+    assert step[plan.CORRECTED].second == LrDecayCell("step", "outside", 0.26)
+    assert step[plan.TUNED_APART].difference.mean == pytest.approx(-0.028 / 3)
+    assert step[plan.SAME_RATE].difference.mean == pytest.approx(-0.158 / 3)
+    assert step[plan.INSIDE_GAINS].difference == pytest.approx((0.04, 0.04, 0.04))
 
 
 def test_page_states_where_conventions_differ_and_where_not():

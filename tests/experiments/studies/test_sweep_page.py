@@ -9,14 +9,9 @@ from support.validated_runs import validated
 
 from experiments.reporting import html
 from experiments.reporting.page import Page
+from experiments.studies.sweep import plan
 from experiments.studies.sweep.page import page
-from experiments.studies.sweep.plan import (
-    BUDGETS,
-    Round,
-    first_round,
-    next_round,
-    trials,
-)
+from experiments.studies.sweep.plan import BUDGETS, first_round
 from experiments.studies.sweep.results import SweepResults, result
 from experiments.studies.sweep.space import Side, Space, Trial
 
@@ -48,7 +43,7 @@ def swept(
     """A sweep whose final accuracies are given; two of its trials diverged."""
     rounds = rounds or [first_round(budget)]
     results = []
-    for number, trial in enumerate(trials(budget, rounds)):
+    for number, trial in enumerate(plan.trials(budget, rounds)):
         run = validated(
             score(trial, center or rounds[0].space),
             arm=trial.method,
@@ -130,7 +125,7 @@ def test_best_trial_at_an_edge_is_reported_with_the_reason():
     )
     rounds = [first_round(BUDGET)]
     best = {"sgd": Trial("sgd", 1.9, 1.0, 16)}
-    following = next_round(BUDGET, rounds, best)
+    following = plan.next_round(BUDGET, rounds, best)
     assert following is not None and following.side == Side("effective_rate", True)
     made = written(swept(rounds=[*rounds, following], center=shifted))
     assert "is still at an edge of the space" in made.summary
@@ -149,7 +144,7 @@ def test_momentum_at_the_edge_of_sgd_is_reported_as_such():
     shifted = BUDGET.space._replace(
         one_minus_beta=BUDGET.space.one_minus_beta._replace(low=1.0, high=10.0)
     )
-    rounds: list[Round] = [first_round(budget)]
+    rounds: list[plan.Round] = [first_round(budget)]
     made = written(swept(budget=budget, rounds=rounds, center=shifted))
     paragraphs = " ".join(made.sections[1].paragraphs)
     assert (
@@ -166,9 +161,8 @@ def test_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
     maps = {"map-momentum-16", "map-qhm-16"}
     assert names == {"final", "rate", "beta", "budget", *maps}
     written_page = (tmp_path / "report.html").read_text()
-    assert (
-        "<image" not in written_page
-    )  # a raster would leave the page, or be barred from it
+    # A raster would leave the page, or be barred from it.
+    assert "<image" not in written_page
     json.loads((tmp_path / "summary.json").read_text())
 
 

@@ -11,14 +11,8 @@ from support.validated_runs import validated
 
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies.sweep.results import (
-    TrialResult,
-    best,
-    best_so_far,
-    good_decades,
-    result,
-    slices,
-)
+from experiments.studies.sweep import results as sweep_results
+from experiments.studies.sweep.results import TrialResult, best, best_so_far, result
 from experiments.studies.sweep.space import Trial
 
 CLASSES = 10
@@ -78,7 +72,7 @@ def test_slice_is_half_a_decade_with_its_trials_and_their_best():
     results = [tried(validated(x)) for x in (0.5, 0.8, 0.7)] + [
         tried(diverged(validated(0.9)))
     ]
-    cut = slices(results, [0.02, 0.03, 0.04, 0.5])
+    cut = sweep_results.slices(results, [0.02, 0.03, 0.04, 0.5])
     assert [each.trials for each in cut] == [2, 1, 1]
     np.testing.assert_equal([each.accuracy for each in cut], [0.8, 0.7, math.nan])
     assert [each.middle for each in cut] == pytest.approx(
@@ -89,4 +83,4 @@ def test_slice_is_half_a_decade_with_its_trials_and_their_best():
 def test_good_range_spans_the_trials_within_two_points_of_the_best():
     rates = {0.01: 0.80, 0.05: 0.885, 0.2: 0.90, 0.8: 0.88001, 2.0: 0.87}
     results = [tried(validated(a), rate=rate) for rate, a in rates.items()]
-    assert good_decades(results) == pytest.approx(math.log10(0.8 / 0.05))
+    assert sweep_results.good_decades(results) == pytest.approx(math.log10(0.8 / 0.05))

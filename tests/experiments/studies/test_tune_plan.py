@@ -12,25 +12,14 @@ from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
+from experiments.studies.tune import plan
 from experiments.studies.tune.page import page
-from experiments.studies.tune.plan import (
-    BUDGETS,
-    SCREENED,
-    Candidate,
-    TuneResults,
-    at_edge,
-    beyond,
-    candidates,
-    chosen_methods,
-    gain,
-    recommended,
-    rungs,
-    winner,
-)
+from experiments.studies.tune.plan import SCREENED, Candidate, TuneResults
 
-BUDGET = BUDGETS["smoke"]._replace(
+BUDGET = plan.BUDGETS["smoke"]._replace(
     finalists=2, batch_sizes=(48, 12, 96), schedules=("constant", "step"), trials=4
 )
+PLAN = {"dataset": "digits"}, "python -m experiments tune"
 CENTER = Candidate(Trial("nesterov", 0.2468, 0.135, 48), "step")
 
 
@@ -65,7 +54,7 @@ def tuned(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Tune
     centers = {"sgd": center_of("sgd"), "nesterov": CENTER}
     settled = {}
     for method, center in centers.items():
-        tried = [center, *rungs(center, 2.0), *rungs(center, 4.0)]
+        tried = [center, *plan.rungs(center, 2.0), *plan.rungs(center, 4.0)]
         settled[method] = {
             each: [run(0.9 - 0.1 * abs(math.log(each.trial.effective_rate / best)))]
             for each in tried
@@ -93,13 +82,13 @@ def center_of(method: str) -> Candidate:
 
 
 def test_better_momentum_is_chosen_beside_sgd():
-    assert chosen_methods(TRIALS) == ("sgd", "nesterov")
+    assert plan.chosen_methods(TRIALS) == ("sgd", "nesterov")
     worse = screened(sgd=[0.95], momentum=[0.9], nesterov=[0.8])
-    assert chosen_methods(worse) == ("sgd", "momentum")
+    assert plan.chosen_methods(worse) == ("sgd", "momentum")
 
 
 def test_finalists_get_every_batch_size_and_schedule_at_proportional_rates():
-    tried = candidates(BUDGET, TRIALS, "nesterov")
+    tried = plan.candidates(BUDGET, TRIALS, "nesterov")
     assert len(tried) == len(set(tried)) == 2 * 3 * 2
     assert {each.trial.one_minus_beta for each in tried} == {0.2}
     # The third trial is as good as the first, and comes after it.
@@ -119,15 +108,17 @@ def test_finalists_get_every_batch_size_and_schedule_at_proportional_rates():
 
 
 def test_every_method_has_equally_many_candidates_and_no_diverged_finalist():
-    counts = {method: len(candidates(BUDGET, TRIALS, method)) for method in SCREENED}
+    counts = {
+        method: len(plan.candidates(BUDGET, TRIALS, method)) for method in SCREENED
+    }
     assert len(set(counts.values())) == 1
-    momenta = candidates(BUDGET, TRIALS, "momentum")
+    momenta = plan.candidates(BUDGET, TRIALS, "momentum")
     rates = {c.trial.effective_rate for c in momenta if c.trial.batch_size == 48}
     assert rates == {0.1, 0.3}
 
 
 def test_rungs_change_the_rate_and_nothing_else():
-    low, high = rungs(CENTER, 4.0)
+    low, high = plan.rungs(CENTER, 4.0)
     assert (low.trial.effective_rate, high.trial.effective_rate) == (0.0617, 0.9872)
     assert low._replace(trial=CENTER.trial) == high._replace(trial=CENTER.trial)
     assert low.trial._replace(effective_rate=0.2468) == CENTER.trial
@@ -135,15 +126,15 @@ def test_rungs_change_the_rate_and_nothing_else():
 
 def test_best_rates_and_batch_sizes_at_an_edge_are_reported():
     middle = tuned([0.8, 0.81], [0.8, 0.81])
-    assert winner(middle, "nesterov") == CENTER
-    assert at_edge(middle, "nesterov") == []
+    assert plan.winner(middle, "nesterov") == CENTER
+    assert plan.at_edge(middle, "nesterov") == []
     low = tuned([0.8], [0.8], best=0.01)
-    assert at_edge(low, "nesterov") == ["learning rate"]
-    made = page(low, {"dataset": "digits"}, "python -m experiments tune").summary
+    assert plan.at_edge(low, "nesterov") == ["learning rate"]
+    made = page(low, *PLAN).summary
     assert "and the best learning rate of Nesterov momentum." in made
-    assert at_edge(tuned([0.8], [0.8], best=0.12), "nesterov") == []
+    assert plan.at_edge(tuned([0.8], [0.8], best=0.12), "nesterov") == []
     largest = BUDGET._replace(batch_sizes=(12, 48))
-    assert at_edge(middle._replace(budget=largest), "sgd") == ["batch size"]
+    assert plan.at_edge(middle._replace(budget=largest), "sgd") == ["batch size"]
 
 
 @pytest.mark.parametrize(
@@ -151,18 +142,8 @@ def test_best_rates_and_batch_sizes_at_an_edge_are_reported():
     [
         ((48, 12, 96), 777, (), None),
         ((48,), 777, (), None),
-        (
-            (12, 48),
-            96,
-            (96,),
-            "size of SGD (48) and of Nesterov momentum (48) is at",
-        ),
-        (
-            (96, 48),
-            777,
-            (24,),
-            "an end of those that were tried, 48 to 96, and none",
-        ),
+        ((12, 48), 96, (96,), "size of SGD (48) and of Nesterov momentum (48) is at"),
+        ((96, 48), 777, (24,), "an end of those that were tried, 48 to 96, and none"),
         ((12, 48), 95, (), "may lie beyond. The data allow no other."),
     ],
 )
@@ -171,10 +152,9 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
 ):
     budget = BUDGET._replace(batch_sizes=sizes)
     result = tuned([0.8], [0.8])._replace(budget=budget, images=images)
-    assert beyond(result) == more
-    command = "python -m experiments tune"
-    extended = f"{command} --batch-sizes many" if more else None
-    made = page(result, {"dataset": "digits"}, command, extended)
+    assert plan.beyond(result) == more
+    extended = "python -m experiments tune --batch-sizes many" if more else None
+    made = page(result, *PLAN, extended)
     section = next(each for each in made.sections if "Batch size" in each.heading)
     assert section.code == extended
     if said is None:
@@ -207,8 +187,8 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
 )
 def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, said):
     result = tuned(sgd, momentum)
-    assert recommended(result) == method
-    made = page(result, {"dataset": "digits"}, "python -m experiments tune")
+    assert plan.recommended(result) == method
+    made = page(result, *PLAN)
     assert said in made.summary
     code = made.sections[0].code
     assert code is not None
@@ -218,18 +198,15 @@ def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, 
 
 def test_diverged_final_run_counts_as_the_worst_and_is_reported():
     result = tuned([0.8, 0.82, 0.81], [0.84, 0.85, 0.86])
-    assert gain(result).mean == pytest.approx(0.04)
+    assert plan.gain(result).mean == pytest.approx(0.04)
     lost = [diverged(each) for each in result.reported["nesterov"][:1]]
     kept = result.reported["nesterov"][1:]
     result = result._replace(reported={**result.reported, "nesterov": [*lost, *kept]})
-    assert gain(result).mean == pytest.approx((-0.8 + 0.03 + 0.05) / 3)
-    assert recommended(result) == "sgd"
+    assert plan.gain(result).mean == pytest.approx((-0.8 + 0.03 + 0.05) / 3)
+    assert plan.recommended(result) == "sgd"
     none = [diverged(each) for each in result.reported["sgd"]]
-    made = page(
-        result._replace(reported={**result.reported, "sgd": none}),
-        {"dataset": "digits"},
-        "python -m experiments tune",
-    )
+    result = result._replace(reported={**result.reported, "sgd": none})
+    made = page(result, *PLAN)
     assert "3 of these runs diverged, so look for a lower learning rate" in made.summary
 
 

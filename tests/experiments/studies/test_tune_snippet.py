@@ -72,20 +72,15 @@ def test_snippet_imports_only_what_it_needs(arm):
 
 def test_snippet_has_the_values_in_full():
     config = trained_with("momentum", "cosine")
-    names = {}
-    exec(snippet(config, IMAGES), names)
     code = snippet(config, IMAGES)
+    exec(code, names := {})
     assert repr(config.learning_rate) in code and repr(config.beta) in code
-    assert (names["images"], names["batch_size"], names["epochs"]) == (
-        IMAGES,
-        BATCH_SIZE,
-        config.epochs,
-    )
+    given = names["images"], names["batch_size"], names["epochs"]
+    assert given == (IMAGES, BATCH_SIZE, config.epochs)
 
 
 def test_snippet_says_nothing_of_the_data():
     name = '<script>"""\nimport os.npz'
-    config = trained_with("momentum", "step", dataset=name)
-    code = snippet(config, IMAGES)
+    code = snippet(trained_with("momentum", "step", dataset=name), IMAGES)
     assert code == snippet(trained_with("momentum", "step"), IMAGES)
     assert code.isascii()

@@ -6,11 +6,7 @@ import re
 import pytest
 
 from experiments.records.config import UsageError
-from experiments.studies.value_lists import (
-    check_betas,
-    check_different,
-    check_rates,
-)
+from experiments.studies.value_lists import check_betas, check_different, check_rates
 
 
 def test_lists_of_different_possible_values_are_accepted():
