@@ -52,10 +52,7 @@ def test_stability_limits_are_those_of_the_textbook():
     for coefficients, limit in [
         (heavy_ball_coefficients(0), 2.0),
         (heavy_ball_coefficients(beta), 2 * (1 + beta)),
-        (
-            heavy_ball_coefficients(beta, nesterov=True),
-            (2 + 2 * beta) / (1 + 2 * beta),
-        ),
+        (heavy_ball_coefficients(beta, nesterov=True), (2 + 2 * beta) / (1 + 2 * beta)),
         (ema_coefficients(beta), 2 * (1 + beta) / (1 - beta)),
     ]:
         assert stability_limit(coefficients(jnp.asarray(1))) == pytest.approx(limit)

@@ -114,10 +114,7 @@ def test_beta_zero_is_sgd_bit_for_bit():
     ("coefficients", "transformation"),
     [
         (ema_coefficients(0.7), ema(0.7)),
-        (
-            heavy_ball_coefficients(0.7, dampening=0.2),
-            heavy_ball(0.7, dampening=0.2),
-        ),
+        (heavy_ball_coefficients(0.7, dampening=0.2), heavy_ball(0.7, dampening=0.2)),
         (keras_coefficients(0.1, 0.7, nesterov=True), keras(0.1, 0.7, nesterov=True)),
     ],
 )

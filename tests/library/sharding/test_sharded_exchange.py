@@ -12,14 +12,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from optax_momentum import (
-    ema,
-    reduce_scatter,
-    sgd,
-    sharded,
-    sharding_plan,
-    storage,
-)
+from optax_momentum import ema, reduce_scatter, sgd, sharded, sharding_plan, storage
 
 MESH: Any = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 WHOLE, ROWS = NamedSharding(MESH, P()), NamedSharding(MESH, P("data"))

@@ -141,8 +141,7 @@ def test_a_rate_schedule_outside_counts_micro_steps():
 
     got, _ = train(chained(lambda count: rate_at(count // K)), micro_steps())
     whole = optax.chain(
-        linear_momentum(heavy_ball_coefficients(0.83)),
-        optax.scale_by_schedule(rate_at),
+        linear_momentum(heavy_ball_coefficients(0.83)), optax.scale_by_schedule(rate_at)
     )
     want, _ = train(whole, GRADIENTS.mean(axis=1))
     np.testing.assert_allclose(got[K - 1 :: K], want, 2e-6, 2e-6)
