@@ -57,9 +57,7 @@ def test_each_layout_puts_every_weight_where_it_belongs():
 def test_arrays_come_back_bit_for_bit_as_copies(dtype):
     like = jax.tree.map(lambda leaf: leaf.astype(dtype), LIKE)
     theirs = "float32" if dtype == "bfloat16" else dtype
-    arrays = {
-        i: (array / 7).astype(dtype).astype(theirs) for i, array in ARRAYS.items()
-    }
+    arrays = {i: (a / 7).astype(dtype).astype(theirs) for i, a in ARRAYS.items()}
     arrays[1][0], arrays[1][1] = np.nan, -0.0
     tree = from_arrays(arrays, like, NAMES, LAYOUT)
     assert tree["dense"]["kernel"].dtype == dtype

@@ -35,10 +35,7 @@ SCHEDULES = {
     "sutskever": (schedules.sutskever(0.88, every=7), sutskever),
     "fista": (schedules.fista(), lambda t: t / (t + 3)),
     "one_cycle": (schedules.one_cycle(30, 0.93, 0.81), one_cycle),
-    "linear": (
-        schedules.linear(0.5, 0.9, 20),
-        lambda t: np.interp(t, [0, 20], [0.5, 0.9]),
-    ),
+    "linear": (schedules.linear(0.5, 0.9, 20), lambda t: 0.5 + 0.4 * min(t / 20, 1)),
     "cosine": (schedules.cosine(0.5, 0.9, 20), cosine),
     "delayed": (
         delayed(schedules.linear(0.5, 0.9, 20), 6),
@@ -131,12 +128,7 @@ BAD = [
     (lambda v: schedules.cosine(v, 0.5, 10), "cosine: start", "[0, 1)", BETA),
     (lambda v: schedules.cosine(0.5, v, 10), "cosine: end", "[0, 1)", BETA),
     (lambda v: schedules.demon(0.9, v - 1), "demon: steps", "(0, inf)", STEPS),
-    (
-        lambda v: schedules.sutskever(0.9, every=v - 1),
-        "sutskever: every",
-        "(0, inf)",
-        STEPS,
-    ),
+    (lambda v: schedules.sutskever(0.9, v - 1), "sutskever: every", "(0, inf)", STEPS),
     (lambda v: schedules.one_cycle(v - 1), "one_cycle: steps", "(0, inf)", STEPS),
     (lambda v: schedules.linear(0.5, 0.9, v - 1), "linear: steps", "(0, inf)", STEPS),
     (lambda v: schedules.cosine(0.5, 0.9, v - 1), "cosine: steps", "(0, inf)", STEPS),

@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.counting import CountingJit
 from support.noisy_quadratic import NOISY, START, train
 
 from optax_momentum import srsgd
@@ -42,19 +42,13 @@ def test_steps_under_a_constant_gradient_grow_as_documented():
 
 
 def test_a_traced_period_compiles_once():
-    traces = []
-
-    @jax.jit
-    def update(period, g, state):
-        traces.append(None)
-        return srsgd(0.5, period).update(g, state)
-
+    update = CountingJit(lambda period, g, state: srsgd(0.5, period).update(g, state))
     for period in (3, 5):
         updates, state = None, srsgd(0.5, period).init(jnp.zeros(()))
         for _ in range(period + 1):
             updates, state = update(period, jnp.ones(()), state)
         assert updates == -0.5  # A restart takes a plain gradient step.
-    assert len(traces) == 1
+    assert update.traces == 1
 
 
 def test_bad_arguments_are_refused():

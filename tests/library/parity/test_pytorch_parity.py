@@ -26,10 +26,8 @@ def pytorch_sgd(setting: Setting) -> optax.GradientTransformation:
     return optax.chain(
         optax.scale(-1.0 if maximize else 1.0),
         optax.add_decayed_weights(weight_decay),
-        heavy_ball(
-            (lambda step: betas[step]) if setting.varying_beta else beta, **options
-        ),
-        optax.scale_by_learning_rate(lambda step: rates[step]),
+        heavy_ball((lambda t: betas[t]) if setting.varying_beta else beta, **options),
+        optax.scale_by_learning_rate(lambda t: rates[t]),
     )
 
 

@@ -11,6 +11,7 @@ import optax
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
+from support.counting import CountingJit
 
 from optax_momentum import (
     GuardState,
@@ -28,9 +29,7 @@ from optax_momentum.testing import expect_same_bits
 NAN, INF = float("nan"), float("inf")
 RNG = np.random.default_rng(17)
 PARAMS = {"kernel": jnp.ones((4, 3)), "biases": [jnp.ones(5), jnp.ones(())]}
-GRADIENTS = jax.tree.map(
-    lambda p: jnp.asarray(RNG.normal(size=(10, *p.shape)), p.dtype), PARAMS
-)
+GRADIENTS = jax.tree.map(lambda p: jnp.float32(RNG.normal(size=(10, *p.shape))), PARAMS)
 ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 
 
@@ -56,13 +55,8 @@ def run(transformation: Any, sequence, update=None) -> Any:
 
 
 def counts(state: GuardState) -> tuple[int, ...]:
-    fields = (
-        state.accepted,
-        state.skipped,
-        state.consecutive_skips,
-        state.longest_skips,
-    )
-    return tuple(int(field) for field in fields)
+    names = ("accepted", "skipped", "consecutive_skips", "longest_skips")
+    return tuple(int(getattr(state, name)) for name in names)
 
 
 assert_bits_equal = partial(expect_same_bits, "guarded")
@@ -293,17 +287,14 @@ def test_a_poisoned_lane_changes_no_bit_of_its_neighbors():
 
 
 def test_the_bound_may_be_traced_without_a_second_compilation():
-    traces = []
-
-    @jax.jit
+    @CountingJit
     def skipped(max_norm):
-        traces.append(None)
         transformation: Any = guard(ema(0.83), max_norm=max_norm)
         state = transformation.init(jnp.zeros(2))
         return transformation.update(jnp.asarray([3.0, 4.0]), state)[1].skipped
 
     assert [int(skipped(bound)) for bound in (4.9, 5.1)] == [1, 0]
-    assert len(traces) == 1
+    assert skipped.traces == 1
 
 
 def test_a_bad_micro_gradient_does_not_enter_the_mean():
@@ -372,13 +363,8 @@ def test_sharded_leaves_are_checked_as_a_whole(rows):
     transformation: Any = guard(heavy_ball(0.83), max_norm=50.0)
     whole = transformation.init(jnp.asarray(PARAMS["kernel"]))
     split = transformation.init(jax.device_put(PARAMS["kernel"], rows))
-    traces, alone = [], jax.jit(transformation.update)
-
-    @jax.jit
-    def update(gradients, state):
-        traces.append(None)
-        return transformation.update(gradients, state)
-
+    alone = jax.jit(transformation.update)
+    update = CountingJit(transformation.update)
     for step, bad in enumerate([0.5, NAN, 0.25, 60.0]):
         gradient = jnp.asarray(gradients_at(step)["kernel"]).at[3, 1].set(bad)
         want, whole = alone(gradient, whole)
@@ -386,7 +372,7 @@ def test_sharded_leaves_are_checked_as_a_whole(rows):
         assert_bits_equal(got, want)
         assert split.inner_state.buffer.sharding.is_equivalent_to(rows, 2)
     assert counts(split) == counts(whole) == (2, 2, 1, 1)
-    assert len(traces) == 1
+    assert update.traces == 1
     last = jax.device_put(gradients_at(4)["kernel"], rows)
     _, split = transformation.update(last, split)  # not jitted
     assert split.inner_state.buffer.sharding.is_equivalent_to(rows, 2)
