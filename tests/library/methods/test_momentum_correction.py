@@ -24,10 +24,8 @@ def test_momentum_correction_makes_a_rate_inside_act_as_one_outside(nesterov):
     def inside(corrected):
         return keras(rate_at, beta_at, nesterov=nesterov, momentum_correction=corrected)
 
-    outside = optax.chain(
-        heavy_ball(beta_at, nesterov=nesterov),
-        optax.scale_by_schedule(lambda step: -rate_at(step)),
-    )
+    rate = optax.scale_by_schedule(lambda step: -rate_at(step))
+    outside = optax.chain(heavy_ball(beta_at, nesterov=nesterov), rate)
     want = train(outside).params
     np.testing.assert_allclose(train(inside(True)).params, want, 1e-12, 1e-12)
     assert np.abs(train(inside(False)).params - want).max() > 1e-2

@@ -35,11 +35,8 @@ def test_sgd_follows_pytorch(name):
     beta = options.pop("momentum")
     rates = jnp.asarray(PYTORCH.problem["learning_rates"])
     betas = jnp.asarray(PYTORCH.problem["betas"])
-    optimizer = sgd(
-        lambda step: rates[step],
-        (lambda step: betas[step]) if setting.varying_beta else beta,
-        **options,
-    )
+    beta_at = (lambda step: betas[step]) if setting.varying_beta else beta
+    optimizer = sgd(lambda step: rates[step], beta_at, **options)
     assert_follows(replay(optimizer, PYTORCH, name), PYTORCH, name)
 
 
@@ -149,19 +146,16 @@ def test_injected_hyperparameters_change_without_recompiling(decay, switch):
             state.hyperparams["weight_decay"] = jnp.asarray(0.05, jnp.float32)
             updates, state = update(jnp.asarray(g), state, params)
             params = optax.apply_updates(params, updates)
-    want = reference.sgd_with_decay(
-        np.float64(START), np.float64(NOISE[:6]), RATES[:6], 0.8, 0.05, decay, **options
-    )
+    wide = np.float64(START), np.float64(NOISE[:6])
+    want = reference.sgd_with_decay(*wide, RATES[:6], 0.8, 0.05, decay, **options)
     np.testing.assert_allclose(params, want[-1], 1e-5, 1e-6)
     assert update.traces == 1
 
 
 @pytest.mark.parametrize("maximize", [0.0, 1.0])
 def test_all_hyperparameters_may_be_traced(maximize):
-    def after(learning_rate, beta, weight_decay, maximize):
-        optimizer = sgd(
-            learning_rate, beta, weight_decay=weight_decay, maximize=maximize
-        )
+    def after(alpha, beta, decay, maximize):
+        optimizer = sgd(alpha, beta, weight_decay=decay, maximize=maximize)
         return trajectory(optimizer)[0][-1]
 
     got = jax.jit(after)(0.1, 0.8, 0.03, maximize)

@@ -12,13 +12,11 @@ from support.noisy_quadratic import NOISY, START, train
 from optax_momentum import srsgd
 
 
-@pytest.mark.parametrize(
-    "restart_every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)]
-)
-def test_srsgd_follows_its_papers_equations(restart_every: Any):
+@pytest.mark.parametrize("every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)])
+def test_srsgd_follows_its_papers_equations(every: Any):
     rates = 0.3 * 0.99 ** np.arange(400)
-    constant = isinstance(restart_every, int)
-    period: Any = (lambda t: restart_every) if constant else restart_every
+    constant = isinstance(every, int)
+    period: Any = (lambda t: every) if constant else every
     theta = last = START
     want = []
     for t in range(400):
@@ -28,7 +26,7 @@ def test_srsgd_follows_its_papers_equations(restart_every: Any):
         theta = ahead + k / (k + 3) * (ahead - last)
         last = ahead
 
-    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], restart_every)
+    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], every)
     got, _ = train(optimizer, NOISY)
     np.testing.assert_allclose(got, want, 1e-11, 1e-12)
 

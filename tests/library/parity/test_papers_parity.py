@@ -14,8 +14,6 @@ from optax_momentum import aggmo, qhm, srsgd
 from optax_momentum._methods.momentum import momentum_states
 
 GOLDEN = load("papers")
-
-
 pytestmark = pytest.mark.usefixtures("float64")
 
 

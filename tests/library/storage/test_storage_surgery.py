@@ -48,9 +48,8 @@ def test_reset_zeroes_the_chosen_leaf_and_no_other(encoding, jitted):
     assert not decoded(after)["w"].any()
     testing.expect_same_bits("b", after.buffer["b"], state.buffer["b"])
     for where in (None, {"w": True, "b": True}):
-        assert not any(
-            m.any() for m in jax.tree.leaves(decoded(reset_momentum(state, where)))
-        )
+        buffer = decoded(reset_momentum(state, where))
+        assert not any(m.any() for m in jax.tree.leaves(buffer))
 
 
 def test_reset_removes_nan_and_infinity():

@@ -257,11 +257,8 @@ def test_init_accepts_shapes_instead_of_arrays(averaging):
     made = averaging.init({"w": jnp.asarray(START, jnp.bfloat16)})
     for abstract in (averaging.init(shapes), jax.eval_shape(averaging.init, shapes)):
         assert jax.tree.structure(abstract) == jax.tree.structure(made)
-        got, want = (
-            [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
-            for state in (abstract, made)
-        )
-        assert got == want
+        for a, b in zip(*map(jax.tree.leaves, (abstract, made)), strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
 
 
 @every_average

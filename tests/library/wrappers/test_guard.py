@@ -71,8 +71,6 @@ CHAIN = optax.chain(
     heavy_ball(0.83, dampening=0.3),
     optax.scale_by_schedule(falling_rate),
 )
-
-
 METHODS: dict[str, Any] = {
     "ema, debiased": ema(0.83, debias=True),
     "keras": keras(falling_rate, 0.83),
@@ -84,10 +82,8 @@ every_method = pytest.mark.parametrize("inner", METHODS.values(), ids=METHODS)
 @every_method
 def test_bad_gradients_between_good_ones_leave_no_trace(inner):
     good = [gradients_at(step) for step in range(6)]
-    bad = [
-        poison(g, k % 3, value)
-        for k, (g, value) in enumerate(zip(good, 2 * [NAN, INF, -INF], strict=True))
-    ]
+    values = 2 * [NAN, INF, -INF]
+    bad = [poison(g, k % 3, values[k]) for k, g in enumerate(good)]
     mixed = [g for pair in zip(good, bad, strict=True) for g in pair]
     transformation = guard(inner)
     update = jax.jit(transformation.update)
@@ -341,14 +337,10 @@ def test_random_keys_in_the_state_are_restored_too():
         noisy: Any = guard(optax.add_noise(0.1, 0.5, key=jax.random.key(3)))
         state = noisy.init(jnp.zeros(2))
         _, after = noisy.update(jnp.asarray([NAN, 1.0]), state)
-        assert_keys_equal(after.inner_state.rng_key, state.inner_state.rng_key)
         _, moved = noisy.update(jnp.ones(2), after)
-    with pytest.raises(AssertionError):
-        assert_keys_equal(moved.inner_state.rng_key, state.inner_state.rng_key)
-
-
-def assert_keys_equal(got, want):
-    assert_bits_equal(jax.random.key_data(got), jax.random.key_data(want))
+    keys = [jax.random.key_data(s.inner_state.rng_key) for s in (state, after, moved)]
+    assert_bits_equal(keys[1], keys[0])
+    assert (keys[2] != keys[0]).any()
 
 
 def test_state_keeps_its_dtypes_even_if_inner_changes_them():
