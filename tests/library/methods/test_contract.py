@@ -30,8 +30,7 @@ every_method = pytest.mark.parametrize(
 
 
 def every_promise(*promises):
-    ids = [testing.name_of(promise) for promise in promises]
-    return pytest.mark.parametrize("promise", promises, ids=ids)
+    return pytest.mark.parametrize("promise", promises, ids=testing.name_of)
 
 
 def initial(transformation: optax.GradientTransformation, params: Any) -> Any:

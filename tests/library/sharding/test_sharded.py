@@ -33,6 +33,7 @@ from optax_momentum import (
 SHAPES = {"kernel": (3, 8, 24), "odd": (5, 7)}
 PARAMS: Any = {k: jnp.asarray(RANDOM.normal(size=s), float) for k, s in SHAPES.items()}
 GRADIENTS = [jax.tree.map(lambda p, i=i: jnp.sin(9 * p + i), PARAMS) for i in (1, 2)]
+AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 SLICES = {"kernel": P(None, "data"), "odd": P()}
 
 every_storage = pytest.mark.parametrize(
@@ -40,7 +41,7 @@ every_storage = pytest.mark.parametrize(
 )
 
 
-def mesh_of(kind=AxisType.Auto, other=None) -> Any:
+def mesh_of(kind=AUTO, other=None) -> Any:
     """A mesh of two devices along `data`, optionally with an axis of another type."""
     if other is None:
         return jax.make_mesh((2,), ("data",), axis_types=(kind,))
@@ -169,16 +170,12 @@ def test_absent_gradients_and_two_point_nesterov_work_as_undivided():
 
 @pytest.mark.parametrize(("storage", "jit"), [(None, lambda f: f), (INT8, jax.jit)])
 @pytest.mark.parametrize(
-    "mesh",
-    [
-        mesh_of(AxisType.Explicit),
-        mesh_of(AxisType.Explicit, AxisType.Auto),
-        mesh_of(AxisType.Auto, AxisType.Explicit),
-    ],
+    "kinds",
+    [(EXPLICIT,), (EXPLICIT, AUTO), (AUTO, EXPLICIT)],
     ids=["all", "data", "another"],
 )
-def test_mesh_axes_may_be_explicit(storage, jit, mesh):
-    inner = ema(BETA, storage=storage)
+def test_mesh_axes_may_be_explicit(storage, jit, kinds):
+    inner, mesh = ema(BETA, storage=storage), mesh_of(*kinds)
     transformation, plan = divided(inner, mesh)
     params, gradient = replicated((PARAMS, GRADIENTS[0]), mesh)
     with jax.set_mesh(mesh):
@@ -211,7 +208,7 @@ def test_a_state_moves_to_another_number_of_devices_and_back(tmp_path):
     import orbax.checkpoint as ocp
 
     inner = sgd(0.1, BETA, storage=INT8)
-    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    one = jax.make_mesh((1,), ("data",), axis_types=(AUTO,))
     on_two, two = divided(inner)
     on_one, alone = divided(inner, one)
     _, state = steps(on_two, replicated(PARAMS), replicated(GRADIENTS))

@@ -23,10 +23,8 @@ SMALL_BLOCKS = storage.int8(8, min_size=1)
 VALUES = CODES / (254 - np.abs(CODES))  # Of the codes, in units of the scale.
 stochastic = pytest.mark.parametrize(
     "encoding, x",
-    [
-        pytest.param(storage.bfloat16(5), WIDE, id="bfloat16"),
-        pytest.param(storage.int8(8, seed=5, min_size=1), LEVEL, id="int8"),
-    ],
+    [(storage.bfloat16(5), WIDE), (storage.int8(8, seed=5, min_size=1), LEVEL)],
+    ids=["bfloat16", "int8"],
 )
 
 
