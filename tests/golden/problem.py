@@ -93,13 +93,8 @@ def save(
 ) -> None:
     """Writes LIBRARY.npz: nested dicts become keys such as `runs/NAME/buffers/LEAF`.
 
-    Args:
-      library: the name of the file.
-      problem: the arrays returned by `make_problem`.
-      settings: the settings, by the name of the run.
-      runs: by the same names, `parameters` and `buffers` after every step, each
-        leaf -> [step, *shape].
-      versions: the versions of the recorded libraries.
+    `runs` holds, by the names of the settings, `parameters` and `buffers` after every
+    step, each leaf -> [step, *shape].
     """
     record = {
         "settings": {name: setting._asdict() for name, setting in settings.items()},

@@ -38,8 +38,7 @@ def snapshot(model: torch.nn.Module, optimizer: torch.optim.SGD) -> dict[str, An
     return {
         "weights": {k: v.numpy().copy() for k, v in model.state_dict().items()},
         "buffers": {
-            str(i): entry["momentum_buffer"].numpy().copy()
-            for i, entry in state.items()
+            str(i): s["momentum_buffer"].numpy().copy() for i, s in state.items()
         },
     }
 
@@ -70,10 +69,8 @@ if __name__ == "__main__":
     random = np.random.default_rng(6)
     steps = BEFORE + AFTER
     images = random.standard_normal((steps, BATCH, CHANNELS, HEIGHT, WIDTH))
-    batches = {
-        "images": images,
-        "labels": random.integers(CLASSES, size=(steps, BATCH)),
-    }
+    labels = random.integers(CLASSES, size=(steps, BATCH))
+    batches = {"images": images, "labels": labels}
     runs, group = record(batches)
     problem = {name: array[BEFORE:] for name, array in batches.items()}
     versions = {"torch": torch.__version__}

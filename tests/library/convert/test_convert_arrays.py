@@ -42,13 +42,8 @@ def test_each_layout_puts_every_weight_where_it_belongs():
     by_pytorch = weight @ image.reshape(-1)
     by_jax = image.transpose(1, 2, 0).reshape(-1) @ dense.ours(weight)
     np.testing.assert_allclose(by_jax, by_pytorch, rtol=1e-12)
-    for layout, array in [
-        (CONVOLUTION, conv),
-        (CONVOLUTION, volume),
-        (LINEAR, linear),
-        (dense, weight),
-        (SAME, volume),
-    ]:
+    pairs = [(CONVOLUTION, conv), (CONVOLUTION, volume), (LINEAR, linear)]
+    for layout, array in [*pairs, (dense, weight), (SAME, volume)]:
         back = layout.theirs(layout.ours(array))
         np.testing.assert_array_equal(back, array, strict=True)
 
@@ -57,9 +52,7 @@ def test_each_layout_puts_every_weight_where_it_belongs():
 def test_arrays_come_back_bit_for_bit_as_copies(dtype):
     like = jax.tree.map(lambda leaf: leaf.astype(dtype), LIKE)
     theirs = "float32" if dtype == "bfloat16" else dtype
-    arrays = {
-        i: (array / 7).astype(dtype).astype(theirs) for i, array in ARRAYS.items()
-    }
+    arrays = {i: (a / 7).astype(dtype).astype(theirs) for i, a in ARRAYS.items()}
     arrays[1][0], arrays[1][1] = np.nan, -0.0
     tree = from_arrays(arrays, like, NAMES, LAYOUT)
     assert tree["dense"]["kernel"].dtype == dtype

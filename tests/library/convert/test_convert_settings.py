@@ -131,9 +131,7 @@ def test_momentum_state_does_not_repeat_the_undampened_first_step():
 
 def test_a_converted_state_can_be_debiased():
     source, target = HeavyBall(RATE, BETA), Ema(RATE * GAIN, BETA, debias=True)
-    conversion = momentum_state(
-        run(source, fresh(source), gradients(3))[1], *PLAIN[::2]
-    )
+    conversion = momentum_state(after_three_steps(source), *PLAIN[::2])
     got, _ = run(target, conversion.value, np.ones((2, 4)))
     always, _ = run(target, fresh(target), np.vstack([gradients(3), np.ones((2, 4))]))
     np.testing.assert_allclose(got, always[3:], rtol=1e-5)

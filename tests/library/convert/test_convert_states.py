@@ -91,10 +91,8 @@ def test_to_torch_replaces_the_named_buffers_and_nothing_else():
 
 def test_groups_with_different_betas_are_refused():
     groups = [group([0], 0.9), group([1], 0.5)]
-    message = (
-        "from_torch: the groups have momentum 0.9 and 0.5, but a MomentumState has"
-    )
-    with pytest.raises(ValueError, match=message):
+    reason = "from_torch: the groups have momentum 0.9 and 0.5, but a MomentumState has"
+    with pytest.raises(ValueError, match=reason):
         from_torch_(state_dict(groups=groups))
 
 

@@ -52,10 +52,7 @@ def test_stability_limits_are_those_of_the_textbook():
     for coefficients, limit in [
         (heavy_ball_coefficients(0), 2.0),
         (heavy_ball_coefficients(beta), 2 * (1 + beta)),
-        (
-            heavy_ball_coefficients(beta, nesterov=True),
-            (2 + 2 * beta) / (1 + 2 * beta),
-        ),
+        (heavy_ball_coefficients(beta, nesterov=True), (2 + 2 * beta) / (1 + 2 * beta)),
         (ema_coefficients(beta), 2 * (1 + beta) / (1 - beta)),
     ]:
         assert stability_limit(coefficients(jnp.asarray(1))) == pytest.approx(limit)
@@ -108,9 +105,8 @@ def test_the_measured_rate_ignores_modes_without_x():
     # The weight of the state decays by 0.83, slower than x.
     nesterov = descent(heavy_ball(0.83, nesterov=True), 1.0)
     want = convergence_rate(KERNELS["nesterov"], 0.9)
-    assert measured_convergence_rate(nesterov, 0.9) == pytest.approx(
-        float(want), rel=1e-4
-    )
+    got = measured_convergence_rate(nesterov, 0.9)
+    assert got == pytest.approx(float(want), rel=1e-4)
     assert want < 0.3
     debiased = descent(ema(0.83, debias=True), 1.0)
     want = convergence_rate(KERNELS["ema"], 2.0)
@@ -128,9 +124,7 @@ def test_the_measured_rate_of_several_buffers_is_that_of_the_run():
 
 
 def test_weight_decay_adds_to_the_curvature():
-    coupled: Any = optax.chain(
-        optax.add_decayed_weights(0.25), descent(heavy_ball(0.83), 0.1)
-    )
     plain = descent(heavy_ball(0.83), 0.1)
+    coupled: Any = optax.chain(optax.add_decayed_weights(0.25), plain)
     got = measured_convergence_rate(coupled, 0.05)
     assert got == pytest.approx(measured_convergence_rate(plain, 0.3), rel=1e-5)

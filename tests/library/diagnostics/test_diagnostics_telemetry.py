@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.counting import CountingJit
 from support.kernels import descent
 
 from optax_momentum import ema, guard, heavy_ball, keras
@@ -45,16 +46,13 @@ def test_the_stationary_variance_of_heavy_ball_is_the_closed_form(beta, h):
 
 
 @pytest.mark.parametrize(
-    ("build", "settled"),
-    [
-        (lambda rate: descent(heavy_ball(0.83), rate), 1 / 0.17),
-        (lambda rate: keras(rate, 0.83), 1 / 0.17),
-    ],
+    "build",
+    [lambda rate: descent(heavy_ball(0.83), rate), lambda rate: keras(rate, 0.83)],
     ids=["heavy_ball", "keras"],
 )
-def test_overshoot_on_a_plateau_is_the_settled_rate_times_the_curvature(build, settled):
+def test_overshoot_on_a_plateau_is_the_settled_rate_times_the_curvature(build):
     products = jnp.asarray([0.2, 3.5])  # SGD at the settled rate diverges above 2
-    curvature = 2.5
+    curvature, settled = 2.5, 1 / 0.17
 
     def overshoot(product):
         tx = telemetry(build(product / (settled * curvature)), beta=0.998)
@@ -101,11 +99,9 @@ def test_telemetry_changes_no_update_and_keeps_one_structure():
     gradients = {"a": params["a"], "b": params["b"] * (1 + 2j)}
     state: Any = watched.init(params)
     described, other = jax.tree.map(jax.typeof, state), plain.init(params)
-    traces = []
 
-    @jax.jit
+    @CountingJit
     def update(gradients, state):
-        traces.append(None)
         return watched.update(gradients, state, params)
 
     for _ in range(3):
@@ -114,7 +110,7 @@ def test_telemetry_changes_no_update_and_keeps_one_structure():
         assert jax.tree.map(jax.typeof, state) == described
         for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             np.testing.assert_array_equal(a, b)
-    assert len(traces) == 1
+    assert update.traces == 1
     assert optax.tree.get(state, "cosine") == pytest.approx(1.0, rel=1e-3)
 
 
@@ -149,7 +145,6 @@ def test_telemetry_refuses_wrong_arguments_and_states():
     with pytest.raises(TypeError, match="the state must be a TelemetryState, got Mom"):
         state = optimizer.init(jnp.ones(2)).inner_state
         optimizer.update(jnp.ones(2), state, jnp.ones(2))
-    with pytest.raises(
-        ValueError, match=re.escape("telemetry: beta must lie in [0, 1)")
-    ):
+    message = re.escape("telemetry: beta must lie in [0, 1)")
+    with pytest.raises(ValueError, match=message):
         telemetry(ema(0.83), beta=1.0)

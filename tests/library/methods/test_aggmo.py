@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.counting import CountingJit
 from support.trajectory import updates_and_states
 
 from optax_momentum import aggmo, aggmo_betas, ema, heavy_ball
@@ -59,11 +60,8 @@ def test_the_number_zero_gets_no_buffer_but_a_zero_in_an_array_does():
 
 
 def test_a_traced_array_of_betas_compiles_once():
-    traces = []
-
-    @jax.jit
+    @CountingJit
     def update(betas, gradient, state):
-        traces.append(None)
         return aggmo(betas).update(gradient, state)
 
     for betas in ([0.0, 0.9], [0.3, 0.7]):
@@ -72,7 +70,7 @@ def test_a_traced_array_of_betas_compiles_once():
             got, state = update(jnp.asarray(betas), jnp.asarray(g), state)
         want = updates_of(aggmo(betas), GRADIENTS[:5])[-1]
         np.testing.assert_allclose(got, want, 1e-5, 1e-6)
-    assert len(traces) == 1
+    assert update.traces == 1
 
 
 def test_betas_can_be_vmapped():

@@ -151,66 +151,37 @@ def test_robust_momentum_is_gradient_descent_at_its_robust_end():
     assert near.learning_rate == pytest.approx(1 / 2)
 
 
+RHO = "rho must lie in (1 − condition_number^−½, 1 − 1/conditi"
 BAD = [
-    (as_qhm.nesterov, (-1, 0.9), "nesterov: learning_rate must lie in [0, inf)"),
-    (as_qhm.nesterov, (0.1, 1.0), "nesterov: beta must lie in [0, 1)"),
-    (as_qhm.pid, (0.0, 1, 1), "pid: proportional must lie in (-inf, 0)"),
-    (as_qhm.pid, (NAN, 1, 1), "pid: proportional must lie in (-inf, 0)"),
-    (as_qhm.pid, (-1, 0.0, 1), "pid: integral must lie in (0, inf)"),
-    (as_qhm.pid, (-1, 2.0, 0.49), "pid: derivative must lie in [proportional²/integr"),
-    (as_qhm.pid, (-1, 2.0, INF), "pid: derivative must lie in [proportional²/integra"),
-    (
-        as_qhm.synthesized_nesterov,
-        (-1, 0.5, 0.5),
-        "synthesized_nesterov: learning_rate must lie in [0, inf)",
-    ),
-    (
-        as_qhm.synthesized_nesterov,
-        (0.1, 0, 0),
-        "synthesized_nesterov: beta must lie in (0, 1)",
-    ),
+    (as_qhm.nesterov, (-1, 0.9), "learning_rate must lie in [0, inf)"),
+    (as_qhm.nesterov, (0.1, 1.0), "beta must lie in [0, 1)"),
+    (as_qhm.pid, (0.0, 1, 1), "proportional must lie in (-inf, 0)"),
+    (as_qhm.pid, (NAN, 1, 1), "proportional must lie in (-inf, 0)"),
+    (as_qhm.pid, (-1, 0.0, 1), "integral must lie in (0, inf)"),
+    (as_qhm.pid, (-1, 2.0, 0.49), "derivative must lie in [proportional²/integr"),
+    (as_qhm.pid, (-1, 2.0, INF), "derivative must lie in [proportional²/integra"),
+    (as_qhm.synthesized_nesterov, (-1, 0.5, 0.5), "learning_rate must lie in [0, inf)"),
+    (as_qhm.synthesized_nesterov, (0.1, 0, 0), "beta must lie in (0, 1)"),
     (
         as_qhm.synthesized_nesterov,
         (0.1, 0.5, 1.01),
-        "synthesized_nesterov: extrapolation must lie in [0, beta/(1 − beta)]",
+        "extrapolation must lie in [0, beta/(1 − beta)]",
     ),
-    (
-        as_qhm.triple_momentum,
-        (0, 10),
-        "triple_momentum: largest_curvature must lie in (0, inf)",
-    ),
-    (
-        as_qhm.triple_momentum,
-        (1, 1),
-        "triple_momentum: condition_number must lie in (1, inf)",
-    ),
-    (
-        as_qhm.robust_momentum,
-        (INF, 10, 0.8),
-        "robust_momentum: largest_curvature must lie in (0, inf)",
-    ),
-    (
-        as_qhm.robust_momentum,
-        (1, NAN, 0.8),
-        "robust_momentum: condition_number must lie in (1, inf)",
-    ),
-    *(
-        (
-            as_qhm.robust_momentum,
-            (1, 4, rho),
-            "robust_momentum: rho must lie in (1 − condition_number^−½, 1 − 1/conditi",
-        )
-        for rho in (0.5, 0.75, NAN)
-    ),
-    (as_qhm.accsgd, (-0.1,), "accsgd: learning_rate must lie in [0, inf)"),
-    (as_qhm.accsgd, (0.1, 1000, 10, 0), "accsgd: epsilon must lie in (0, 1]"),
-    (as_qhm.accsgd, (0.1, 1000, 1.4, 0.7), "accsgd: xi must lie in [1/epsilon, inf)"),
-    (as_qhm.accsgd, (0.1, 4.8, 10, 0.7), "accsgd: kappa must lie in [epsilon²·xi, inf"),
+    (as_qhm.triple_momentum, (0, 10), "largest_curvature must lie in (0, inf)"),
+    (as_qhm.triple_momentum, (1, 1), "condition_number must lie in (1, inf)"),
+    (as_qhm.robust_momentum, (INF, 10, 0.8), "largest_curvature must lie in (0, inf)"),
+    (as_qhm.robust_momentum, (1, NAN, 0.8), "condition_number must lie in (1, inf)"),
+    *((as_qhm.robust_momentum, (1, 4, rho), RHO) for rho in (0.5, 0.75, NAN)),
+    (as_qhm.accsgd, (-0.1,), "learning_rate must lie in [0, inf)"),
+    (as_qhm.accsgd, (0.1, 1000, 10, 0), "epsilon must lie in (0, 1]"),
+    (as_qhm.accsgd, (0.1, 1000, 1.4, 0.7), "xi must lie in [1/epsilon, inf)"),
+    (as_qhm.accsgd, (0.1, 4.8, 10, 0.7), "kappa must lie in [epsilon²·xi, inf"),
 ]
 
 
 @pytest.mark.parametrize(("tuning", "arguments", "message"), BAD)
 def test_argument_outside_the_range_of_qhm_is_refused(tuning, arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+    message = re.escape(f"{tuning.__name__}: {message}")
+    with pytest.raises(ValueError, match=message) as raised:
         tuning(*arguments)
     assert any(f", got {argument!s}." in str(raised.value) for argument in arguments)

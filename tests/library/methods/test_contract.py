@@ -13,6 +13,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from support.counting import CountingJit
 from support.methods import METHODS, buffers, momentum_states
 
 from optax_momentum import ema, heavy_ball, keras, testing
@@ -29,8 +30,7 @@ every_method = pytest.mark.parametrize(
 
 
 def every_promise(*promises):
-    ids = [testing.name_of(promise) for promise in promises]
-    return pytest.mark.parametrize("promise", promises, ids=ids)
+    return pytest.mark.parametrize("promise", promises, ids=testing.name_of)
 
 
 def initial(transformation: optax.GradientTransformation, params: Any) -> Any:
@@ -69,19 +69,16 @@ def test_method_composes(name, promise):
 
 
 @every_method
-@pytest.mark.parametrize("parameter", ["float16", "bfloat16", "float32", "complex64"])
-def test_buffers_have_the_parameters_dtype_and_weights_are_float32(
-    transformation, parameter
-):
-    params = {"w": jnp.ones(3, parameter), "number": 1.0}
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "complex64"])
+def test_buffers_have_the_parameters_dtype_and_weights_float32(transformation, dtype):
+    params = {"w": jnp.ones(3, dtype), "number": 1.0}
     for momentum in momentum_states(initial(transformation, params)):
-        assert momentum.buffer["w"].dtype == parameter
+        assert momentum.buffer["w"].dtype == dtype
         assert momentum.buffer["number"].dtype == jnp.float32
         assert momentum.weight.dtype == jnp.float32
     with jax.enable_x64(True):
-        for momentum in momentum_states(
-            initial(transformation, jnp.ones(3, jnp.float64))
-        ):
+        double = initial(transformation, jnp.ones(3, jnp.float64))
+        for momentum in momentum_states(double):
             assert momentum.buffer.dtype == jnp.float64
             assert momentum.weight.dtype == jnp.float32
 
@@ -100,9 +97,7 @@ def test_sums_of_bfloat16_gradients_run_in_float32(transformation):
 
 @every_method
 @pytest.mark.parametrize("absent", [None, optax.MaskedNode()])
-def test_an_absent_subtree_keeps_its_buffers_and_the_rest_is_stepped(
-    transformation, absent
-):
+def test_an_absent_subtree_keeps_its_buffers_and_the_rest_steps(transformation, absent):
     _, state = run(transformation.update, initial(transformation, PARAMS), steps=2)
     gradients = {"kernel": gradients_at(2)["kernel"], "bias": absent}
     updates, after = transformation.update(gradients, state)
@@ -153,18 +148,15 @@ def test_a_step_without_leaves_counts_as_a_step(transformation, tree):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_all_traced_betas_share_one_compilation(name):
-    traces = []
-
-    @jax.jit
+    @CountingJit
     def update(beta, gradients, state):
-        traces.append(None)
         return METHODS[name].build(beta).update(gradients, state)
 
     results = []
     for beta in (0.5, 0.83, 0.999):
         state = initial(METHODS[name].build(beta), PARAMS)
         results.append(run(partial(update, beta), state)[0]["kernel"])
-    assert len(traces) == 1
+    assert update.traces == 1
     assert not np.array_equal(results[0], results[1])
 
 

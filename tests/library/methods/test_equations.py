@@ -111,23 +111,17 @@ def test_beta_zero_is_sgd_bit_for_bit():
 
 
 @pytest.mark.parametrize(
-    ("coefficients", "transformation"),
+    ("coefficients", "method"),
     [
         (ema_coefficients(0.7), ema(0.7)),
-        (
-            heavy_ball_coefficients(0.7, dampening=0.2),
-            heavy_ball(0.7, dampening=0.2),
-        ),
+        (heavy_ball_coefficients(0.7, dampening=0.2), heavy_ball(0.7, dampening=0.2)),
         (keras_coefficients(0.1, 0.7, nesterov=True), keras(0.1, 0.7, nesterov=True)),
     ],
 )
-def test_linear_momentum_with_the_coefficients_is_the_method(
-    coefficients, transformation
-):
+def test_linear_momentum_with_the_coefficients_is_the_method(coefficients, method):
     gradients = jnp.asarray(GRADIENTS, jnp.float32)
     got = trajectory(linear_momentum(coefficients), gradients)
-    want = trajectory(transformation, gradients)
-    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got, trajectory(method, gradients))
 
 
 def test_linear_momentum_accepts_any_beta():

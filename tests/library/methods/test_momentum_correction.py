@@ -21,50 +21,33 @@ def test_momentum_correction_makes_a_rate_inside_act_as_one_outside(nesterov):
     def rate_at(step):
         return jnp.asarray(np.array(rates))[step]
 
-    def inside(momentum_correction):
-        return keras(
-            rate_at, beta_at, nesterov=nesterov, momentum_correction=momentum_correction
-        )
+    def inside(corrected):
+        return keras(rate_at, beta_at, nesterov=nesterov, momentum_correction=corrected)
 
-    outside = optax.chain(
-        heavy_ball(beta_at, nesterov=nesterov),
-        optax.scale_by_schedule(lambda step: -rate_at(step)),
-    )
+    rate = optax.scale_by_schedule(lambda step: -rate_at(step))
+    outside = optax.chain(heavy_ball(beta_at, nesterov=nesterov), rate)
     want = train(outside).params
     np.testing.assert_allclose(train(inside(True)).params, want, 1e-12, 1e-12)
     assert np.abs(train(inside(False)).params - want).max() > 1e-2
 
 
 def test_momentum_correction_restarts_the_velocity_after_a_rate_of_zero():
-    rates = np.array([0.0, 0.1, 0.2, 0.0, 0.3, 0.1])
-    tx: Any = keras(
-        lambda step: jnp.asarray(rates, jnp.float32)[step],
-        0.9,
-        momentum_correction=True,
-    )
+    rates = jnp.asarray([0.0, 0.1, 0.2, 0.0, 0.3, 0.1])
+    tx: Any = keras(lambda step: rates[step], 0.9, momentum_correction=True)
     state, emitted = tx.init(jnp.zeros(())), []
     for g in NOISE[:6, 0]:
         updates, state = tx.update(jnp.asarray(g, jnp.float32), state)
         emitted.append(float(updates))
     g = NOISE[:6, 0]
-    want = [
-        0.0,
-        -0.1 * g[1],
-        -0.2 * (0.9 * g[1] + g[2]),
-        0.0,
-        -0.3 * g[4],
-        -0.1 * (0.9 * g[4] + g[5]),
-    ]
+    want = [0.0, -0.1 * g[1], -0.2 * (0.9 * g[1] + g[2])]
+    want += [0.0, -0.3 * g[4], -0.1 * (0.9 * g[4] + g[5])]
     np.testing.assert_allclose(emitted, want, 1e-5, 1e-7)
 
 
 def test_momentum_correction_may_be_traced():
     def last(correction):
-        tx: Any = keras(
-            lambda step: jnp.asarray([0.1, 0.05])[step],
-            0.8,
-            momentum_correction=correction,
-        )
+        rates = jnp.asarray([0.1, 0.05])
+        tx: Any = keras(lambda step: rates[step], 0.8, momentum_correction=correction)
         state = tx.init(jnp.zeros(()))
         _, state = tx.update(jnp.ones(()), state)
         return tx.update(jnp.ones(()), state)[0]

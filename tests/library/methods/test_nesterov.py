@@ -136,11 +136,7 @@ def test_lookahead_of_complex_parameters():
 
 
 @pytest.mark.parametrize(
-    "state",
-    [
-        (),
-        (ema(0.9).init(jnp.zeros(2)), ema(0.9).init(jnp.zeros(2))),
-    ],
+    "state", [(), (ema(0.9).init(jnp.zeros(2)), ema(0.9).init(jnp.zeros(2)))]
 )
 def test_lookahead_needs_exactly_one_velocity(state):
     message = f"state must hold one MomentumState, got {len(state)}. Pass the state of"

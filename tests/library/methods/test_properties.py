@@ -114,11 +114,7 @@ def test_any_tree_keeps_its_types_and_its_leaves_are_independent(
 @cache
 def run(name: str) -> Any:
     """Returns a jitted function: β, gradients [step, 6] → the updates of every step."""
-    return jax.jit(
-        lambda beta, gradients: updates_and_states(
-            METHODS[name].build(beta), gradients
-        )[0]
-    )
+    return jax.jit(lambda beta, g: updates_and_states(METHODS[name].build(beta), g)[0])
 
 
 @cache

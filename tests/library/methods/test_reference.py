@@ -4,15 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden.problem import (
-    FOLDER,
-    SHAPES,
-    STEPS,
-    Golden,
-    gradient,
-    learning_rates,
-    load,
-)
+from golden.problem import FOLDER, SHAPES, STEPS, Golden, gradient, learning_rates, load
 from support import reference
 
 PYTORCH, KERAS = load("pytorch"), load("keras")

@@ -30,23 +30,19 @@ def cosine(t):
     return 0.5 + 0.4 * (1 - np.cos(np.pi * min(t / 20, 1))) / 2
 
 
+FISTA = schedules.fista()
+LINEAR = schedules.linear(0.5, 0.9, 20)
 SCHEDULES = {
     "demon": (schedules.demon(0.9, 30), demon),
     "sutskever": (schedules.sutskever(0.88, every=7), sutskever),
-    "fista": (schedules.fista(), lambda t: t / (t + 3)),
+    "fista": (FISTA, lambda t: t / (t + 3)),
     "one_cycle": (schedules.one_cycle(30, 0.93, 0.81), one_cycle),
-    "linear": (
-        schedules.linear(0.5, 0.9, 20),
-        lambda t: np.interp(t, [0, 20], [0.5, 0.9]),
-    ),
+    "linear": (LINEAR, lambda t: 0.5 + 0.4 * min(t / 20, 1)),
     "cosine": (schedules.cosine(0.5, 0.9, 20), cosine),
-    "delayed": (
-        delayed(schedules.linear(0.5, 0.9, 20), 6),
-        lambda t: np.interp(t, [6, 26], [0.5, 0.9]),
-    ),
-    "sawtooth": (sawtooth(schedules.fista(), 8), lambda t: (t % 8) / (t % 8 + 3)),
+    "delayed": (delayed(LINEAR, 6), lambda t: np.interp(t, [6, 26], [0.5, 0.9])),
+    "sawtooth": (sawtooth(FISTA, 8), lambda t: (t % 8) / (t % 8 + 3)),
     "sawtooth of a schedule": (
-        sawtooth(schedules.fista(), lambda t: jnp.where(jnp.less(t, 16), 8, 12)),
+        sawtooth(FISTA, lambda t: jnp.where(jnp.less(t, 16), 8, 12)),
         lambda t: t % 8 / (t % 8 + 3) if t < 16 else t % 12 / (t % 12 + 3),
     ),
 }
@@ -95,8 +91,8 @@ def test_arguments_can_be_traced():
         (lambda a, n: schedules.one_cycle(n, a, 0.5)(3), 0.9),
         (lambda a, n: schedules.linear(a, 0.5, n)(3), 0.9),
         (lambda a, n: schedules.cosine(a, 0.5, n)(3), 0.9),
-        (lambda a, n: sawtooth(schedules.fista(), n)(3) + a, 0.9),
-        (lambda a, n: delayed(schedules.fista(), n)(8) + a, 0.9),
+        (lambda a, n: sawtooth(FISTA, n)(3) + a, 0.9),
+        (lambda a, n: delayed(FISTA, n)(8) + a, 0.9),
     ]
     for build, beta in at_three:
         assert jax.jit(build)(beta, 5) == pytest.approx(float(build(beta, 5)))
@@ -121,6 +117,8 @@ def test_demon_decays_the_weight_of_the_past_linearly():
 
 BETA = "It is the fraction of the buffer kept at each step."
 STEPS = "It is a number of update calls."
+PERIOD = "after which the schedule restarts."
+DELAY = "It is the number of steps before the schedule starts."
 BAD = [
     (lambda v: schedules.demon(v, 10), "demon: beta", "[0, 1)", BETA),
     (lambda v: schedules.sutskever(v), "sutskever: beta_max", "[0, 1)", BETA),
@@ -131,27 +129,12 @@ BAD = [
     (lambda v: schedules.cosine(v, 0.5, 10), "cosine: start", "[0, 1)", BETA),
     (lambda v: schedules.cosine(0.5, v, 10), "cosine: end", "[0, 1)", BETA),
     (lambda v: schedules.demon(0.9, v - 1), "demon: steps", "(0, inf)", STEPS),
-    (
-        lambda v: schedules.sutskever(0.9, every=v - 1),
-        "sutskever: every",
-        "(0, inf)",
-        STEPS,
-    ),
+    (lambda v: schedules.sutskever(0.9, v - 1), "sutskever: every", "(0, inf)", STEPS),
     (lambda v: schedules.one_cycle(v - 1), "one_cycle: steps", "(0, inf)", STEPS),
     (lambda v: schedules.linear(0.5, 0.9, v - 1), "linear: steps", "(0, inf)", STEPS),
     (lambda v: schedules.cosine(0.5, 0.9, v - 1), "cosine: steps", "(0, inf)", STEPS),
-    (
-        lambda v: sawtooth(schedules.fista(), v - 0.5),
-        "sawtooth: every",
-        "[1, inf)",
-        "after which the schedule restarts.",
-    ),
-    (
-        lambda v: delayed(schedules.fista(), v - 1.5),
-        "delayed: steps",
-        "[0, inf)",
-        "It is the number of steps before the schedule starts.",
-    ),
+    (lambda v: sawtooth(FISTA, v - 0.5), "sawtooth: every", "[1, inf)", PERIOD),
+    (lambda v: delayed(FISTA, v - 1.5), "delayed: steps", "[0, inf)", DELAY),
 ]
 
 
@@ -168,4 +151,4 @@ def test_bad_argument_is_refused(build, name, bound, remedy):
 
 def test_a_scheduled_period_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"sawtooth: every must lie in \[1, inf\)"):
-        sawtooth(schedules.fista(), lambda step: 0)(3)
+        sawtooth(FISTA, lambda step: 0)(3)

@@ -11,6 +11,7 @@ import pytest
 from golden.problem import load
 from golden.replay import assert_follows, replay
 from support import reference
+from support.counting import CountingJit
 from support.trajectory import NOISE, START, trajectory
 
 from optax_momentum import heavy_ball, keras, sgd
@@ -32,14 +33,10 @@ def test_sgd_follows_pytorch(name):
     setting = PYTORCH.settings[name]
     options = dict(setting.options)
     beta = options.pop("momentum")
-    rates, betas = (
-        jnp.asarray(PYTORCH.problem[k]) for k in ("learning_rates", "betas")
-    )
-    optimizer = sgd(
-        lambda step: rates[step],
-        (lambda step: betas[step]) if setting.varying_beta else beta,
-        **options,
-    )
+    rates = jnp.asarray(PYTORCH.problem["learning_rates"])
+    betas = jnp.asarray(PYTORCH.problem["betas"])
+    beta_at = (lambda step: betas[step]) if setting.varying_beta else beta
+    optimizer = sgd(lambda step: rates[step], beta_at, **options)
     assert_follows(replay(optimizer, PYTORCH, name), PYTORCH, name)
 
 
@@ -101,23 +98,18 @@ def test_sgd_is_optax_sgd_bit_for_bit_at_powers_of_two():
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("parameter", ["bfloat16", "float32"])
+@pytest.mark.parametrize("param", ["bfloat16", "float32"])
 @pytest.mark.parametrize("gradient", ["bfloat16", "float32"])
 @pytest.mark.parametrize("decay", MODES)
-def test_sums_run_in_float32_and_updates_have_the_gradients_dtype(
-    parameter, gradient, decay
-):
-    params = jnp.asarray([1.1, -0.7], parameter)
+def test_sums_are_float32_and_updates_have_the_gradients_dtype(param, gradient, decay):
+    params = jnp.asarray([1.1, -0.7], param)
     gradients = jnp.asarray([0.3, 0.9], gradient)
     optimizer: Any = sgd(0.3, 0.8, weight_decay=0.07, decay=decay)
     updates, state = optimizer.update(gradients, optimizer.init(params), params)
-    wide: Any = (np.asarray(params, np.float32), np.asarray(gradients, np.float32))
-    want = (
-        reference.sgd_with_decay(wide[0], wide[1][None], 0.3, 0.8, 0.07, decay)
-        - wide[0]
-    )
+    theta, g = np.asarray(params, np.float32), np.asarray(gradients, np.float32)
+    want = reference.sgd_with_decay(theta, g[None], 0.3, 0.8, 0.07, decay) - theta
     assert updates.dtype == gradient
-    assert optax.tree.get(state, "buffer").dtype == parameter
+    assert optax.tree.get(state, "buffer").dtype == param
     one_rounding = 2e-7 if gradient == "float32" else 2.0**-8
     np.testing.assert_allclose(np.asarray(updates, np.float64), want[0], one_rounding)
 
@@ -129,9 +121,8 @@ def test_leaves_without_a_gradient_keep_their_buffer(decay):
     gradients = {"a": jnp.ones(2), "b": jnp.ones(3), "c": None}
     _, state = optimizer.update(gradients, optimizer.init(params), params)
     for absent in (None, optax.MaskedNode()):
-        updates, after = jax.jit(optimizer.update)(
-            {**gradients, "b": absent}, state, params
-        )
+        given = {**gradients, "b": absent}
+        updates, after = jax.jit(optimizer.update)(given, state, params)
         assert (updates["b"], updates["c"]) == (absent, None)
         before, buffer = (optax.tree.get(s, "buffer")["b"] for s in (state, after))
         np.testing.assert_array_equal(buffer, before)
@@ -147,32 +138,24 @@ def test_injected_hyperparameters_change_without_recompiling(decay, switch):
     with jax.numpy_dtype_promotion("standard"):  # for Optax's own arithmetic
         optimizer: Any = inject(0.7, 0.5, weight_decay=0.1, decay=decay, **options)
         params: Any = jnp.asarray(START)
-        state, traces = optimizer.init(params), []
-
-        @jax.jit
-        def update(gradients, state, params):
-            traces.append(None)
-            return optimizer.update(gradients, state, params)
-
+        state = optimizer.init(params)
+        update = CountingJit(optimizer.update)
         for t, g in enumerate(NOISE[:6]):
             state.hyperparams["learning_rate"] = jnp.asarray(RATES[t], jnp.float32)
             state.hyperparams["beta"] = jnp.asarray(0.8, jnp.float32)
             state.hyperparams["weight_decay"] = jnp.asarray(0.05, jnp.float32)
             updates, state = update(jnp.asarray(g), state, params)
             params = optax.apply_updates(params, updates)
-    want = reference.sgd_with_decay(
-        np.float64(START), np.float64(NOISE[:6]), RATES[:6], 0.8, 0.05, decay, **options
-    )
+    wide = np.float64(START), np.float64(NOISE[:6])
+    want = reference.sgd_with_decay(*wide, RATES[:6], 0.8, 0.05, decay, **options)
     np.testing.assert_allclose(params, want[-1], 1e-5, 1e-6)
-    assert len(traces) == 1
+    assert update.traces == 1
 
 
 @pytest.mark.parametrize("maximize", [0.0, 1.0])
 def test_all_hyperparameters_may_be_traced(maximize):
-    def after(learning_rate, beta, weight_decay, maximize):
-        optimizer = sgd(
-            learning_rate, beta, weight_decay=weight_decay, maximize=maximize
-        )
+    def after(alpha, beta, decay, maximize):
+        optimizer = sgd(alpha, beta, weight_decay=decay, maximize=maximize)
         return trajectory(optimizer)[0][-1]
 
     got = jax.jit(after)(0.1, 0.8, 0.03, maximize)

@@ -3,22 +3,20 @@
 import re
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.counting import CountingJit
 from support.noisy_quadratic import NOISY, START, train
 
 from optax_momentum import srsgd
 
 
-@pytest.mark.parametrize(
-    "restart_every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)]
-)
-def test_srsgd_follows_its_papers_equations(restart_every: Any):
+@pytest.mark.parametrize("every", [1, 7, 40, lambda t: jnp.where(t < 160, 8, 32)])
+def test_srsgd_follows_its_papers_equations(every: Any):
     rates = 0.3 * 0.99 ** np.arange(400)
-    constant = isinstance(restart_every, int)
-    period: Any = (lambda t: restart_every) if constant else restart_every
+    constant = isinstance(every, int)
+    period: Any = (lambda t: every) if constant else every
     theta = last = START
     want = []
     for t in range(400):
@@ -28,7 +26,7 @@ def test_srsgd_follows_its_papers_equations(restart_every: Any):
         theta = ahead + k / (k + 3) * (ahead - last)
         last = ahead
 
-    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], restart_every)
+    optimizer = srsgd(lambda t: jnp.asarray(np.array(rates))[t], every)
     got, _ = train(optimizer, NOISY)
     np.testing.assert_allclose(got, want, 1e-11, 1e-12)
 
@@ -42,19 +40,13 @@ def test_steps_under_a_constant_gradient_grow_as_documented():
 
 
 def test_a_traced_period_compiles_once():
-    traces = []
-
-    @jax.jit
-    def update(period, g, state):
-        traces.append(None)
-        return srsgd(0.5, period).update(g, state)
-
+    update = CountingJit(lambda period, g, state: srsgd(0.5, period).update(g, state))
     for period in (3, 5):
         updates, state = None, srsgd(0.5, period).init(jnp.zeros(()))
         for _ in range(period + 1):
             updates, state = update(period, jnp.ones(()), state)
         assert updates == -0.5  # A restart takes a plain gradient step.
-    assert len(traces) == 1
+    assert update.traces == 1
 
 
 def test_bad_arguments_are_refused():

@@ -54,14 +54,11 @@ def inside_and_outside(rates, beta) -> list[optax.GradientTransformation]:
     """Returns one optimizer with the rates inside the velocity and two with outside."""
     rates = jnp.asarray(rates, jnp.float32)
     return [
-        keras(lambda step: rates[step], beta),
+        keras(lambda t: rates[t], beta),
         optax.chain(
-            ema(beta),
-            optax.scale_by_learning_rate(lambda step: rates[step] / (1 - beta)),
+            ema(beta), optax.scale_by_learning_rate(lambda t: rates[t] / (1 - beta))
         ),
-        optax.chain(
-            heavy_ball(beta), optax.scale_by_learning_rate(lambda step: rates[step])
-        ),
+        optax.chain(heavy_ball(beta), optax.scale_by_learning_rate(lambda t: rates[t])),
     ]
 
 

@@ -14,8 +14,6 @@ from optax_momentum import aggmo, qhm, srsgd
 from optax_momentum._methods.momentum import momentum_states
 
 GOLDEN = load("papers")
-
-
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -29,9 +27,7 @@ def rate_of(setting: Setting) -> optax.Schedule:
     return lambda step: rates[step]
 
 
-def with_rate(
-    momentum: optax.GradientTransformation, name: str
-) -> optax.GradientTransformation:
+def with_rate(momentum: Any, name: str) -> optax.GradientTransformation:
     rate = rate_of(GOLDEN.settings[name])
     return optax.chain(momentum, optax.scale_by_learning_rate(rate))
 
@@ -56,9 +52,8 @@ def test_aggmo_follows_the_equations_of_its_paper(name):
     recorded = GOLDEN.runs[name]["buffers"]
     with_buffer = np.flatnonzero(options["betas"])  # beta = 0 needs no buffer.
     for leaf, expected in recorded.items():
-        np.testing.assert_allclose(
-            got["buffers"][leaf], expected[:, with_buffer], 1e-11, 1e-12
-        )
+        want = expected[:, with_buffer]
+        np.testing.assert_allclose(got["buffers"][leaf], want, 1e-11, 1e-12)
     assert_follows({**got, "buffers": recorded}, GOLDEN, name)
 
 
@@ -70,8 +65,7 @@ def test_srsgd_follows_the_equations_of_its_paper(name):
     # The paper stores points; this library stores the difference of two points.
     points = GOLDEN.runs[name]["buffers"]
     for leaf, velocity in got["buffers"].items():
-        before = np.concatenate(
-            [GOLDEN.problem["start"][leaf][None], points[leaf][:-1]]
-        )
+        start = GOLDEN.problem["start"][leaf][None]
+        before = np.concatenate([start, points[leaf][:-1]])
         np.testing.assert_allclose(velocity, points[leaf] - before, 1e-9, 1e-11)
     assert_follows({**got, "buffers": points}, GOLDEN, name)

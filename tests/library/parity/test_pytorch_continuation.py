@@ -47,8 +47,6 @@ SHAPES = {
     "dense": {"kernel": (60, 7), "bias": (7,)},
     "logits": {"kernel": (7, 7), "bias": (7,)},
 }
-
-
 pytestmark = pytest.mark.usefixtures("float64")
 
 
@@ -129,8 +127,5 @@ def test_a_pytorch_run_converts_back_bit_for_bit():
     back = to_torch(state, state_dict(), NAMES, LAYOUT)
     assert back["param_groups"] == [GROUP]
     for index, entry in state_dict()["state"].items():
-        np.testing.assert_array_equal(
-            back["state"][index]["momentum_buffer"],
-            entry["momentum_buffer"],
-            strict=True,
-        )
+        got = back["state"][index]["momentum_buffer"]
+        np.testing.assert_array_equal(got, entry["momentum_buffer"], strict=True)

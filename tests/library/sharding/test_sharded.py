@@ -32,9 +32,8 @@ from optax_momentum import (
 
 SHAPES = {"kernel": (3, 8, 24), "odd": (5, 7)}
 PARAMS: Any = {k: jnp.asarray(RANDOM.normal(size=s), float) for k, s in SHAPES.items()}
-GRADIENTS: Any = [
-    jax.tree.map(lambda p, i=i: jnp.sin(9 * p + i), PARAMS) for i in (1, 2)
-]
+GRADIENTS = [jax.tree.map(lambda p, i=i: jnp.sin(9 * p + i), PARAMS) for i in (1, 2)]
+AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 SLICES = {"kernel": P(None, "data"), "odd": P()}
 
 every_storage = pytest.mark.parametrize(
@@ -42,7 +41,7 @@ every_storage = pytest.mark.parametrize(
 )
 
 
-def mesh_of(kind=AxisType.Auto, other=None) -> Any:
+def mesh_of(kind=AUTO, other=None) -> Any:
     """A mesh of two devices along `data`, optionally with an axis of another type."""
     if other is None:
         return jax.make_mesh((2,), ("data",), axis_types=(kind,))
@@ -169,20 +168,14 @@ def test_absent_gradients_and_two_point_nesterov_work_as_undivided():
     expect_placed(got[1], plan.shardings)
 
 
+@pytest.mark.parametrize(("storage", "jit"), [(None, lambda f: f), (INT8, jax.jit)])
 @pytest.mark.parametrize(
-    ("storage", "jit"), [(None, lambda function: function), (INT8, jax.jit)]
-)
-@pytest.mark.parametrize(
-    "mesh",
-    [
-        mesh_of(AxisType.Explicit),
-        mesh_of(AxisType.Explicit, AxisType.Auto),
-        mesh_of(AxisType.Auto, AxisType.Explicit),
-    ],
+    "kinds",
+    [(EXPLICIT,), (EXPLICIT, AUTO), (AUTO, EXPLICIT)],
     ids=["all", "data", "another"],
 )
-def test_mesh_axes_may_be_explicit(storage, jit, mesh):
-    inner = ema(BETA, storage=storage)
+def test_mesh_axes_may_be_explicit(storage, jit, kinds):
+    inner, mesh = ema(BETA, storage=storage), mesh_of(*kinds)
     transformation, plan = divided(inner, mesh)
     params, gradient = replicated((PARAMS, GRADIENTS[0]), mesh)
     with jax.set_mesh(mesh):
@@ -196,7 +189,8 @@ def test_mesh_axes_may_be_explicit(storage, jit, mesh):
 
 @every_storage
 def test_each_device_holds_the_bytes_of_the_plan(storage):
-    transformation, plan = divided(sgd(0.1, BETA, storage=storage))
+    inner = sgd(0.1, BETA, storage=storage)
+    transformation, plan = divided(inner)
     _, state = steps(transformation, replicated(PARAMS), replicated(GRADIENTS))
     for made in (transformation.init(PARAMS), state):
         for device in jax.devices()[:2]:
@@ -205,9 +199,7 @@ def test_each_device_holds_the_bytes_of_the_plan(storage):
                 for x in jax.tree.leaves(made)
             ]
             assert nbytes == [shard.nbytes_per_device for shard in plan.shards]
-    whole = sum(
-        x.nbytes for x in jax.tree.leaves(sgd(0.1, BETA, storage=storage).init(PARAMS))
-    )
+    whole = sum(x.nbytes for x in jax.tree.leaves(inner.init(PARAMS)))
     assert sum(shard.nbytes for shard in plan.shards) == whole
 
 
@@ -216,7 +208,7 @@ def test_a_state_moves_to_another_number_of_devices_and_back(tmp_path):
     import orbax.checkpoint as ocp
 
     inner = sgd(0.1, BETA, storage=INT8)
-    one = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,))
+    one = jax.make_mesh((1,), ("data",), axis_types=(AUTO,))
     on_two, two = divided(inner)
     on_one, alone = divided(inner, one)
     _, state = steps(on_two, replicated(PARAMS), replicated(GRADIENTS))
@@ -230,9 +222,8 @@ def test_a_state_moves_to_another_number_of_devices_and_back(tmp_path):
     expect_placed(restored, alone.shardings)
     _, moved = jax.jit(on_one.update)(GRADIENTS[0], restored, PARAMS)
     back = jax.device_put(moved, two.shardings)
-    _, got = jax.jit(on_two.update)(
-        *replicated((GRADIENTS[1],)), back, replicated(PARAMS)
-    )
+    gradient, params = replicated((GRADIENTS[1], PARAMS))
+    _, got = jax.jit(on_two.update)(gradient, back, params)
     testing.expect_same_bits("moved", got, want[1])
     expect_placed(got, two.shardings)
 
@@ -240,10 +231,7 @@ def test_a_state_moves_to_another_number_of_devices_and_back(tmp_path):
 @pytest.fixture(scope="module")
 def eight_devices() -> dict[str, Any]:
     """The results of a program that has eight devices."""
-    program = [
-        sys.executable,
-        Path(__file__).parents[2] / "support" / "eight_devices.py",
-    ]
+    program = [sys.executable, Path(__file__).parents[2] / "support/eight_devices.py"]
     ran = subprocess.run(program, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)

@@ -12,14 +12,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from optax_momentum import (
-    ema,
-    reduce_scatter,
-    sgd,
-    sharded,
-    sharding_plan,
-    storage,
-)
+from optax_momentum import ema, reduce_scatter, sgd, sharded, sharding_plan, storage
 
 MESH: Any = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 WHOLE, ROWS = NamedSharding(MESH, P()), NamedSharding(MESH, P("data"))
@@ -46,13 +39,9 @@ def divided(inner) -> Any:
 def in_parts(plan, check_vma=True) -> Any:
     """A function that computes and reduce-scatters gradients in a `shard_map`."""
 
-    @partial(
-        jax.shard_map,
-        mesh=MESH,
-        in_specs=(P(), P("data")),
-        out_specs=plan.slices,
-        check_vma=check_vma,
-    )
+    specs: Any = {"in_specs": (P(), P("data")), "out_specs": plan.slices}
+
+    @partial(jax.shard_map, mesh=MESH, check_vma=check_vma, **specs)
     def gradients(params, images):
         params = jax.lax.pcast(params, "data", to="varying")
         return reduce_scatter(jax.grad(loss)(params, images), plan)

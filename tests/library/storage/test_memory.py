@@ -108,6 +108,5 @@ def test_compiled_training_step_decodes_one_leaf_at_a_time():
         memory: Any = jitted.lower(params, state, x).compile().memory_analysis()
         return memory.temp_size_in_bytes / leaf.size / leaf.dtype.itemsize
 
-    assert temporaries(sgd(0.1, 0.9, storage=storage.int8())) < (
-        temporaries(sgd(0.1, 0.9)) + 5
-    )
+    narrow = sgd(0.1, 0.9, storage=storage.int8())
+    assert temporaries(narrow) < temporaries(sgd(0.1, 0.9)) + 5

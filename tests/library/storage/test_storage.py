@@ -23,10 +23,8 @@ SMALL_BLOCKS = storage.int8(8, min_size=1)
 VALUES = CODES / (254 - np.abs(CODES))  # Of the codes, in units of the scale.
 stochastic = pytest.mark.parametrize(
     "encoding, x",
-    [
-        pytest.param(storage.bfloat16(5), WIDE, id="bfloat16"),
-        pytest.param(storage.int8(8, seed=5, min_size=1), LEVEL, id="int8"),
-    ],
+    [(storage.bfloat16(5), WIDE), (storage.int8(8, seed=5, min_size=1), LEVEL)],
+    ids=["bfloat16", "int8"],
 )
 
 
@@ -156,9 +154,8 @@ def test_int8_codes_decode_by_the_formula():
     blocks = storage.Blocks(jnp.asarray(CODES, jnp.int8), scales)
     got = np.asarray(storage.value(blocks), np.float64)
     np.testing.assert_allclose(got, np.float32(0.3) * VALUES, rtol=3e-7)
-    assert jnp.isnan(
-        storage.value(storage.Blocks(jnp.full(8, -128, jnp.int8), scales))
-    )[0]
+    below = storage.Blocks(jnp.full(8, -128, jnp.int8), scales)
+    assert jnp.isnan(storage.value(below))[0]
 
 
 def test_int8_error_is_bounded_near_zero_and_near_the_scale():
@@ -252,10 +249,8 @@ def test_bits_are_fair_and_uncorrelated():
 def test_int8_mean_over_evenly_spread_bits_is_the_exact_value():
     x = jnp.asarray([*np.linspace(0, 0.999, 255), 1.0], jnp.float32)
     bits = (np.arange(4096, dtype=np.uint32) * 2 + 1) << 19
-    blocks = jax.jit(jax.vmap(lambda b: quantize_in_blocks(x, jnp.full(256, b), 256)))(
-        bits
-    )
-    mean = np.asarray(storage.value(blocks), np.float64).mean(axis=0)
+    quantize = jax.vmap(lambda b: quantize_in_blocks(x, jnp.full(256, b), 256))
+    mean = np.asarray(storage.value(jax.jit(quantize)(bits)), np.float64).mean(axis=0)
     unit = np.where(x < 0.999, (1 + x) * (1 + x + 0.0158) / 254, 0.0158)
     assert (np.abs(mean - x) < unit / 3000).all()
 

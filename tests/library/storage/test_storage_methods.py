@@ -85,10 +85,8 @@ def test_float32_buffer_of_bfloat16_parameters_matches_the_reference(name):
 
 @pytest.mark.parametrize(
     "transformation",
-    [
-        pytest.param(ema(BETA, debias=True, storage=INT8), id="int8"),
-        pytest.param(sgd(0.1, BETA, storage=BFLOAT16), id="bfloat16"),
-    ],
+    [ema(BETA, debias=True, storage=INT8), sgd(0.1, BETA, storage=BFLOAT16)],
+    ids=["int8", "bfloat16"],
 )
 @pytest.mark.parametrize(
     "promise",

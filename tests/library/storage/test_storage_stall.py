@@ -80,14 +80,10 @@ def test_accumulated_error_stays_within_its_bound(beta):
     gradients[:, :, ::8] = 20 * np.sign(np.ones_like(gradients[:, :, ::8]))
     stepping = heavy_ball(beta, storage=INT8)
     state: Any = stepping.init(jnp.zeros((4, 16)))
-    exact = np.zeros((4, 16))
-    scale = 20 / (1 - beta)
-    state = state._replace(
-        buffer=INT8.encode(
-            jnp.zeros((4, 16)).at[:, ::8].set(scale), jnp.zeros((), jnp.int32), ""
-        )
-    )
+    exact, scale = np.zeros((4, 16)), 20 / (1 - beta)
     exact[:, ::8] = scale
+    encoded = INT8.encode(jnp.float32(exact), jnp.zeros((), jnp.int32), "")
+    state = state._replace(buffer=encoded)
     update = jax.jit(stepping.update)
     worst = 0.0
     for gradient in gradients:

@@ -48,9 +48,8 @@ def test_reset_zeroes_the_chosen_leaf_and_no_other(encoding, jitted):
     assert not decoded(after)["w"].any()
     testing.expect_same_bits("b", after.buffer["b"], state.buffer["b"])
     for where in (None, {"w": True, "b": True}):
-        assert not any(
-            m.any() for m in jax.tree.leaves(decoded(reset_momentum(state, where)))
-        )
+        buffer = decoded(reset_momentum(state, where))
+        assert not any(m.any() for m in jax.tree.leaves(buffer))
 
 
 def test_reset_removes_nan_and_infinity():
@@ -67,9 +66,8 @@ def test_reset_removes_nan_and_infinity():
 def test_rescaling_scales_the_decoded_values(encoding, factor):
     _, state = run(heavy_ball(BETA, storage=encoding), 4)
     after = jax.jit(rescale_momentum)(state, factor)
-    assert_close(
-        decoded(after), jax.tree.map(lambda m: factor * m, decoded(state)), 2.0**-8
-    )
+    want = jax.tree.map(lambda m: factor * m, decoded(state))
+    assert_close(decoded(after), want, 2.0**-8)
     np.testing.assert_allclose(after.weight, factor * state.weight, rtol=1e-6)
     one = rescale_momentum(state, factor, {"w": True, "b": False})
     testing.expect_same_bits("b", one.buffer["b"], state.buffer["b"])
@@ -80,9 +78,8 @@ def test_rescaling_scales_the_decoded_values(encoding, factor):
 @every_storage
 def test_convention_changes_in_a_narrow_storage(encoding):
     _, state = run(ema(BETA, storage=encoding), 6)
-    moved = change_convention(
-        state, ema_coefficients(BETA), heavy_ball_coefficients(BETA)
-    )
+    old, new = ema_coefficients(BETA), heavy_ball_coefficients(BETA)
+    moved = change_convention(state, old, new)
     want = jax.tree.map(lambda m: m / (1 - BETA), decoded(state))
     assert_close(decoded(moved), want, 2.0**-7)
     converted = convert.momentum_state(
@@ -126,9 +123,8 @@ def test_converters_export_the_decoded_buffer(encoding):
     _, velocity = run(keras(0.1, BETA, storage=encoding), 4)
     variables = [4, 0.1, np.zeros((6, 16)), np.zeros(8)]
     values = convert.to_keras(velocity, variables, names)
-    np.testing.assert_array_equal(
-        values[2], np.asarray(decoded(velocity)["w"], np.float32)
-    )
+    want = np.asarray(decoded(velocity)["w"], np.float32)
+    np.testing.assert_array_equal(values[2], want)
 
 
 def test_from_arrays_refuses_an_encoded_buffer():

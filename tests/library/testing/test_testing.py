@@ -66,10 +66,7 @@ def test_a_wrong_claim_is_detected(wrong):
         (optax.scale(0.94), equations.it_is_stable_up_to_its_limit_and_not_beyond),
         (optax.scale(1.06), equations.it_is_stable_up_to_its_limit_and_not_beyond),
         (optax.clip(0.2), equations.gradients_superpose),
-        (
-            optax.clip(0.2),
-            equations.gradients_times_two_to_the_k_scale_updates_exactly,
-        ),
+        (optax.clip(0.2), equations.gradients_times_two_to_the_k_scale_updates_exactly),
         (
             optax.keep_params_nonnegative(),
             equations.zero_gradients_move_nothing_but_what_is_in_motion,

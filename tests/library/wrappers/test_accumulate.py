@@ -22,6 +22,7 @@ from optax_momentum import (
 
 STEPS, K = 7, 3
 GRADIENTS = np.random.default_rng(5).normal(size=(STEPS, K, 4))
+MICRO_STEPS = GRADIENTS.reshape(STEPS * K, -1)
 
 
 def beta_at(step):
@@ -57,10 +58,6 @@ def train(transformation: Any, gradients, dtype=jnp.float32):
     return updates, state
 
 
-def micro_steps() -> np.ndarray:
-    return GRADIENTS.reshape(STEPS * K, -1)
-
-
 @every_method
 @pytest.mark.parametrize("debias", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -72,7 +69,7 @@ def test_k_micro_steps_equal_one_step_on_the_mean(name, debias, dtype):
         whole = linear_momentum(inner, debias=debias)
         parts = linear_momentum(accumulate(inner, K), debias=debias)
         want, after = train(whole, GRADIENTS.mean(axis=1), dtype)
-        got, state = train(parts, micro_steps(), dtype)
+        got, state = train(parts, MICRO_STEPS, dtype)
     tolerance = 1e-13 if exact else 2e-6
     np.testing.assert_allclose(got[K - 1 :: K], want, tolerance, tolerance)
     np.testing.assert_allclose(state.buffer, after.buffer, tolerance, tolerance)
@@ -82,7 +79,7 @@ def test_k_micro_steps_equal_one_step_on_the_mean(name, debias, dtype):
 
 @every_method
 def test_micro_steps_before_the_last_emit_zeros(name):
-    got, _ = train(linear_momentum(accumulate(METHODS[name], K)), micro_steps())
+    got, _ = train(linear_momentum(accumulate(METHODS[name], K)), MICRO_STEPS)
     moves = (got != 0).all(axis=1)
     np.testing.assert_array_equal(moves, [False, False, True] * STEPS)
     assert not (got[::K] != 0).any() and not (got[1::K] != 0).any()
@@ -106,8 +103,8 @@ def test_optax_multi_steps_computes_the_same_with_twice_the_memory():
     parts = linear_momentum(accumulate(heavy_ball_coefficients(0.83), K))
     whole: Any = optax.MultiSteps(heavy_ball(0.83), K)
     with jax.numpy_dtype_promotion("standard"):  # MultiSteps promotes
-        want, _ = train(whole, micro_steps())
-    got, _ = train(parts, micro_steps())
+        want, _ = train(whole, MICRO_STEPS)
+    got, _ = train(parts, MICRO_STEPS)
     np.testing.assert_allclose(got, want, 2e-6, 2e-6)
 
     def array_bytes(transformation):
@@ -119,15 +116,15 @@ def test_optax_multi_steps_computes_the_same_with_twice_the_memory():
 
 def test_every_k_of_one_is_the_method_itself_bit_for_bit():
     inner = heavy_ball_coefficients(0.83, dampening=0.3)
-    want, _ = train(linear_momentum(inner), micro_steps())
-    got, _ = train(linear_momentum(accumulate(inner, 1)), micro_steps())
+    want, _ = train(linear_momentum(inner), MICRO_STEPS)
+    got, _ = train(linear_momentum(accumulate(inner, 1)), MICRO_STEPS)
     np.testing.assert_array_equal(got, want)
 
 
 def test_every_k_may_be_traced_and_vmapped():
     def updates(every_k):
         tx = linear_momentum(accumulate(ema_coefficients(0.83), every_k))
-        return train(tx, micro_steps())[0]
+        return train(tx, MICRO_STEPS)[0]
 
     lanes = jax.vmap(updates)(jnp.asarray([1, 3]))
     for lane, every_k in enumerate([1, 3]):
@@ -139,10 +136,9 @@ def test_a_rate_schedule_outside_counts_micro_steps():
         tx = linear_momentum(accumulate(heavy_ball_coefficients(0.83), K))
         return optax.chain(tx, optax.scale_by_schedule(schedule))
 
-    got, _ = train(chained(lambda count: rate_at(count // K)), micro_steps())
+    got, _ = train(chained(lambda count: rate_at(count // K)), MICRO_STEPS)
     whole = optax.chain(
-        linear_momentum(heavy_ball_coefficients(0.83)),
-        optax.scale_by_schedule(rate_at),
+        linear_momentum(heavy_ball_coefficients(0.83)), optax.scale_by_schedule(rate_at)
     )
     want, _ = train(whole, GRADIENTS.mean(axis=1))
     np.testing.assert_allclose(got[K - 1 :: K], want, 2e-6, 2e-6)
@@ -155,7 +151,7 @@ def test_clipping_before_it_clips_micro_gradients():
         return optax.chain(optax.clip(bound), transformation)
 
     tx = linear_momentum(accumulate(heavy_ball_coefficients(0.83), K))
-    got, _ = train(clipped(tx), micro_steps())
+    got, _ = train(clipped(tx), MICRO_STEPS)
     means = np.clip(GRADIENTS, -bound, bound).mean(axis=1)
     want, _ = train(heavy_ball(0.83), means)
     np.testing.assert_allclose(got[K - 1 :: K], want, 2e-6, 2e-6)
@@ -185,7 +181,7 @@ def test_from_gradient_that_becomes_nonzero_is_refused_at_that_step():
 def test_a_traced_nesterov_gives_nan_instead_of_wrong_numbers(nesterov):
     def updates(nesterov):
         coefficients = heavy_ball_coefficients(0.83, nesterov=nesterov)
-        return train(linear_momentum(accumulate(coefficients, K)), micro_steps())[0]
+        return train(linear_momentum(accumulate(coefficients, K)), MICRO_STEPS)[0]
 
     got = jax.jit(updates)(nesterov)[K - 1 :: K]
     assert jnp.isnan(got).all() if nesterov else jnp.isfinite(got).all()

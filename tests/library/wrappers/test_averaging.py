@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.counting import CountingJit
 from support.trajectory import NOISE, START, trajectory
 
 from optax_momentum import (
@@ -30,6 +31,7 @@ def averages(averaging: Any, params: Any = START, updates: Any = UPDATES) -> Any
 
 
 ITERATES = START + np.cumsum(np.float64(UPDATES), axis=0)
+WARM = np.minimum(0.8, 1 - 1 / np.arange(1, 18))  # ρ of every step, with warm-up
 
 
 def expected_ema(rhos):
@@ -43,14 +45,11 @@ def expected_ema(rhos):
 def test_ema_follows_its_equation_at_every_step():
     cold = averages(parameter_ema(0.8, warm_up=False))
     np.testing.assert_allclose(cold, expected_ema(np.full(17, 0.8)), 1e-5, 1e-5)
-    t = np.arange(1, 18)
     warm = averages(parameter_ema(0.8))
-    want = expected_ema(np.minimum(0.8, (t - 1) / t))
-    np.testing.assert_allclose(warm, want, 1e-5, 1e-5)
+    np.testing.assert_allclose(warm, expected_ema(WARM), 1e-5, 1e-5)
     rhos = 0.9 - 0.03 * np.arange(17)
-    scheduled = averages(
-        parameter_ema(lambda step: jnp.asarray(rhos, jnp.float32)[step], warm_up=False)
-    )
+    at = jnp.asarray(rhos, jnp.float32)
+    scheduled = averages(parameter_ema(lambda step: at[step], warm_up=False))
     np.testing.assert_allclose(scheduled, expected_ema(rhos), 1e-5, 1e-5)
 
 
@@ -70,9 +69,8 @@ def test_polyak_average_is_the_mean_since_its_start(start):
 
 
 def test_ema_with_rho_one_and_warm_up_is_polyak_average():
-    np.testing.assert_allclose(
-        averages(parameter_ema(1.0)), averages(polyak_average()), 1e-6, 1e-6
-    )
+    got, want = averages(parameter_ema(1.0)), averages(polyak_average())
+    np.testing.assert_allclose(got, want, 1e-6, 1e-6)
 
 
 @pytest.mark.parametrize(("k", "every"), [(1, 1), (4, 1), (3, 2)])
@@ -96,9 +94,7 @@ def test_ema_of_a_larger_batch_spans_the_same_samples():
 def test_float64_parameters_are_averaged_in_float64():
     with jax.enable_x64(True):
         got = averages(parameter_ema(0.8), np.float64(START), np.float64(UPDATES))
-        t = np.arange(1, 18)
-        want = expected_ema(np.minimum(0.8, (t - 1) / t))
-        np.testing.assert_allclose(got, want, 1e-13, 1e-13)
+        np.testing.assert_allclose(got, expected_ema(WARM), 1e-13, 1e-13)
 
 
 @pytest.mark.parametrize("rho", [0.7, 0.999, 1.0])
@@ -111,32 +107,18 @@ def test_average_of_constant_parameters_is_exactly_constant(rho):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (
-            partial(parameter_ema, 1.5),
-            "parameter_ema: rho must lie in [0, 1], got 1.5.",
-        ),
-        (
-            partial(parameter_ema, np.nan),
-            "parameter_ema: rho must lie in [0, 1], got n",
-        ),
-        (partial(parameter_ema, warm_up=3), "parameter_ema: warm_up must be True or F"),
-        (
-            partial(polyak_average, -1),
-            "polyak_average: start must be at least 0, got -1",
-        ),
-        (
-            partial(lawa, 0),
-            "lawa: k must be an int of at least 1, got 0. It is the num",
-        ),
-        (partial(lawa, -3), "lawa: k must be an int of at least 1, got -3."),
-        (
-            partial(lawa, 2, every=1.5),
-            "lawa: every must be a whole number of at least 1",
-        ),
+        (partial(parameter_ema, 1.5), "rho must lie in [0, 1], got 1.5."),
+        (partial(parameter_ema, np.nan), "rho must lie in [0, 1], got n"),
+        (partial(parameter_ema, warm_up=3), "warm_up must be True or F"),
+        (partial(polyak_average, -1), "start must be at least 0, got -1"),
+        (partial(lawa, 0), "k must be an int of at least 1, got 0. It is the num"),
+        (partial(lawa, -3), "k must be an int of at least 1, got -3."),
+        (partial(lawa, 2, every=1.5), "every must be a whole number of at least 1"),
     ],
 )
 def test_averages_refuse_arguments_out_of_range(build, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    message = re.escape(f"{build.func.__name__}: {message}")
+    with pytest.raises(ValueError, match=message):
         build()
 
 
@@ -230,35 +212,24 @@ def test_average_sees_the_updates_of_the_whole_chain_before_it():
     ],
 )
 def test_one_compilation_serves_every_traced_hyperparameter(build, values):
-    traces = []
-
-    @jax.jit
-    def last(value):
-        traces.append(None)
-        return averages(build(value))[-1]
-
+    last = CountingJit(lambda value: averages(build(value))[-1])
     for value in values:
         want = averages(build(value))[-1]
         np.testing.assert_allclose(last(value), want, 1e-5, 1e-6)
-    assert len(traces) == 1
+    assert last.traces == 1
     assert not np.array_equal(*map(last, values))
 
 
 @every_average
 def test_averages_are_sharded_like_the_parameters(averaging, rows):
     params = jax.device_put(START, rows)
-    state, traces = averaging.init(params), []
+    state = averaging.init(params)
     shardings = [leaf.sharding for leaf in jax.tree.leaves(state)]
-
-    @jax.jit
-    def update(updates, state, params):
-        traces.append(None)
-        return averaging.update(updates, state, params)
-
+    update = CountingJit(averaging.update)
     for u in UPDATES[:4]:
         updates, state = update(jax.device_put(u, rows), state, params)
         params = params + updates
-    assert len(traces) == 1
+    assert update.traces == 1
     for leaf, first in zip(jax.tree.leaves(state), shardings, strict=True):
         assert leaf.sharding.is_equivalent_to(first, leaf.ndim)
         assert leaf.ndim == 0 or not leaf.sharding.is_fully_replicated
@@ -286,11 +257,8 @@ def test_init_accepts_shapes_instead_of_arrays(averaging):
     made = averaging.init({"w": jnp.asarray(START, jnp.bfloat16)})
     for abstract in (averaging.init(shapes), jax.eval_shape(averaging.init, shapes)):
         assert jax.tree.structure(abstract) == jax.tree.structure(made)
-        got, want = (
-            [(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(state)]
-            for state in (abstract, made)
-        )
-        assert got == want
+        for a, b in zip(*map(jax.tree.leaves, (abstract, made)), strict=True):
+            assert (a.shape, a.dtype) == (b.shape, b.dtype)
 
 
 @every_average

@@ -9,6 +9,7 @@ import optax
 import pytest
 from numpy.typing import ArrayLike
 from support import reference
+from support.counting import CountingJit
 
 from optax_momentum import ema, heavy_ball, keras, storage
 
@@ -48,10 +49,8 @@ def test_chain_with_a_learning_rate_is_sgd_with_momentum():
 
 @promotes
 def test_chain_takes_optax_schedules_of_rate_and_beta():
-    rate, beta = (
-        optax.cosine_decay_schedule(0.05, 12),
-        optax.linear_schedule(0.5, 0.9, 12),
-    )
+    rate = optax.cosine_decay_schedule(0.05, 12)
+    beta = optax.linear_schedule(0.5, 0.9, 12)
     optimizer: Any = optax.chain(heavy_ball(beta), optax.scale_by_learning_rate(rate))
     betas = np.stack([np.asarray(beta(t)) for t in range(12)])
     rates = np.stack([np.asarray(rate(t)) for t in range(12)])
@@ -95,13 +94,7 @@ def test_multi_steps_equals_one_step_on_the_mean_gradient():
 def test_injected_hyperparameters_are_read_at_every_step(nesterov):
     inject = optax.inject_hyperparams(heavy_ball, hyperparam_dtype=jnp.float32)
     optimizer: Any = inject(0.5, nesterov=nesterov)
-    traces = []
-
-    @jax.jit
-    def update(gradients, state):
-        traces.append(None)
-        return optimizer.update(gradients, state)
-
+    update = CountingJit(optimizer.update)
     state = optimizer.init(START)
     betas = np.linspace(0.5, 0.9, 12)
     want, _ = reference.heavy_ball(GRADIENTS, betas, nesterov=nesterov)
@@ -109,7 +102,7 @@ def test_injected_hyperparameters_are_read_at_every_step(nesterov):
         state.hyperparams["beta"] = jnp.asarray(beta, jnp.float32)
         updates, state = update(jnp.asarray(g), state)
         np.testing.assert_allclose(updates, u, 2e-5, 1e-6)
-    assert len(traces) == 1
+    assert update.traces == 1
 
 
 @promotes

@@ -46,10 +46,8 @@ def trained(transformation, params, gradients) -> tuple[Any, Any]:
 
 def test_unpack_inverts_pack():
     packed = pack(tree_of(0))
-    assert {k: v.shape for k, v in packed.vectors.items()} == {
-        "bfloat16": (7,),
-        "float32": (24,),
-    }
+    shapes = {dtype: vector.shape for dtype, vector in packed.vectors.items()}
+    assert shapes == {"bfloat16": (7,), "float32": (24,)}
     assert_identical(unpack(packed), tree_of(0))
     number = pack({"number": 0.5})
     assert unpack(number)["number"] == 0.5
@@ -76,9 +74,8 @@ def test_gradient_with_respect_to_packed_is_the_packed_gradient():
     compiled = gradient.lower(pack(tree_of(0))).as_text()
     assert compiled.count("stablehlo.concatenate") == 1  # bfloat16 has one leaf
     assert "stablehlo.pad" not in compiled
-    assert_identical(
-        unpack(gradient(pack(tree_of(0)))), jax.jit(jax.grad(loss))(tree_of(0))
-    )
+    want = jax.jit(jax.grad(loss))(tree_of(0))
+    assert_identical(unpack(gradient(pack(tree_of(0)))), want)
 
 
 def test_packing_a_restored_state_with_like_gives_the_saved_state():
@@ -94,9 +91,7 @@ def test_packing_a_restored_state_with_like_gives_the_saved_state():
 
 
 def test_unpack_can_be_vmapped_over_runs():
-    runs = jax.tree.map(
-        lambda *vectors: jnp.stack(vectors), pack(tree_of(2)), pack(tree_of(3))
-    )
+    runs = jax.tree.map(lambda *v: jnp.stack(v), pack(tree_of(2)), pack(tree_of(3)))
     second = jax.tree.map(lambda leaf: leaf[1], jax.vmap(unpack)(runs))
     assert_identical(second, tree_of(3))
 

@@ -141,14 +141,10 @@ def test_complex_gradients_count_as_pairs_of_real_ones():
 
 @pytest.mark.parametrize("criterion", ["gradient", "value", "speed"])
 def test_state_keeps_its_types_under_jit_scan_and_vmap(criterion):
-    optimizer: Any = adaptive_restart(
-        nesterov(0.5, FISTA), criterion, min_steps=jnp.asarray(2)
-    )
+    inner = nesterov(0.5, FISTA)
+    optimizer: Any = adaptive_restart(inner, criterion, min_steps=jnp.asarray(2))
     params = {"w": jnp.ones(4, jnp.bfloat16), "b": jnp.ones(())}
-    gradients = {
-        "w": jnp.asarray(NOISE[:12, :4], jnp.bfloat16),
-        "b": jnp.asarray(NOISE[:12, 0], jnp.float32),
-    }
+    gradients = {"w": jnp.bfloat16(NOISE[:12, :4]), "b": jnp.float32(NOISE[:12, 0])}
     values = jnp.asarray(NOISE[:12, 1], jnp.float32)
 
     def body(state, given):
