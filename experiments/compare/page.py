@@ -256,10 +256,7 @@ def _capitalized(words: str) -> str:
 
 
 def _draw_differences(
-    compared: Sequence[Comparison],
-    titles: Mapping[str, str],
-    canvas: Canvas,
-    ink: str,
+    compared: Sequence[Comparison], titles: Mapping[str, str], canvas: Canvas, ink: str
 ) -> None:
     axes = canvas.subplots()
     plain_axes(axes, ink)

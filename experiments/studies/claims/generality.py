@@ -17,11 +17,7 @@ from experiments.reporting.statistics import Interval
 from experiments.studies.claims import problems, verdict
 from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.problems import Problem
-from experiments.studies.claims.verdict import (
-    JudgedPrediction,
-    Prediction,
-    difference,
-)
+from experiments.studies.claims.verdict import JudgedPrediction, Prediction, difference
 from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.program import Point

@@ -11,13 +11,7 @@ from experiments.records import runs
 from experiments.records.command_line import repeating
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
-from experiments.studies.claims import (
-    condition,
-    generality,
-    minima,
-    record,
-    trajectory,
-)
+from experiments.studies.claims import condition, generality, minima, record, trajectory
 from experiments.studies.claims.budget import BUDGETS, ClaimsBudget
 from experiments.studies.claims.record import ClaimRecord
 from experiments.studies.claims.verdict import (

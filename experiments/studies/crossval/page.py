@@ -157,7 +157,7 @@ def _test(results: CrossvalResults) -> Section:
             "trained on the first 80% of the training images; each run read the test "
             "images once. Momentum was chosen from "
             f"{len(results.trials['momentum'])} settings, SGD from "
-            f"{len(results.trials['sgd'])}. {lost} of these runs diverged.",
+            f"{len(results.trials['sgd'])}. {lost} of these runs diverged."
         ],
         [_by_seed(results)],
     )
@@ -186,7 +186,7 @@ def _estimate(results: CrossvalResults) -> Section:
             f"{percent(sgd)}; momentum − SGD is {in_points(gain)}. "
             f"The best mean above, {best:.2%}, is {100 * (best - momentum.mean):+.2f} "
             "points from the unbiased one. The test images have no part in this. The "
-            "folds overlap, so these intervals are somewhat too narrow.",
+            "folds overlap, so these intervals are somewhat too narrow."
         ],
         tables=[
             Table(
@@ -214,7 +214,7 @@ def _method(
             "test images, each once, after its last epoch. Every run starts from new "
             "parameters and zero momentum; runs of one fold, or of one seed, start "
             "from the same parameters and see the images in the same order. Of "
-            "settings with equal accuracy the one with the smaller loss is chosen.",
+            "settings with equal accuracy the one with the smaller loss is chosen."
         ],
     )
 

@@ -115,10 +115,7 @@ def extension(declared: Space, space: Space, side: Side) -> tuple[Space, Space]:
     else:
         low = max(significant(axis.low / factor, _DIGITS), limits.low)
         strip, whole = Axis(low, axis.low), Axis(low, axis.high)
-    return (
-        space._replace(**{side.axis: strip}),
-        space._replace(**{side.axis: whole}),
-    )
+    return (space._replace(**{side.axis: strip}), space._replace(**{side.axis: whole}))
 
 
 class Points(NamedTuple):
