@@ -168,12 +168,8 @@ def _page(
 def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
     outcomes: tuple[Outcome, ...] = ("met", "contradicted", "open")
     verdicts = [
-        (
-            f"Momentum {claim.says}",
-            verdict(predictions),
-            *(count(predictions, outcome) for outcome in outcomes),
-        )
-        for claim, predictions in judged
+        (f"Momentum {claim.says}", verdict(made), *(count(made, o) for o in outcomes))
+        for claim, made in judged
     ]
     quoted = [
         (claim.says, prediction.quantity, *measured, outcome)

@@ -107,7 +107,7 @@ def _tune(
     If the best rate of one is the first or the last, all of them try one more.
     """
     rates, extensions = tuple(sorted(budget.effective_rates)), 0
-    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
+    seeds = lifecycle.tuning_seeds(budget.tuning_seeds)
     while True:
         cells = tuning_cells(budget.schedules, rates)
         tuning = _run(study, budget, cells, seeds, "tuning the rates")

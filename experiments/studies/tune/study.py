@@ -181,7 +181,7 @@ def _run_candidates(
     phase: str,
 ) -> Tried:
     """The tuning runs of all candidates, trained together; by method and candidate."""
-    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
+    seeds = lifecycle.tuning_seeds(budget.tuning_seeds)
     groups = {
         candidate: _configs(study.base, candidate, seeds)
         for candidates_of_method in tried.values()
