@@ -95,7 +95,12 @@ def table(seed: int) -> Splits:
     from sklearn.datasets import make_classification  # slow to import
 
     classes = 3
-    kinds = {"n_features": 20, "n_informative": 8, "n_redundant": 6, "flip_y": 0.05}
+    kinds: dict[str, Any] = {
+        "n_features": 20,
+        "n_informative": 8,
+        "n_redundant": 6,
+        "flip_y": 0.05,
+    }
     columns, labels = make_classification(
         2000, n_classes=classes, random_state=seed, **kinds
     )

@@ -44,14 +44,7 @@ Curves = Mapping[str, Sequence[Setting]]  # by the value that a curve's settings
 def page(
     results: CrossvalResults, planned: plan.Plan, ran: Sequence[Run], command: str
 ) -> Page:
-    """The page of a cross-validation.
-
-    Args:
-      results: of all runs.
-      planned: what was fixed before the first run.
-      ran: all runs.
-      command: that repeats the study.
-    """
+    """The page of a cross-validation; `command` repeats it."""
     sections = [_choice(results, planned), _test(results)]
     if any(results.estimates.values()):
         sections.append(_estimate(results))
@@ -321,8 +314,7 @@ def _by_seed(results: CrossvalResults) -> Figure:
         for pair in pairs:
             axes.plot((0, 1), pair, color=ink, alpha=0.4, linewidth=0.9)
         for place, (arm, stroke) in enumerate(strokes(titles).items()):
-            values = tests[arm]
-            axes.plot([place] * len(values), values, "o", color=stroke.color)
+            axes.plot([place] * len(pairs), tests[arm], "o", color=stroke.color)
         plain_axes(axes, ink)
         axes.set_xticks((0, 1), list(titles.values()))
         axes.set(xlim=(-0.4, 1.4), ylabel="Test accuracy")
@@ -367,7 +359,6 @@ def betas_table(results: CrossvalResults) -> Table:
 
 
 def _folds_table(results: CrossvalResults) -> Table:
-    """Every setting on every fold."""
     rows = [
         (
             *_row(results, setting),
@@ -388,8 +379,5 @@ def _folds_table(results: CrossvalResults) -> Table:
 
 def _row(results: CrossvalResults, setting: Setting) -> tuple[float | None, ...]:
     """Cells under `_HEADER`."""
-    return (
-        *setting,
-        learning_rate(setting),
-        *results.accuracy(setting).shown(ACCURACIES),
-    )
+    accuracy = results.accuracy(setting).shown(ACCURACIES)
+    return *setting, learning_rate(setting), *accuracy
