@@ -33,13 +33,8 @@ from experiments.reporting.statistics import (
 Arms = Mapping[str, Sequence[Run]]  # the runs of each arm, in the order of their seeds
 
 METRICS = (
-    "test_accuracy",
-    "test_loss",
-    "validation_accuracy",
-    "validation_loss",
-    "seconds",
-    "seconds_with_compilation",
-    "images_per_second",
+    *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+    *("seconds", "seconds_with_compilation", "images_per_second"),
 )
 _PANELS = {
     "train_loss": "Training loss",
@@ -61,12 +56,7 @@ class Setup(NamedTuple):
 
 
 def page(runs: Sequence[Run], setup: Setup) -> Page:
-    """The page of a comparison.
-
-    Args:
-      runs: of one plan, at least one, in any order.
-      setup: what the page says besides them.
-    """
+    """The page of a comparison: at least one run, all of one plan, in any order."""
     plan = shared(runs[0].config)
     arms = _by_arm(runs, setup.titles)
     compared = compare_runs(runs, setup.titles)
@@ -256,10 +246,7 @@ def _capitalized(words: str) -> str:
 
 
 def _draw_differences(
-    compared: Sequence[Comparison],
-    titles: Mapping[str, str],
-    canvas: Canvas,
-    ink: str,
+    compared: Sequence[Comparison], titles: Mapping[str, str], canvas: Canvas, ink: str
 ) -> None:
     axes = canvas.subplots()
     plain_axes(axes, ink)
@@ -305,18 +292,14 @@ def _optimizers(arms: Arms, setup: Setup) -> Section:
     """Accuracies by seed, and what else was measured of each optimizer."""
     titles = setup.titles
     paragraphs = ["The test images were read once in each run, at its end."]
-    lost = {
-        titles[arm]: f"{sum(math.isnan(run.test_loss) for run in runs)} of {len(runs)}"
-        for arm, runs in arms.items()
-        if any(math.isnan(run.test_loss) for run in runs)
-    }
+    lost = []
+    for arm, runs in arms.items():
+        if count := sum(math.isnan(run.test_loss) for run in runs):
+            lost.append(f"{titles[arm]} diverged in {count} of {len(runs)}")
     if lost:
-        told = "; ".join(
-            f"{title} diverged in {count}" for title, count in lost.items()
-        )
         paragraphs.append(
-            f"{told} runs. Such a run has no test loss; its test accuracy is that of "
-            "the parameters with which it ended, and counts in the means."
+            f"{'; '.join(lost)} runs. Such a run has no test loss; its test accuracy "
+            "is that of the parameters with which it ended, and counts in the means."
         )
     rows = []
     for arm, runs in arms.items():
@@ -436,25 +419,11 @@ def _draw_panel(
         stroke, values = drawn[arm], _values(runs, metric)
         epochs = np.arange(1, values.shape[1] + 1)
         dots = "o" if len(epochs) < 3 else None  # so short a line would hardly show
-        axes.plot(
-            epochs,
-            values.T,
-            color=stroke.color,
-            linewidth=0.7,
-            alpha=0.55,
-            marker=dots,
-            markersize=3,
-        )
-        axes.plot(
-            epochs,
-            values.mean(axis=0),
-            label=titles[arm],
-            color=stroke.color,
-            linestyle=stroke.dash,
-            linewidth=1.8,
-            marker=dots,
-            zorder=4 if stroke.dash == "dashed" else 3,  # gaps show what is below
-        )
+        style = {"color": stroke.color, "marker": dots}
+        axes.plot(epochs, values.T, linewidth=0.7, alpha=0.55, markersize=3, **style)
+        style |= {"label": titles[arm], "linestyle": stroke.dash}
+        above = 4 if stroke.dash == "dashed" else 3  # gaps show what is below
+        axes.plot(epochs, values.mean(axis=0), linewidth=1.8, zorder=above, **style)
     axes.set(title=_PANELS[metric], xlabel="Epoch")
     plain_axes(axes, ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -465,13 +434,9 @@ def _draw_panel(
 
 def _set_scale(axes: Axes, arms: Arms, kind: str) -> None:
     """Gives training and validation the same vertical axis."""
-    values = np.concatenate(
-        [
-            _values(runs, f"{split}_{kind}").ravel()
-            for runs in arms.values()
-            for split in ("train", "validation")
-        ]
-    )
+    metrics = f"train_{kind}", f"validation_{kind}"
+    parts = [_values(runs, m).ravel() for runs in arms.values() for m in metrics]
+    values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if not values.size:
         return
@@ -516,13 +481,8 @@ def _every_run(arms: Arms) -> Section:
         ),
         [
             (
-                arm,
-                run.config.seed,
-                run.test_accuracy,
-                run.test_loss,
-                run.seconds,
-                run.seconds_with_compilation,
-                run.config_hash,
+                *(arm, run.config.seed, run.test_accuracy, run.test_loss),
+                *(run.seconds, run.seconds_with_compilation, run.config_hash),
             )
             for arm, runs in arms.items()
             for run in runs

@@ -24,12 +24,7 @@ from experiments.records.config import (
 )
 from experiments.reporting import terminal
 from experiments.studies import lifecycle
-from experiments.studies.context import (
-    StudyContext,
-    hold_out,
-    run_groups,
-    with_seeds,
-)
+from experiments.studies.context import StudyContext, hold_out, run_groups, with_seeds
 from experiments.training import startup_check
 
 

@@ -108,12 +108,8 @@ def run_all(context: StudyContext, configs: Sequence[Config], phase: str) -> lis
 
     Every run starts from its own initial parameters and state, whatever ran before it.
     Runs that one program trains together are recorded together; until then they are
-    saved in checkpoints.
-
-    Args:
-      context: where they run.
-      configs: may repeat, and may differ in everything but the data.
-      phase: what the progress bar calls them.
+    saved in checkpoints. Configs may repeat, and may differ in everything but the data.
+    The progress bar shows the phase.
 
     Raises:
       UsageError: a config that no run can be trained with, or a full disk.
@@ -206,10 +202,7 @@ def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
 
 
 def _records(
-    context: StudyContext,
-    chunk: Sequence[Config],
-    outcome: Outcome,
-    compile_seconds: float,
+    context: StudyContext, chunk: Sequence[Config], outcome: Outcome, compiling: float
 ) -> list[Run]:
     """The records of runs that trained together, each with its share of the time."""
     seconds = outcome.seconds / len(chunk)
@@ -224,7 +217,7 @@ def _records(
             test_loss=float(test.loss[lane]) if test else np.nan,
             test_accuracy=float(test.accuracy[lane]) if test else np.nan,
             seconds=seconds,
-            seconds_with_compilation=seconds + compile_seconds,
+            seconds_with_compilation=seconds + compiling,
             images_per_second=outcome.images_per_second / len(chunk),
             skipped_steps=int(outcome.skipped_steps[lane]),
             resumed=outcome.resumed,
@@ -249,22 +242,16 @@ def _splits(context: StudyContext, fold: str) -> Splits:
     Of several processes that share each batch, every one copies only its own training
     images to its devices, so these stay on the host.
     """
-    dataset, indices = context.dataset, context.folds[fold]
+    dataset = context.dataset
 
-    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
-        return Examples(*on_all_devices((images, labels)))
+    def examples(rows: np.ndarray) -> Any:
+        return dataset.train_images[rows], dataset.train_labels[rows]
 
-    train: Any = (
-        dataset.train_images[indices.train],
-        dataset.train_labels[indices.train],
-    )
+    train, validation = map(examples, context.folds[fold])
     on_host = context.one_at_a_time and jax.process_count() > 1
-    validation = indices.validation
     return Splits(
-        train=Examples(*train) if on_host else examples(*train),
-        validation=examples(
-            dataset.train_images[validation], dataset.train_labels[validation]
-        ),
-        test=examples(dataset.test_images, dataset.test_labels),
+        train=Examples(*(train if on_host else on_all_devices(train))),
+        validation=Examples(*on_all_devices(validation)),
+        test=Examples(*on_all_devices((dataset.test_images, dataset.test_labels))),
         classes=dataset.classes,
     )

@@ -106,6 +106,11 @@ class StudyOptions:
                 )
 
 
+def tuning_seeds(count: int) -> range:
+    """The seeds of a trial, on which nothing is reported."""
+    return range(TUNING_SEED, TUNING_SEED + count)
+
+
 def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
     """The preset's budget, changed by the options that were given."""
     budget = budgets[options.preset]
@@ -134,17 +139,9 @@ def open_study(
 ) -> Iterator[OpenStudy]:
     """Reads the data, writes the plan, and holds the study's directory meanwhile.
 
-    The plan is the budget, which names all that is fixed before the first run, with
-    the data's digest and the network.
-
-    Args:
-      options: of the command, checked.
-      study: the command's name.
-      budget: a NamedTuple of JSON values with at least `dataset` and `epochs`.
-      arms: by the key under which configs name them.
-      console: where to report.
-      folds: besides the hold-out, by name.
-      dataset: if it has been read already.
+    The plan is the budget, a NamedTuple of all that is fixed before the first run, with
+    the data's digest and the network. `folds` are those besides the hold-out; a
+    `dataset` is one that has been read already.
 
     Raises:
       UsageError: the data, the network or the directory can't be used.
@@ -172,8 +169,11 @@ def open_study(
         "network": base.network,
         "code": code,
     }
-    with hold_directory(options, study, study_plan, console, dataset.name) as held:
-        output, finished = held
+    name = dataset.name
+    with hold_directory(options, study, study_plan, console, name) as (
+        output,
+        finished,
+    ):
         context = StudyContext(
             output,
             dataset,
@@ -198,12 +198,7 @@ def hold_directory(
 ) -> Iterator[tuple[Path, dict[str, Run]]]:
     """Reserves the directory of a plan; yields it with the runs that are finished.
 
-    Args:
-      options: of the command; `output` names the directory.
-      name: with the data set and the plan's hash, names the directory otherwise.
-      study_plan: what is written there before the first run.
-      console: where to report.
-      dataset: the name of the data set.
+    Unless the options name the directory, its name has those of the study and data set.
     """
     digest = plan.digest(study_plan)
     directory = f"{name}-{Path(dataset).stem}-{digest}"
@@ -244,11 +239,7 @@ def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Da
 def publish(
     options: StudyOptions, page: Page, opened: OpenStudy, runs: Sequence[Run]
 ) -> Path:
-    """Writes the page, event files if requested, and the index of its directory.
-
-    Returns:
-      The path of the page.
-    """
+    """Writes page, index and, if requested, event files; returns the page's path."""
     output, console = opened.context.output, opened.context.console
     if not is_first():
         return output

@@ -43,6 +43,8 @@ def _qhm(learning_rate, beta) -> optax.GradientTransformation:
     return optax.chain(qhm(beta, _NU), optax.scale_by_learning_rate(learning_rate))
 
 
+_NESTEROV = "v ← β v − α g,  θ ← θ + β v − α g"
+_QHM = "m ← β m + (1 − β) g,  θ ← θ − α (ν m + (1 − ν) g)"
 # At a constant learning rate, `momentum` takes the same steps as EMA momentum and as
 # PyTorch's momentum of equal effective rates. SGD is `momentum` at β = 0, and the same
 # program trains both.
@@ -50,19 +52,10 @@ METHODS = {
     "sgd": Method(Arm("SGD", "θ ← θ − α g", keras), tunes_beta=False),
     "momentum": Method(Arm("Momentum", "v ← β v − α g,  θ ← θ + v", keras)),
     "nesterov": Method(
-        Arm(
-            "Nesterov momentum",
-            "v ← β v − α g,  θ ← θ + β v − α g",
-            partial(keras, nesterov=True),
-        )
+        Arm("Nesterov momentum", _NESTEROV, partial(keras, nesterov=True))
     ),
     "qhm": Method(
-        Arm(
-            "Quasi-hyperbolic momentum, ν = 0.7",
-            "m ← β m + (1 − β) g,  θ ← θ − α (ν m + (1 − ν) g)",
-            _qhm,
-        ),
-        averages_gradients=True,
+        Arm("Quasi-hyperbolic momentum, ν = 0.7", _QHM, _qhm), averages_gradients=True
     ),
 }
 

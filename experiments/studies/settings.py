@@ -43,12 +43,8 @@ def extended(
 ) -> tuple[float, ...]:
     """The rates, with one more beyond each end that is among the best ones.
 
-    The ratio of a new rate to its neighbor is that of the neighbor to the next.
-
-    Args:
-      rates: at least two, in rising order.
-      best: the best rate of each method.
-      digits: significant digits of a new rate.
+    The ratio of a new rate to its neighbor is that of the neighbor to the next, but for
+    rounding to `digits`. There must be at least two rates, in rising order.
     """
     wider = tuple(rates)
     if rates[0] in best:

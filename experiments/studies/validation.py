@@ -51,8 +51,6 @@ def mean_score(runs: Sequence[Run], classes: int) -> Score:
 def best(trials: Mapping[Key, Sequence[Run]], classes: int) -> Key:
     """The key with the best mean score; the first of equals.
 
-    Args:
-      trials: the runs of each setting; all settings have the same folds or seeds.
-      classes: the number of classes of the data set.
+    All keys must have runs of the same folds or seeds.
     """
     return max(trials, key=lambda key: mean_score(trials[key], classes))

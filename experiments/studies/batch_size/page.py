@@ -48,22 +48,13 @@ _ACCURACY = ("Accuracy", "Lower", "Upper")
 def page(
     results: BatchSizeResults, planned: plan.Plan, ran: Sequence[Run], command: str
 ) -> Page:
-    """The page of the study.
-
-    Args:
-      results: the results.
-      planned: the plan as it was fixed before the first run.
-      ran: all runs.
-      command: the command that repeats the study.
-    """
+    """The page of the study, from all runs that it `ran`; `command` repeats it."""
     return Page(
         study="batch-size",
         title=f"From which batch size on momentum matters, on {planned['dataset']}",
         summary=_summary(results, planned),
         sections=[
-            _comparison(results),
-            _rates(results, planned),
-            _speed(results),
+            *(_comparison(results), _rates(results, planned), _speed(results)),
             _method(results, planned, ran),
         ],
         plan=planned,
@@ -158,11 +149,11 @@ def _comparison(results: BatchSizeResults) -> Section:
 
 
 def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
-    at_an_end = [
-        f"{results.series[cell.series].title} at batch size {cell.batch_size:,}"
-        for cell, setting in results.choice.items()
-        if setting.rate in _ends(results, cell)
-    ]
+    at_an_end = []
+    for (size, key), setting in results.choice.items():
+        tried = [other.rate for other in results.tuned[BatchSizeCell(size, key)]]
+        if setting.rate in (min(tried), max(tried)):
+            at_an_end.append(f"{results.series[key].title} at batch size {size:,}")
     inside = (
         f"The best rate is at an end for {'; '.join(at_an_end)}: a better one may lie "
         "beyond."
@@ -187,11 +178,6 @@ def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
     )
 
 
-def _ends(results: BatchSizeResults, cell: BatchSizeCell) -> tuple[float, float]:
-    rates = [setting.rate for setting in results.tuned[cell]]
-    return min(rates), max(rates)
-
-
 def _speed(results: BatchSizeResults) -> Section:
     return Section(
         "What does a batch size cost?",
@@ -200,7 +186,7 @@ def _speed(results: BatchSizeResults) -> Section:
             "beta 0, so they are equally fast. The last batch of an epoch is padded to "
             "full size; this costs more if a batch is a large part of all images."
         ],
-        [_speed_figure(_images_per_second(results), _costs(results))],
+        [_speed_figure(results)],
     )
 
 
@@ -225,7 +211,6 @@ def _method(
 
 
 def _accuracies(results: BatchSizeResults, means: Means) -> Table:
-    """The test accuracy of each optimizer, and of each of its runs."""
     first = next(iter(results.compared.values()))
     seeds = [f"Seed {run.config.seed}" for run in first]
     rows = [
@@ -247,7 +232,6 @@ def _accuracies(results: BatchSizeResults, means: Means) -> Table:
 
 
 def _differences(gained: Means) -> Table:
-    """The gains of both momenta over SGD."""
     names = {"momentum": "Equal beta", "held": "Equal half-life"}
     columns = ("Difference", "Lower", "Upper")
     return Table(
@@ -281,7 +265,6 @@ def _chosen(results: BatchSizeResults) -> Table:
 
 
 def _trials(results: BatchSizeResults) -> Table:
-    """Every setting that was tried."""
     rows = [
         (
             *_setting_cells(results, cell, setting),
@@ -301,36 +284,6 @@ def _trials(results: BatchSizeResults) -> Table:
     )
 
 
-def _images_per_second(results: BatchSizeResults) -> dict[int, float]:
-    """Images per second by batch size, median over the runs of the comparison."""
-    return {
-        size: median(run.images_per_second for run in runs)
-        for size, runs in _by_batch_size(results).items()
-    }
-
-
-def _costs(results: BatchSizeResults) -> Table:
-    speeds = _images_per_second(results)
-    rows = [
-        (size, speeds[size], median(run.seconds for run in runs), len(runs))
-        for size, runs in _by_batch_size(results).items()
-    ]
-    return Table(
-        "Median images per second of a run, and median seconds of a run.",
-        ("Batch size", "Images/s", "Seconds", "Runs"),
-        rows,
-        {"Images/s": "{:,.0f}", "Seconds": "{:.2f}"},
-    )
-
-
-def _by_batch_size(results: BatchSizeResults) -> dict[int, list[Run]]:
-    """The runs of the comparison."""
-    by_size: dict[int, list[Run]] = {}
-    for cell, runs in results.compared.items():
-        by_size.setdefault(cell.batch_size, []).extend(runs)
-    return by_size
-
-
 def _setting_cells(
     results: BatchSizeResults, cell: BatchSizeCell, setting: Setting
 ) -> tuple[Cell, ...]:
@@ -344,7 +297,6 @@ def _titles(results: BatchSizeResults) -> dict[str, str]:
 
 
 def _accuracy_figure(means: Means, titles: Mapping[str, str], table: Table) -> Figure:
-    """Test accuracy against batch size, one line per optimizer."""
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = _lines(canvas, ink, means, titles, ACCURACIES)
@@ -363,7 +315,6 @@ def _accuracy_figure(means: Means, titles: Mapping[str, str], table: Table) -> F
 
 
 def _gains_figure(gained: Means, table: Table) -> Figure:
-    """The gains of both momenta over SGD."""
     titles = {"momentum": "Equal beta, less SGD", "held": "Equal half-life, less SGD"}
 
     def draw(canvas: Canvas, ink: str) -> None:
@@ -408,8 +359,24 @@ def _rates_figure(
     )
 
 
-def _speed_figure(medians: Mapping[int, float], table: Table) -> Figure:
-    """Images per second of one run, by batch size."""
+def _speed_figure(results: BatchSizeResults) -> Figure:
+    """Images per second of one run of the comparison, by batch size."""
+    by_size: dict[int, list[Run]] = {}
+    for cell, runs in results.compared.items():
+        by_size.setdefault(cell.batch_size, []).extend(runs)
+    medians = {
+        size: median(run.images_per_second for run in runs)
+        for size, runs in by_size.items()
+    }
+    table = Table(
+        "Median images per second of a run, and median seconds of a run.",
+        ("Batch size", "Images/s", "Seconds", "Runs"),
+        [
+            (size, medians[size], median(run.seconds for run in runs), len(runs))
+            for size, runs in by_size.items()
+        ],
+        {"Images/s": "{:,.0f}", "Seconds": "{:.2f}"},
+    )
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()

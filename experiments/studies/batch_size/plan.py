@@ -64,9 +64,7 @@ class BatchSizeResults(NamedTuple):
 def series(beta: float, anchor: int) -> dict[str, Series]:
     """SGD, momentum of equal beta, and momentum of equal half-life in images.
 
-    Args:
-      beta: the beta of momentum, in (0, 1).
-      anchor: the batch size at which the two momenta are the same.
+    The two momenta, with beta in (0, 1), are the same at the batch size `anchor`.
     """
     half_life = anchor * math.log(0.5) / math.log(beta)  # in images
 
@@ -81,13 +79,9 @@ def series(beta: float, anchor: int) -> dict[str, Series]:
 
 
 def first_gain(gains: Mapping[int, Interval]) -> int | None:
-    """The batch size from which on every gain's interval lies above 0.
+    """The smallest batch size from which on every gain's interval lies above 0.
 
-    Args:
-      gains: the gains of momentum over SGD by batch size.
-
-    Returns:
-      The smallest such batch size; None if the interval of the largest contains 0.
+    None if the interval of the largest contains 0. Gains are those over SGD.
     """
     start = None
     for batch_size in sorted(gains, reverse=True):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from experiments.studies.batch_size.plan import (
     series,
 )
 from experiments.studies.context import run_groups, with_seeds
+from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured, extended
 from experiments.studies.validation import best
@@ -99,10 +101,9 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         tuned = tune(study, budget, sizes, optimizers)
         classes = study.context.dataset.classes
         choice = {cell: best(trials, classes) for cell, trials in tuned.items()}
+        seeds = range(budget.seeds)
         groups = {
-            cell: with_seeds(
-                _config(study, cell, setting), range(budget.seeds), test=True
-            )
+            cell: with_seeds(_config(study, cell, setting), seeds, test=True)
             for cell, setting in choice.items()
         }
         compared = run_groups(study.context, groups, "comparing")
@@ -133,7 +134,7 @@ def split_by_fit(
 
 
 def tune(
-    study: lifecycle.OpenStudy,
+    study: OpenStudy,
     budget: BatchSizeBudget,
     sizes: Sequence[int],
     optimizers: Mapping[str, Series],
@@ -150,8 +151,8 @@ def tune(
             size: extended(
                 tried,
                 [
-                    best(trials[BatchSizeCell(size, key)], classes).rate
-                    for key in optimizers
+                    best(trials[BatchSizeCell(size, k)], classes).rate
+                    for k in optimizers
                 ],
                 digits=4,
             )
@@ -164,30 +165,26 @@ def tune(
 
 
 def _run_trials(
-    study: lifecycle.OpenStudy,
+    study: OpenStudy,
     optimizers: Mapping[str, Series],
     rates: Mapping[int, Sequence[float]],
     seeds: int,
 ) -> dict[BatchSizeCell, dict[Setting, list[Run]]]:
     """The tuning runs of every optimizer at every rate; finished ones are kept."""
-    tried = [
-        (BatchSizeCell(size, key), Setting(optimizer.beta(size), rate))
-        for size, of_size in rates.items()
-        for key, optimizer in optimizers.items()
-        for rate in of_size
-    ]
-    tuning_seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + seeds)
-    groups = {
-        (cell, setting): with_seeds(_config(study, cell, setting), tuning_seeds)
-        for cell, setting in tried
-    }
+    groups = {}
+    for size, of_size in rates.items():
+        for (key, optimizer), rate in product(optimizers.items(), of_size):
+            cell, setting = (
+                BatchSizeCell(size, key),
+                Setting(optimizer.beta(size), rate),
+            )
+            config = _config(study, cell, setting)
+            groups[cell, setting] = with_seeds(config, lifecycle.tuning_seeds(seeds))
     trials: dict[BatchSizeCell, dict[Setting, list[Run]]] = {}
     for (cell, setting), runs in run_groups(study.context, groups, "tuning").items():
         trials.setdefault(cell, {})[setting] = runs
     return trials
 
 
-def _config(
-    study: lifecycle.OpenStudy, cell: BatchSizeCell, setting: Setting
-) -> Config:
+def _config(study: OpenStudy, cell: BatchSizeCell, setting: Setting) -> Config:
     return replace(configured(study.base, setting), batch_size=cell.batch_size)

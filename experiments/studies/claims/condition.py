@@ -41,41 +41,24 @@ TARGET = 1e-3  # as a fraction of the first distance to the minimum
 MOST_STEPS = 10**8
 
 FIXED = {"beta": BETA, "dimensions": DIMENSIONS, "target": TARGET}
-PREDICTIONS = (
-    Prediction(
-        "slope",
-        "slope of log steps in log κ of tuned momentum, where √κ is 0.5 and κ is 1",
-        "below",
-        0.75,
-    ),
-    Prediction(
-        "slope_difference", "the same, tuned momentum − tuned SGD", "below", -0.25
-    ),
-    Prediction("tuned_least", "steps at κ = 10, tuned momentum / SGD", "below", 1),
-    Prediction(
-        "tuned_most", "steps at the largest κ, tuned momentum / SGD", "below", 1
-    ),
-    Prediction(
-        "settled_slope",
-        f"slope of momentum with β = {BETA} at SGD's best settled step",
-        "below",
-        0.75,
-    ),
-    Prediction(
-        "settled_most",
-        f"steps at the largest κ, momentum with β = {BETA} / SGD, both with SGD's "
-        "best settled step",
-        "below",
-        1,
-    ),
-    Prediction(
-        "rate_least",
-        f"steps at κ = 10, momentum with β = {BETA} / SGD, both with SGD's best "
-        "learning rate",
-        "below",
-        1,
-    ),
-    Prediction("rate_most", "the same at the largest κ", "below", 1),
+_UNTUNED, _BOTH = f"momentum with β = {BETA}", "both with SGD's best"
+_LOG = "slope of log steps in log κ of tuned momentum, where √κ is 0.5 and κ is 1"
+PREDICTIONS = tuple(
+    Prediction(key, quantity, "below", bound)
+    for key, quantity, bound in (
+        ("slope", _LOG, 0.75),
+        ("slope_difference", "the same, tuned momentum − tuned SGD", -0.25),
+        ("tuned_least", "steps at κ = 10, tuned momentum / SGD", 1),
+        ("tuned_most", "steps at the largest κ, tuned momentum / SGD", 1),
+        ("settled_slope", f"slope of {_UNTUNED} at SGD's best settled step", 0.75),
+        (
+            "settled_most",
+            f"steps at the largest κ, {_UNTUNED} / SGD, {_BOTH} settled step",
+            1,
+        ),
+        ("rate_least", f"steps at κ = 10, {_UNTUNED} / SGD, {_BOTH} learning rate", 1),
+        ("rate_most", "the same at the largest κ", 1),
+    )
 )
 
 PerCondition = Float[np.ndarray, " conditions"]
@@ -153,13 +136,7 @@ def count_steps(
 ) -> PerPath:
     """Counts the steps until the distance is `TARGET` of the first, in float64.
 
-    Args:
-      conditions: κ of each quadratic.
-      tuning: of the method.
-      starts: in the axes of the quadratic.
-
-    Returns:
-      The steps on each quadratic from each start; NaN if `MOST_STEPS` were not enough.
+    NaN if `MOST_STEPS` were not enough. Starts are in the axes of the quadratics.
     """
     with jax.enable_x64(True):
         curvature = curvatures(conditions)

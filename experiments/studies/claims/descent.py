@@ -34,16 +34,8 @@ def descend(
 ) -> tuple[Point, Any]:
     """Takes one step for each row of noise, along the gradient plus that row.
 
-    Args:
-      gradient: of the function, at a point.
-      settled_step: η/(1 − β), in parameters per gradient.
-      beta: of the momentum; 0 is SGD.
-      start: the first point, of any shape.
-      noise: added to the gradients.
-      observe: what to return of each point after the first; the point by default.
-
     Returns:
-      The last point, and the observations, [steps, ...].
+      The last point, and what `observe` returned of each point after the first.
     """
     transformation = momentum(settled_step, beta)
 

@@ -17,12 +17,8 @@ from experiments.reporting.statistics import Interval
 from experiments.studies.claims import problems, verdict
 from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.problems import Problem
-from experiments.studies.claims.verdict import (
-    JudgedPrediction,
-    Prediction,
-    difference,
-)
-from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
+from experiments.studies.claims.verdict import JudgedPrediction, Prediction, difference
+from experiments.studies.lifecycle import OpenStudy, tuning_seeds
 from experiments.studies.validation import Score
 from experiments.training.program import Point
 
@@ -152,16 +148,10 @@ def _validate(
     problem: Problem, candidates: Sequence[Candidate], seeds: int
 ) -> list[Score]:
     """The mean score of each candidate over the tuning seeds."""
-    points = [
-        candidate.with_seed(TUNING_SEED + seed)
-        for candidate in candidates
-        for seed in range(seeds)
-    ]
+    points = [c.with_seed(s) for c in candidates for s in tuning_seeds(seeds)]
     scores = problem.validate(points)
-    by_candidate = [
-        scores[first : first + seeds] for first in range(0, len(scores), seeds)
-    ]
-    return [Score(*map(fmean, zip(*each, strict=True))) for each in by_candidate]
+    of_seeds = (scores[first : first + seeds] for first in range(0, len(scores), seeds))
+    return [Score(*map(fmean, zip(*each, strict=True))) for each in of_seeds]
 
 
 def _select_best(trials: dict[Candidate, Score]) -> TuningResult:
@@ -199,16 +189,9 @@ def _warnings(
 ) -> list[str]:
     """The problems whose result is doubtful, with the reason."""
     lost = [p.key for p, _, outcome in judged if outcome == "contradicted"]
-    at_edge = [
-        f"{title} ({method})"
-        for title, method, result in _by_method(compared)
-        if result["at_edge"]
-    ]
-    as_sgd = [
-        title
-        for title, method, result in _by_method(compared)
-        if method == "momentum" and result["beta"] == 0
-    ]
+    results = _by_method(compared)
+    at_edge = [f"{title} ({method})" for title, method, r in results if r["at_edge"]]
+    as_sgd = [title for title, m, r in results if m == "momentum" and r["beta"] == 0]
     doubts = {
         "Tuning chose β = 0 for momentum, which is SGD": as_sgd,
         "Under-tuned: momentum lost, although its trials include SGD, so this is no "
@@ -241,6 +224,7 @@ def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figu
         axes.set_xlabel("Test accuracy, tuned momentum − tuned SGD, points")
         plain_axes(axes, ink)
 
+    header = ("problem", "method", "seed", "test accuracy")
     rows = [
         (title, method, seed, accuracy)
         for title, method, result in _by_method(compared)
@@ -251,12 +235,7 @@ def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figu
         "Gain of tuned momentum over tuned SGD in test accuracy: means and 95% "
         "intervals over paired seeds. An interval that contains 0 shows no difference.",
         draw,
-        Table(
-            "Test accuracies, by seed",
-            ("problem", "method", "seed", "test accuracy"),
-            rows,
-            {"test accuracy": "{:.2%}"},
-        ),
+        Table("Test accuracies, by seed", header, rows, {header[3]: "{:.2%}"}),
         (7.2, 1.2 + 0.3 * len(titles)),
     )
 

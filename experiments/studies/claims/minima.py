@@ -100,11 +100,7 @@ FIXED = {
     "steps": STEPS,
     "scaled_steps": SCALED,
     "landscapes": {
-        key: {
-            name: value
-            for name, value in landscape._asdict().items()
-            if name != "value"
-        }
+        key: {name: v for name, v in landscape._asdict().items() if name != "value"}
         for key, landscape in LANDSCAPES.items()
     },
 }
@@ -132,8 +128,7 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
         for noise in ("no", "gradient"):
             drawn = draw_noise(landscape, len(starts), seed) * np.float32(noise != "no")
             escaped = {
-                arm: escapes(landscape, beta, starts, drawn)
-                for arm, beta in ARMS.items()
+                arm: escapes(landscape, b, starts, drawn) for arm, b in ARMS.items()
             }
             measured[f"{key} {noise}"] = {
                 arm: paths.mean(axis=1).tolist() for arm, paths in escaped.items()
@@ -146,12 +141,9 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
 def compare(
     escaped: dict[str, Bool[np.ndarray, "steps starts"]],
 ) -> dict[str, Measured]:
-    """Differences between momentum and SGD, paired by start and noise.
+    """Differences of `escapes` between momentum and SGD, paired by start and noise.
 
     The even starts choose the best step of each arm, and the odd ones compare them.
-
-    Args:
-      escaped: of each arm, the result of `escapes`.
     """
     sgd, momentum = escaped["sgd"], escaped["momentum"]
     at_step = int(np.argmin(np.abs(np.array(SCALED) - EQUAL)))
@@ -315,21 +307,16 @@ def _shares_figure(measured: dict[str, Any]) -> Figure:
         for axes, (key, title) in zip(places, drawn.items(), strict=True):
             for arm, stroke in zip(ARMS, STROKES, strict=False):
                 shares = 100 * np.array(measured[key][arm])
-                axes.plot(
-                    scaled,
-                    shares,
-                    "o",
-                    color=stroke.color,
-                    linestyle=stroke.dash,
-                    markersize=3.5,
-                    label=_TITLES[arm],
-                )
+                look = {"color": stroke.color, "linestyle": stroke.dash}
+                axes.plot(scaled, shares, "o", ms=3.5, label=_TITLES[arm], **look)
             axes.axvline(2, color=ink, linewidth=0.8, linestyle="dotted")
             axes.set(title=title, xscale="log", xlabel="Settled step × curvature")
             axes.set_ylabel("In the global basin, %")
             plain_axes(axes, ink)
         legend(canvas, places[0])
 
+    header = ("landscape", "settled step × curvature", "SGD", "momentum")
+    formats: dict[str, str] = dict.fromkeys(header[2:], "{:.1%}")
     rows = [
         (title, step, measured[key]["sgd"][i], measured[key]["momentum"][i])
         for key, title in drawn.items()
@@ -341,11 +328,6 @@ def _shares_figure(measured: dict[str, Any]) -> Figure:
         "step; to the right of the dotted line SGD can't stay in a minimum. At equal "
         "learning rate, momentum's point is ten times further right than SGD's.",
         draw,
-        Table(
-            "Shares that end in the global basin",
-            ("landscape", "settled step × curvature", "SGD", "momentum"),
-            rows,
-            dict.fromkeys(("SGD", "momentum"), "{:.1%}"),
-        ),
+        Table("Shares that end in the global basin", header, rows, formats),
         (6.4, 5.4),
     )

@@ -95,14 +95,14 @@ def table(seed: int) -> Splits:
     from sklearn.datasets import make_classification  # slow to import
 
     classes = 3
+    kinds: dict[str, Any] = {
+        "n_features": 20,
+        "n_informative": 8,
+        "n_redundant": 6,
+        "flip_y": 0.05,
+    }
     columns, labels = make_classification(
-        2000,
-        n_features=20,
-        n_informative=8,
-        n_redundant=6,
-        n_classes=classes,
-        flip_y=0.05,
-        random_state=seed,
+        2000, n_classes=classes, random_state=seed, **kinds
     )
     columns, labels = np.asarray(columns), np.asarray(labels)
     cuts = ((0, 1200), (1200, 1600), (1600, 2000))
@@ -120,17 +120,15 @@ def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 def small(model: str, loss: str, table: str, splits: Splits, epochs: int) -> Problem:
     """A problem that one program trains, `LANES` runs at a time."""
-    network, loss_function = MODELS[model], LOSSES[loss]
+    network, losses_of, classes = MODELS[model], LOSSES[loss], splits.classes
 
     def train_and_score(points: Sequence[Point], scored: Examples) -> list[Score]:
         scores = []
         for first in range(0, len(points), LANES):
             chunk = list(points[first : first + LANES])
             padded = as_arrays(chunk + [chunk[-1]] * (LANES - len(chunk)))
-            params = _train(
-                network, loss_function, epochs, splits.classes, splits.train, padded
-            )
-            losses, accuracies = _score(network, loss_function, params, scored)
+            params = _train(network, losses_of, epochs, classes, splits.train, padded)
+            losses, accuracies = _score(network, losses_of, params, scored)
             scores += map(_as_score, losses[: len(chunk)], accuracies[: len(chunk)])
         return scores
 

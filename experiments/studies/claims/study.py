@@ -11,13 +11,7 @@ from experiments.records import runs
 from experiments.records.command_line import repeating
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
-from experiments.studies.claims import (
-    condition,
-    generality,
-    minima,
-    record,
-    trajectory,
-)
+from experiments.studies.claims import condition, generality, minima, record, trajectory
 from experiments.studies.claims.budget import BUDGETS, ClaimsBudget
 from experiments.studies.claims.record import ClaimRecord
 from experiments.studies.claims.verdict import (
@@ -174,12 +168,8 @@ def _page(
 def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
     outcomes: tuple[Outcome, ...] = ("met", "contradicted", "open")
     verdicts = [
-        (
-            f"Momentum {claim.says}",
-            verdict(predictions),
-            *(count(predictions, outcome) for outcome in outcomes),
-        )
-        for claim, predictions in judged
+        (f"Momentum {claim.says}", verdict(made), *(count(made, o) for o in outcomes))
+        for claim, made in judged
     ]
     quoted = [
         (claim.says, prediction.quantity, *measured, outcome)

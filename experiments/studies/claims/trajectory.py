@@ -46,14 +46,10 @@ FAR = 100.0  # times the first distance: a path that ends beyond has diverged
 SETTLED = tuple(sorted([CALM, *(ZIGZAG * 10 ** (k / 10) for k in range(-20, 13))]))
 
 FIXED = {
-    "beta": BETA,
-    "condition": CONDITION,
-    "noise": NOISE,
-    "steps": STEPS,
-    "far": FAR,
-    "settled_steps": SETTLED,
-    "network": trajectory_network.FIXED,
+    **{"beta": BETA, "condition": CONDITION, "noise": NOISE, "steps": STEPS},
+    **{"far": FAR, "settled_steps": SETTLED, "network": trajectory_network.FIXED},
 }
+_NOISY, _RMS = "under gradient noise", "root mean square of y"
 PREDICTIONS = (
     Prediction(
         "zigzag_sign_changes",
@@ -61,37 +57,15 @@ PREDICTIONS = (
         "below",
         0,
     ),
-    Prediction(
-        "zigzag_path",
-        f"path length, momentum / SGD, both with settled step {ZIGZAG}",
-        "below",
-        1,
-    ),
-    Prediction(
-        "equal_rate_path",
-        f"path length, momentum / SGD, both with learning rate {ZIGZAG}",
-        "below",
-        1,
-    ),
-    Prediction(
-        "calm_path",
-        f"path length, momentum / SGD, both with settled step {CALM}",
-        "below",
-        1,
-    ),
-    Prediction(
-        "noisy_path",
-        f"path length under gradient noise, momentum / SGD, both with settled step "
-        f"{CALM}",
-        "below",
-        1,
-    ),
-    Prediction(
-        "noisy_amplitude",
-        f"root mean square of y under gradient noise, momentum / SGD, both with "
-        f"settled step {CALM}",
-        "below",
-        1,
+    *(
+        Prediction(key, f"{measure}, momentum / SGD, both with {shared}", "below", 1)
+        for key, measure, shared in (
+            ("zigzag_path", "path length", f"settled step {ZIGZAG}"),
+            ("equal_rate_path", "path length", f"learning rate {ZIGZAG}"),
+            ("calm_path", "path length", f"settled step {CALM}"),
+            ("noisy_path", f"path length {_NOISY}", f"settled step {CALM}"),
+            ("noisy_amplitude", f"{_RMS} {_NOISY}", f"settled step {CALM}"),
+        )
     ),
     *trajectory_network.PREDICTIONS,
 )
@@ -149,13 +123,9 @@ def paths(
     starts: Float[np.ndarray, "starts 2"],
     noise: Noise,
 ) -> Paths:
-    """All points of all paths, in float64.
+    """All points of all paths, in float64: from each start, one at each settled step.
 
-    Args:
-      settled_steps: each gives one path from each start.
-      beta: of the momentum.
-      starts: x, which is along the ravine, and y across it.
-      noise: of the gradients, the same at all settled steps.
+    Starts are x, which is along the ravine, and y across it. Noise is of gradients.
     """
     with jax.enable_x64(True):
         visited = np.asarray(_paths(settled_steps, np.float64(beta), starts, noise))
@@ -302,10 +272,9 @@ def _paths_figure() -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         places = panels(canvas, len(drawn), 2.6)
         x, y = np.meshgrid(np.linspace(-1.05, 0.35, 80), np.linspace(-0.45, 0.45, 80))
+        values = x**2 / CONDITION + y**2
         for axes, title in zip(places, drawn, strict=True):
-            axes.contour(
-                x, y, x**2 / CONDITION + y**2, 12, colors=ink, alpha=0.2, linewidths=0.6
-            )
+            axes.contour(x, y, values, 12, colors=ink, alpha=0.2, linewidths=0.6)
             for (arm, label), stroke in zip(_TITLES.items(), STROKES, strict=False):
                 path = visited[title, arm].T
                 axes.plot(*path, ".-", color=stroke.color, label=label, linewidth=1)
@@ -313,6 +282,7 @@ def _paths_figure() -> Figure:
             plain_axes(axes, ink)
         legend(canvas, places[0])
 
+    header = ("panel", "method", "step", "x", "y")
     rows = [
         (title, _TITLES[arm], step, *map(float, point))
         for (title, arm), path in visited.items()
@@ -324,18 +294,12 @@ def _paths_figure() -> Figure:
         "ravine. Where SGD zigzags, momentum swings in wider, slower waves; where SGD "
         "does not, momentum still swings; under noise, its path is the smoother one.",
         draw,
-        Table(
-            "Points of the paths",
-            ("panel", "method", "step", "x", "y"),
-            rows,
-            dict.fromkeys(("x", "y"), "{:.4f}"),
-        ),
+        Table("Points of the paths", header, rows, dict.fromkeys("xy", "{:.4f}")),
         (8.7, 3.2),
     )
 
 
 def _shapes_figure(measured: dict[str, Any]) -> Figure:
-    """The shape of paths against the settled step."""
     settled_steps = np.array(measured["settled"])
     drawn = {
         "sign_changes": "Sign changes of y per step",

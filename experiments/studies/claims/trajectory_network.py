@@ -69,28 +69,18 @@ _PAIRS = {  # momentum, SGD, and the value that they share
     "settled step": ("keras", "sgd_large_step", LEARNING_RATE / (1 - BETA)),
     "learning rate": ("keras", "sgd", LEARNING_RATE),
 }
+_LENGTH = "path length over distance"
+_COSINE = "cosine of successive steps"
+_RISES = "share of steps that raise the loss of the same training images"
 _METRICS = {
     "straightness": _Metric(
-        "Path over distance",
-        "path length over distance, momentum / SGD",
-        "below",
-        1,
-        ratio,
+        "Path over distance", f"{_LENGTH}, momentum / SGD", "below", 1, ratio
     ),
     "cosine": _Metric(
-        "Cosine of steps",
-        "cosine of successive steps, momentum − SGD",
-        "above",
-        0,
-        difference,
+        "Cosine of steps", f"{_COSINE}, momentum − SGD", "above", 0, difference
     ),
     "rises": _Metric(
-        "Steps up the loss",
-        "share of steps that raise the loss of the same training images, "
-        "momentum − SGD",
-        "below",
-        0,
-        difference,
+        "Steps up the loss", f"{_RISES}, momentum − SGD", "below", 0, difference
     ),
 }
 PREDICTIONS = tuple(
@@ -244,17 +234,14 @@ def walks_figure(walks: dict[str, Any]) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         places = panels(canvas, len(_METRICS), 2.2)
         for axes, (name, metric) in zip(places, _METRICS.items(), strict=True):
-            draw_intervals(
-                axes,
-                list(TITLES.values()),
-                {"": intervals[name]},
-                scale=1,
-                possible=ANY,
-            )
+            series = {"": intervals[name]}
+            draw_intervals(axes, [*TITLES.values()], series, scale=1, possible=ANY)
             axes.set(title=metric.title)
             axes.margins(x=0.15)
             plain_axes(axes, ink)
 
+    header = ("method", "measure", "mean", "low", "high", "n")
+    formats: dict[str, str] = dict.fromkeys(header[2:5], "{:.3f}")
     rows = [
         (title, metric.title, *intervals[name][i].shown(), len(walks[arm][name]))
         for name, metric in _METRICS.items()
@@ -267,12 +254,7 @@ def walks_figure(walks: dict[str, Any]) -> Figure:
         "steps that raise the loss on a fixed set of training images; means and 95% "
         "intervals over seeds.",
         draw,
-        Table(
-            "Paths of the network",
-            ("method", "measure", "mean", "low", "high", "n"),
-            rows,
-            dict.fromkeys(("mean", "low", "high"), "{:.3f}"),
-        ),
+        Table("Paths of the network", header, rows, formats),
         (8.7, 2.6),
     )
 
@@ -284,32 +266,20 @@ def losses_figure(walks: dict[str, Any]) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
         for (arm, title), stroke in zip(TITLES.items(), STROKES, strict=False):
-            axes.plot(
-                np.arange(1, 1 + len(losses[arm])),
-                losses[arm],
-                color=stroke.color,
-                linestyle=stroke.dash,
-                linewidth=1.2,
-                label=title,
-            )
+            look = {"color": stroke.color, "linestyle": stroke.dash, "linewidth": 1.2}
+            axes.plot(range(1, 1 + len(losses[arm])), losses[arm], label=title, **look)
         axes.set(xlabel="Step", ylabel="Training loss")
         plain_axes(axes, ink)
         legend(canvas, axes)
 
-    rows = [
-        (step, *row)
-        for step, row in enumerate(zip(*losses.values(), strict=True), start=1)
-    ]
+    columns = zip(*losses.values(), strict=True)
+    rows = [(step, *row) for step, row in enumerate(columns, start=1)]
+    formats: dict[str, str] = dict.fromkeys(TITLES.values(), "{:.4f}")
     return Figure(
         "network-losses",
         "The loss on the same training images after each step of the first seed, for "
         "each method and settled step.",
         draw,
-        Table(
-            "Training losses",
-            ("step", *TITLES.values()),
-            rows,
-            dict.fromkeys(TITLES.values(), "{:.4f}"),
-        ),
+        Table("Training losses", ("step", *TITLES.values()), rows, formats),
         (6.4, 3.6),
     )

@@ -66,10 +66,7 @@ def estimate(
 ) -> list[FoldEstimate]:
     """Scores, on each outer fold, the setting that its inner folds chose.
 
-    Args:
-      outer: the runs of every setting, one for each outer fold.
-      inner: by outer fold, the runs of every setting, one for each inner fold.
-      classes: of the data set.
+    The runs of every setting are one for each outer fold, and one for each inner fold.
     """
     estimates = []
     for fold, trials in inner.items():

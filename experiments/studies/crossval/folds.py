@@ -17,15 +17,8 @@ def stratified(option: str, labels: Labels, count: int) -> dict[str, Fold]:
     """Divides images into folds: each validates what trains on all others.
 
     Every fold has the same share of each class, to within one image. The sizes of folds
-    differ by at most one image, and no image is left out.
-
-    Args:
-      option: that sets the count, for error messages.
-      labels: of the images.
-      count: number of folds.
-
-    Returns:
-      The folds by name: "fold 1 of 5" and so on.
+    differ by at most one image, and no image is left out. Their names are "fold 1 of 5"
+    and so on. Error messages name the option that sets the count.
 
     Raises:
       UsageError: the count is below 2, or above the images of a class.
@@ -46,15 +39,10 @@ def nested(
 ) -> dict[str, dict[str, Fold]]:
     """Divides the training images of each outer fold into inner folds.
 
-    Args:
-      option: that sets the count, for error messages.
-      labels: of all images.
-      outer: folds of these images.
-      count: number of inner folds.
+    They contain no image with which the outer fold validates.
 
     Returns:
-      By the name of the outer fold, its inner folds by their own names. They contain no
-      image with which the outer fold validates.
+      By the name of the outer fold, its inner folds by their own names.
 
     Raises:
       UsageError: as `stratified`.

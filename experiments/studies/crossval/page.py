@@ -44,14 +44,7 @@ Curves = Mapping[str, Sequence[Setting]]  # by the value that a curve's settings
 def page(
     results: CrossvalResults, planned: plan.Plan, ran: Sequence[Run], command: str
 ) -> Page:
-    """The page of a cross-validation.
-
-    Args:
-      results: of all runs.
-      planned: what was fixed before the first run.
-      ran: all runs.
-      command: that repeats the study.
-    """
+    """The page of a cross-validation; `command` repeats it."""
     sections = [_choice(results, planned), _test(results)]
     if any(results.estimates.values()):
         sections.append(_estimate(results))
@@ -157,7 +150,7 @@ def _test(results: CrossvalResults) -> Section:
             "trained on the first 80% of the training images; each run read the test "
             "images once. Momentum was chosen from "
             f"{len(results.trials['momentum'])} settings, SGD from "
-            f"{len(results.trials['sgd'])}. {lost} of these runs diverged.",
+            f"{len(results.trials['sgd'])}. {lost} of these runs diverged."
         ],
         [_by_seed(results)],
     )
@@ -186,7 +179,7 @@ def _estimate(results: CrossvalResults) -> Section:
             f"{percent(sgd)}; momentum − SGD is {in_points(gain)}. "
             f"The best mean above, {best:.2%}, is {100 * (best - momentum.mean):+.2f} "
             "points from the unbiased one. The test images have no part in this. The "
-            "folds overlap, so these intervals are somewhat too narrow.",
+            "folds overlap, so these intervals are somewhat too narrow."
         ],
         tables=[
             Table(
@@ -214,7 +207,7 @@ def _method(
             "test images, each once, after its last epoch. Every run starts from new "
             "parameters and zero momentum; runs of one fold, or of one seed, start "
             "from the same parameters and see the images in the same order. Of "
-            "settings with equal accuracy the one with the smaller loss is chosen.",
+            "settings with equal accuracy the one with the smaller loss is chosen."
         ],
     )
 
@@ -321,8 +314,7 @@ def _by_seed(results: CrossvalResults) -> Figure:
         for pair in pairs:
             axes.plot((0, 1), pair, color=ink, alpha=0.4, linewidth=0.9)
         for place, (arm, stroke) in enumerate(strokes(titles).items()):
-            values = tests[arm]
-            axes.plot([place] * len(values), values, "o", color=stroke.color)
+            axes.plot([place] * len(pairs), tests[arm], "o", color=stroke.color)
         plain_axes(axes, ink)
         axes.set_xticks((0, 1), list(titles.values()))
         axes.set(xlim=(-0.4, 1.4), ylabel="Test accuracy")
@@ -367,7 +359,6 @@ def betas_table(results: CrossvalResults) -> Table:
 
 
 def _folds_table(results: CrossvalResults) -> Table:
-    """Every setting on every fold."""
     rows = [
         (
             *_row(results, setting),
@@ -388,8 +379,5 @@ def _folds_table(results: CrossvalResults) -> Table:
 
 def _row(results: CrossvalResults, setting: Setting) -> tuple[float | None, ...]:
     """Cells under `_HEADER`."""
-    return (
-        *setting,
-        learning_rate(setting),
-        *results.accuracy(setting).shown(ACCURACIES),
-    )
+    accuracy = results.accuracy(setting).shown(ACCURACIES)
+    return *setting, learning_rate(setting), *accuracy

@@ -145,23 +145,17 @@ def _run(
         fold: validate(study, space, folds, f"choosing within {fold}")
         for fold, folds in inner.items()
     }
-    estimates = {
-        arm: estimate(
-            trials[arm], {fold: own[arm] for fold, own in within.items()}, classes
-        )
-        for arm in space
-    }
+    estimates = {}
+    for arm in space:
+        inner_trials = {fold: of_fold[arm] for fold, of_fold in within.items()}
+        estimates[arm] = estimate(trials[arm], inner_trials, classes)
     chosen = {arm: best(of_arm, classes) for arm, of_arm in trials.items()}
-    tests = run_groups(
-        study.context,
-        {
-            arm: with_seeds(
-                configured(study.base, setting), range(budget.seeds), test=True
-            )
-            for arm, setting in chosen.items()
-        },
-        "testing",
-    )
+    seeds = range(budget.seeds)
+    groups = {
+        arm: with_seeds(configured(study.base, setting), seeds, test=True)
+        for arm, setting in chosen.items()
+    }
+    tests = run_groups(study.context, groups, "testing")
     return CrossvalResults(trials, chosen, estimates, tests, classes)
 
 

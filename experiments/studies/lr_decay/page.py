@@ -59,10 +59,8 @@ def page(results: LrDecayResults, command: str) -> Page:
         title=f"Momentum under schedules of the rate, on {results.plan['dataset']}",
         summary=_summary(results, answers),
         sections=(
-            _schedules(results),
-            _conventions(answers),
-            _reason(),
-            _tuning(results),
+            *(_schedules(results), _conventions(answers)),
+            *(_reason(), _tuning(results)),
         ),
         plan=results.plan,
         plan_hash=digest(results.plan),
@@ -187,14 +185,8 @@ def _schedules(results: LrDecayResults) -> Section:
 
 def _conventions(answers: Answers) -> Section:
     rows = [
-        (
-            question,
-            c.schedule,
-            *c.difference.shown(DIFFERENCES),
-            c.first.rate,
-            c.second.rate,
-        )
-        for question, compared in answers.items()
+        (q, c.schedule, *c.difference.shown(DIFFERENCES), c.first.rate, c.second.rate)
+        for q, compared in answers.items()
         for c in compared
     ]
     table = Table(
@@ -284,7 +276,6 @@ def _all_runs(results: LrDecayResults) -> list[Run]:
 
 
 def _schedules_figure(results: LrDecayResults, table: Table) -> Figure:
-    """Test accuracies by schedule and method."""
     tuned = chosen(results)
     schedules = list(dict.fromkeys(schedule for schedule, _ in tuned))
     series = {
@@ -303,7 +294,6 @@ def _schedules_figure(results: LrDecayResults, table: Table) -> Figure:
 
 
 def _differences_figure(answers: Answers, table: Table) -> Figure:
-    """Differences between the conventions, by schedule."""
     shown = (TUNED_APART, SAME_RATE, CORRECTED)
     return _intervals_figure(
         "differences",
@@ -352,15 +342,8 @@ def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
         for axes, (schedule, arms) in zip(places, curves.items(), strict=True):
             for arm, stroke in strokes(TUNED).items():
                 rates, accuracies = zip(*sorted(arms[arm]), strict=True)
-                axes.plot(
-                    rates,
-                    accuracies,
-                    label=ARMS[arm].title,
-                    color=stroke.color,
-                    linestyle=stroke.dash,
-                    marker="o",
-                    markersize=3.5,
-                )
+                look = {"color": stroke.color, "linestyle": stroke.dash, "marker": "o"}
+                axes.plot(rates, accuracies, ms=3.5, label=ARMS[arm].title, **look)
             axes.set(title=schedule, xscale="log", ylim=(0, 102))
             axes.set(xlabel="Effective learning rate", ylabel="Validation, %")
             plain_axes(axes, ink)

@@ -68,9 +68,7 @@ ARMS = {
     "inside": Arm("Rate inside", "v ← β v − αₜ g,  θ ← θ + v", keras),
     "outside": Arm("Rate outside", "m ← β m + g,  θ ← θ − αₜ m", _outside),
     "corrected": Arm(
-        "Rate inside, corrected",
-        "v ← (αₜ / αₜ₋₁) β v − αₜ g,  θ ← θ + v",
-        _corrected,
+        "Rate inside, corrected", "v ← (αₜ / αₜ₋₁) β v − αₜ g,  θ ← θ + v", _corrected
     ),
 }
 TUNED = ("sgd", "inside", "outside")  # `corrected` is `outside` in another form

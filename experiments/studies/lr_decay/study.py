@@ -89,14 +89,12 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
         classes = study.context.dataset.classes
         tuning = _tune(study, budget)
         cells = compared_cells(best(tuning, classes))
-        compared = _run(
-            study, budget, cells, range(budget.seeds), "comparing", test=True
-        )
+        seeds = range(budget.seeds)
+        compared = _run(study, budget, cells, seeds, "comparing", test=True)
         results = LrDecayResults(study.plan, tuning, compared, classes)
         written = page(results, repeating("lr-decay", options))
-        return lifecycle.publish(
-            options, written, study, list(study.context.finished.values())
-        )
+        runs = list(study.context.finished.values())
+        return lifecycle.publish(options, written, study, runs)
 
 
 def _tune(
@@ -107,7 +105,7 @@ def _tune(
     If the best rate of one is the first or the last, all of them try one more.
     """
     rates, extensions = tuple(sorted(budget.effective_rates)), 0
-    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
+    seeds = lifecycle.tuning_seeds(budget.tuning_seeds)
     while True:
         cells = tuning_cells(budget.schedules, rates)
         tuning = _run(study, budget, cells, seeds, "tuning the rates")

@@ -60,10 +60,8 @@ def final(swept: SweepResults) -> Figure:
         plain_axes(axes, ink)
         for row, (method, reached) in enumerate(values.items()):
             mean, low, high = mean_and_interval(reached).shown(ACCURACIES)
-            color = drawn[method].color
-            axes.scatter(
-                reached, [row + 0.18] * len(reached), s=16, color=color, alpha=0.5
-            )
+            color, dots = drawn[method].color, [row + 0.18] * len(reached)
+            axes.scatter(reached, dots, s=16, color=color, alpha=0.5)
             if low is not None and high is not None:
                 axes.plot([low, high], [row, row], color=color, linewidth=3)
             axes.plot(mean, row, "D", color=color)
@@ -119,15 +117,12 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
         for axes, axis in zip(panels(canvas, len(cut), 3.4), cut, strict=True):
             plain_axes(axes, ink)
             for method, look in drawn.items():
+                label = title(method)
                 if (axis, method) in parts:
-                    _cut(
-                        axes, swept.trials_of(method), _AXES[axis], look, title(method)
-                    )
+                    _cut(axes, swept.trials_of(method), _AXES[axis], look, label)
                 else:
-                    level, label = tops[method].accuracy, title(method)
-                    axes.axhline(
-                        level, color=look.color, linestyle=look.dash, label=label
-                    )
+                    line = {"color": look.color, "linestyle": look.dash}
+                    axes.axhline(tops[method].accuracy, label=label, **line)
             axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
             axes.set_ylim(bottom=lowest)
             axes.yaxis.set_major_formatter("{x:.0%}")
@@ -157,14 +152,9 @@ def _cut(
     values = [result.accuracy for result in results]
     axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     parts = slices(results, places)
-    axes.plot(
-        [part.middle for part in parts],
-        [part.accuracy for part in parts],
-        color=stroke.color,
-        linestyle=stroke.dash,
-        marker="o",
-        label=label,
-    )
+    middles, tops = [p.middle for p in parts], [p.accuracy for p in parts]
+    look = {"color": stroke.color, "linestyle": stroke.dash, "marker": "o"}
+    axes.plot(middles, tops, label=label, **look)
 
 
 def budget_curves(swept: SweepResults) -> Figure:
@@ -181,10 +171,8 @@ def budget_curves(swept: SweepResults) -> Figure:
         axes = canvas.subplots()
         plain_axes(axes, ink)
         for method, (low, middle, high) in curves.items():
-            counts = list(range(1, len(middle) + 1))
-            line_with_band(
-                axes, counts, middle, low, high, drawn[method], title(method)
-            )
+            counts, look = list(range(1, len(middle) + 1)), drawn[method]
+            line_with_band(axes, counts, middle, low, high, look, title(method))
         top = max(curve[-1].max() for curve in curves.values())
         bottom = min(curve[0][2:].min(initial=top) for curve in curves.values())
         axes.set_ylim(bottom, top + 0.05 * (top - bottom) + 0.001)
@@ -218,11 +206,8 @@ def maps(swept: SweepResults) -> list[Figure]:
 
 
 def _map(swept: SweepResults, method: str, batch_size: int) -> Figure:
-    results = [
-        result
-        for result in swept.trials_of(method)
-        if result.trial.batch_size == batch_size
-    ]
+    results = swept.trials_of(method)
+    results = [result for result in results if result.trial.batch_size == batch_size]
     values, rates, others = _levels(results)
     on_grid = values.size == len(results)
 
@@ -279,7 +264,7 @@ def _levels(
 def _dots(
     axes: Axes,
     canvas: Canvas,
-    results: Sequence[TrialResult],
+    results: list[TrialResult],
     swept: SweepResults,
     ink: str,
 ) -> None:

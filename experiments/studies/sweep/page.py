@@ -26,7 +26,7 @@ from experiments.studies.sweep.results import (
     best,
     good_decades,
 )
-from experiments.studies.sweep.space import Side, Space, can_extend, edges
+from experiments.studies.sweep.space import Side, can_extend, edges
 from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
 from experiments.studies.validation import count_diverged
 
@@ -36,13 +36,7 @@ _AXIS = {"effective_rate": "the effective learning rate", "one_minus_beta": OTHE
 
 
 def page(swept: SweepResults, plan: Plan, command: str) -> Page:
-    """The page of a sweep.
-
-    Args:
-      swept: the results.
-      plan: the plan as it was hashed before the first run.
-      command: the command that repeats the sweep.
-    """
+    """The page of a sweep; `command` repeats it."""
     return Page(
         study="sweep",
         title=f"How far momentum helps, tuned as well as SGD, on {plan['dataset']}",
@@ -156,7 +150,7 @@ def _differences(swept: SweepResults) -> Table:
         "intervals.",
         ["method", "n", "points", "from", "to", "verdict"],
         rows,
-        {heading: "{:+.2f}" for heading in ("points", "from", "to")},
+        dict.fromkeys(("points", "from", "to"), "{:+.2f}"),
     )
 
 
@@ -169,7 +163,8 @@ def space_section(swept: SweepResults) -> Section:
             methods = " and of ".join(map(title, tried.wanted_by))
             reason = f"the best trial of {methods} was at {_end(tried.side)}"
         count = len(tried.points.line) * len(swept.budget.batch_sizes)
-        rows.append([number, *_bounds(tried.space), count, reason])
+        bounds = (f"{axis.low:g} to {axis.high:g}" for axis in tried.space)
+        rows.append([number, *bounds, count, reason])
     header = ["round", RATE, OTHER, "trials of each method", "why"]
     places = [f"{title(method)}: {_place(swept, method)}." for method in swept.final]
     sizes = swept.budget.batch_sizes
@@ -187,10 +182,6 @@ def space_section(swept: SweepResults) -> Section:
         ),
         tables=(Table("Rounds of trials.", header, rows),),
     )
-
-
-def _bounds(space: Space) -> list[str]:
-    return [f"{axis.low:g} to {axis.high:g}" for axis in space]
 
 
 def _end(side: Side) -> str:

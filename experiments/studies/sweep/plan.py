@@ -109,9 +109,7 @@ class Round(NamedTuple):
 def first_round(budget: SweepBudget) -> Round:
     """The trials of the declared space."""
     space = budget.space
-    points = SAMPLERS[budget.sampler](
-        trials=budget.trials, declared=space, box=space, before=0
-    )
+    points = SAMPLERS[budget.sampler](budget.trials, space, space, before=0)
     return Round(space, space, points)
 
 
@@ -120,10 +118,7 @@ def next_round(
 ) -> Round | None:
     """The next round, on the side that most methods want; None if there is none.
 
-    Args:
-      budget: the budget of the plan.
-      rounds: the rounds so far, at least the first.
-      best: the best of all their trials, by method.
+    The best of all trials of the rounds so far decide, by method.
     """
     space, declared = rounds[-1].space, budget.space
     wanted: dict[Side, list[str]] = {}
@@ -136,9 +131,7 @@ def next_round(
     side = max(wanted, key=lambda side: len(wanted[side]))
     box, whole = extension(declared, space, side)
     before = sum(len(earlier.points.line) for earlier in rounds)
-    points = SAMPLERS[budget.sampler](
-        trials=budget.trials, declared=declared, box=box, before=before
-    )
+    points = SAMPLERS[budget.sampler](budget.trials, declared, box, before)
     return Round(box, whole, points, side, tuple(wanted[side]))
 
 

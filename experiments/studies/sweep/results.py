@@ -85,28 +85,17 @@ def best_so_far(
 ) -> Float[np.ndarray, "shares trials"]:
     """Quantiles of the best of the first k trials over all orders of the trials.
 
-    Exact: P(best of k ≤ i-th smallest of n) = C(i, k) / C(n, k).
-
-    Args:
-      values: the results of the trials; larger is better, and −inf is the worst.
-      shares: the quantiles, each in (0, 1].
-
-    Returns:
-      The quantiles for k = 1 … n.
+    Exact: P(best of k ≤ i-th smallest of n) = C(i, k) / C(n, k), for k = 1 … n. Shares
+    lie in (0, 1]. Larger values are better, and −inf is the worst.
     """
     ordered, n = sorted(values), len(values)
-    rows = []
-    for share in shares:
-        row = []
-        for k in range(1, n + 1):
-            reached = (
-                value
-                for i, value in enumerate(ordered, start=1)
-                if math.comb(i, k) / math.comb(n, k) >= share
-            )
-            row.append(next(reached))
-        rows.append(row)
-    return np.array(rows)
+
+    def best_of(k: int, share: float) -> float:
+        """The least value that the best of k reaches in this share of the orders."""
+        reached = (math.comb(i, k) / math.comb(n, k) for i in range(1, n + 1))
+        return next(v for v, s in zip(ordered, reached, strict=True) if s >= share)
+
+    return np.array([[best_of(k, s) for k in range(1, n + 1)] for s in shares])
 
 
 class Slice(NamedTuple):
@@ -118,31 +107,24 @@ class Slice(NamedTuple):
 
 
 def slices(results: Sequence[TrialResult], values: Sequence[float]) -> list[Slice]:
-    """The best trial in each half decade of an axis, from its low end.
+    """The best trial of a method in each half decade of an axis, from its low end.
 
-    Args:
-      results: the trials of one method.
-      values: the position of each trial on the axis.
+    Values are the positions of the trials on the axis.
     """
     bins: dict[int, list[TrialResult]] = {}
     for result, value in zip(results, values, strict=True):
         bins.setdefault(math.floor(2 * math.log10(value)), []).append(result)
+    tops = {half: max(of, key=lambda result: result.score) for half, of in bins.items()}
     return [
-        Slice(
-            10 ** ((half + 0.5) / 2),
-            len(inside),
-            max(inside, key=lambda result: result.score).accuracy,
-        )
-        for half, inside in sorted(bins.items())
+        Slice(10 ** ((half + 0.5) / 2), len(bins[half]), tops[half].accuracy)
+        for half in sorted(bins)
     ]
 
 
 def good_decades(results: Sequence[TrialResult], within: float = 0.02) -> float:
-    """Decades of effective rate from the lowest to the highest of the good trials.
+    """Decades of effective rate between a method's lowest and highest good trial.
 
-    Args:
-      results: the trials of one method.
-      within: how far below the best accuracy a trial still counts as good.
+    Good ones have an accuracy at most `within` below the best.
     """
     top = max(result.score for result in results).accuracy
     good = [

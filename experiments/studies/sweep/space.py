@@ -101,11 +101,7 @@ def extension(declared: Space, space: Space, side: Side) -> tuple[Space, Space]:
     """A strip beside the space, and the union of the two.
 
     The strip has half the length of the declared axis, or less if it meets the limits.
-
-    Args:
-      declared: the space of the plan.
-      space: the space after earlier extensions.
-      side: the side on which to extend it; `can_extend` must hold there.
+    `space` is that after earlier extensions; `can_extend` must hold on the side.
     """
     axis, limits = getattr(space, side.axis), getattr(LIMITS, side.axis)
     factor = math.exp(getattr(declared, side.axis).length / 2)
@@ -115,10 +111,7 @@ def extension(declared: Space, space: Space, side: Side) -> tuple[Space, Space]:
     else:
         low = max(significant(axis.low / factor, _DIGITS), limits.low)
         strip, whole = Axis(low, axis.low), Axis(low, axis.high)
-    return (
-        space._replace(**{side.axis: strip}),
-        space._replace(**{side.axis: whole}),
-    )
+    return (space._replace(**{side.axis: strip}), space._replace(**{side.axis: whole}))
 
 
 class Points(NamedTuple):

@@ -92,14 +92,10 @@ def sweep(options: Sweep, console: Console) -> Path:
         context, base = study.context, study.base
         rounds, results = search(context, base, budget)
         seeds = range(budget.seeds)
-        final = {
-            method: run_all(
-                context,
-                with_seeds(configured(base, top.trial), seeds, test=True),
-                f"final {method}",
-            )
-            for method, top in best(results).items()
-        }
+        final = {}
+        for method, top in best(results).items():
+            configs = with_seeds(configured(base, top.trial), seeds, test=True)
+            final[method] = run_all(context, configs, f"final {method}")
         swept = SweepResults(budget, rounds, results, final, context.dataset.classes)
         written = page(swept, study.plan, repeating("sweep", options))
         return lifecycle.publish(options, written, study, swept.runs)
@@ -115,8 +111,7 @@ def search(
     """
     rounds = [first_round(budget)]
     while True:
-        phase = f"tuning, round {len(rounds)}"
-        results = _run_trials(context, base, budget, rounds, phase)
+        results = _run_trials(context, base, budget, rounds)
         tops = {method: top.trial for method, top in best(results).items()}
         following = next_round(budget, rounds, tops)
         if following is None:
@@ -125,15 +120,13 @@ def search(
 
 
 def _run_trials(
-    context: StudyContext,
-    base: Config,
-    budget: SweepBudget,
-    rounds: Sequence[Round],
-    phase: str,
+    context: StudyContext, base: Config, budget: SweepBudget, rounds: Sequence[Round]
 ) -> list[TrialResult]:
     """The results of all trials of the rounds; finished runs are not repeated."""
-    first = lifecycle.TUNING_SEED
-    seeds = range(first, first + budget.tuning_seeds)
+    phase, seeds = (
+        f"tuning, round {len(rounds)}",
+        lifecycle.tuning_seeds(budget.tuning_seeds),
+    )
     planned = trials(budget, rounds)
     groups = {trial: with_seeds(configured(base, trial), seeds) for trial in planned}
     runs = run_groups(context, groups, phase)

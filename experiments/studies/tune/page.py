@@ -39,25 +39,17 @@ from experiments.studies.validation import count_diverged, mean_score
 def page(
     tuned: TuneResults, plan: Plan, command: str, extended_command: str | None = None
 ) -> Page:
-    """The page of the study.
+    """The page of the study, which `command` repeats.
 
-    Args:
-      tuned: the results.
-      plan: the plan as it was hashed before the first run.
-      command: the command that repeats the study.
-      extended_command: the command that also tries the batch sizes of `beyond`.
+    `extended_command` is the one that also tries the batch sizes of `beyond`.
     """
     return Page(
         study="tune",
         title=f"What to train {plan['dataset']} with",
         summary=_summary(tuned, plan),
         sections=(
-            _use(tuned),
-            _evidence(tuned),
-            _settings(tuned, extended_command),
-            _screening(tuned),
-            space_section(tuned.screening),
-            _trials(tuned),
+            *(_use(tuned), _evidence(tuned), _settings(tuned, extended_command)),
+            *(_screening(tuned), space_section(tuned.screening), _trials(tuned)),
         ),
         plan=plan,
         plan_hash=digest(plan),
@@ -190,10 +182,8 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
         pairs = np.array([first, second]) * 100
         axes.vlines(seeds, *pairs, color=ink, linewidth=0.8, alpha=0.5)
         drawn = strokes(values)
-        for (label, stroke), mark, reached in zip(
-            drawn.items(), "os", pairs, strict=True
-        ):
-            axes.plot(seeds, reached, mark, color=stroke.color, label=label)
+        for label, mark, reached in zip(drawn, "os", pairs, strict=True):
+            axes.plot(seeds, reached, mark, color=drawn[label].color, label=label)
         axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
         plain_axes(axes, ink)
         legend(canvas, axes)
@@ -268,10 +258,8 @@ def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
     for method, tried in tuned.settled.items():
         values = np.full((len(schedules), len(sizes)), math.nan)
         for candidate, runs in tried.items():
-            place = (
-                schedules.index(candidate.schedule),
-                sizes.index(candidate.trial.batch_size),
-            )
+            column = sizes.index(candidate.trial.batch_size)
+            place = schedules.index(candidate.schedule), column
             accuracy = mean_score(runs, tuned.classes).accuracy
             values[place] = np.fmax(values[place], accuracy or math.nan)
         tiles[title(method)] = values
@@ -285,10 +273,8 @@ def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
     )
 
     def draw(canvas: Canvas, ink: str) -> None:
-        labels = [str(size) for size in sizes]
-        for axes, (name, values) in zip(
-            panels(canvas, len(tiles), 2.6), tiles.items(), strict=True
-        ):
+        labels, places = list(map(str, sizes)), panels(canvas, len(tiles), 2.6)
+        for axes, (name, values) in zip(places, tiles.items(), strict=True):
             heat_map(axes, values, labels, schedules, ink, "{:.2%}", limits=limits)
             axes.set(title=name, xlabel="Batch size")
 

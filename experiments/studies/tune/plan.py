@@ -159,12 +159,9 @@ def candidates(
 def rungs(center: Candidate, factor: float) -> list[Candidate]:
     """The candidate at a lower and at a higher rate."""
     rate = center.trial.effective_rate
-    return [
-        center._replace(
-            trial=center.trial._replace(effective_rate=significant(other, 4))
-        )
-        for other in (rate / factor, rate * factor)
-    ]
+    rates = [significant(other, 4) for other in (rate / factor, rate * factor)]
+    trials = [center.trial._replace(effective_rate=other) for other in rates]
+    return [center._replace(trial=trial) for trial in trials]
 
 
 def winner(tuned: TuneResults, method: str) -> Candidate:

@@ -35,11 +35,8 @@ learning_rate = optax.join_schedules([lambda step: up(rise - step), down], [rise
 def snippet(config: Config, images: int) -> str:
     """Code that builds the `optimizer` of a run.
 
-    Only numbers in it come from the data: no name of a file or class.
-
-    Args:
-      config: the config of a run of sgd, momentum or nesterov.
-      images: the number of training images.
+    Only numbers in it come from the data: no name of a file or class. `images` is the
+    number of training images.
     """
     optimizer = _OPTIMIZERS[config.arm].format(beta=config.beta)
     library = "import optax_momentum\n" if "optax_momentum" in optimizer else ""

@@ -128,20 +128,15 @@ def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
     screening = SweepResults(
         budget.screening, rounds, screened, {method: [] for method in SCREENED}, classes
     )
-    first = {
-        method: candidates(budget, screened, method)
-        for method in chosen_methods(screened)
-    }
+    first = {m: candidates(budget, screened, m) for m in chosen_methods(screened)}
     settled = _run_candidates(study, budget, first, "batch sizes and schedules")
     centers = _best(settled, classes)
     settled, last_factor = _refine_rates(study, budget, centers, settled)
     seeds = range(budget.seeds)
-    reported = {
-        method: run_all(
-            context, _configs(base, best, seeds, test=True), f"final {method}"
-        )
-        for method, best in _best(settled, classes).items()
-    }
+    reported = {}
+    for method, top in _best(settled, classes).items():
+        configs = _configs(base, top, seeds, test=True)
+        reported[method] = run_all(context, configs, f"final {method}")
     images = len(context.folds[base.fold].train)
     return TuneResults(
         budget, screening, settled, centers, last_factor, reported, images, classes
@@ -156,8 +151,7 @@ def _refine_rates(
 ) -> tuple[Tried, float]:
     """Tries rates on both sides of the centers, farther ones only if that improves.
 
-    Returns:
-      Everything that was tried, and the last factor.
+    Returns everything that was tried, and the last factor.
     """
     last = 1.0
     for last in budget.factors:
@@ -181,7 +175,7 @@ def _run_candidates(
     phase: str,
 ) -> Tried:
     """The tuning runs of all candidates, trained together; by method and candidate."""
-    seeds = range(lifecycle.TUNING_SEED, lifecycle.TUNING_SEED + budget.tuning_seeds)
+    seeds = lifecycle.tuning_seeds(budget.tuning_seeds)
     groups = {
         candidate: _configs(study.base, candidate, seeds)
         for candidates_of_method in tried.values()
