@@ -177,14 +177,15 @@ def test_named_pipe_is_not_opened(tmp_path: Path):
     assert "1 not a regular file, first cats/pipe" in refusal(tmp_path)
 
 
+FLAT = "it has no subdirectories; put the images of each class in a subdirectory"
 TRAIN = ["train/cats/a.png", "train/dogs/a.png"]
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ([], "it has no subdirectories; put the images of each class in a subdirecto"),
-        (["a.png"], "it has no subdirectories; put the images of each class in a sub"),
+        ([], FLAT),
+        (["a.png"], FLAT),
         (TRAIN, "there is neither test/ nor val/ next to train/. Pass "),
         (
             [*TRAIN, "test/cats/a.png"],

@@ -128,7 +128,8 @@ def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypa
         return convert(image, *arguments)
 
     monkeypatch.setattr(Image.Image, "convert", convert_small)
-    with pytest.raises(UsageError, match=r"1 broken, first cats/bomb\.png \(Image s"):
+    message = r"1 broken, first cats/bomb\.png \(Image size"
+    with pytest.raises(UsageError, match=message):
         folder.read(tmp_path, skip_broken=False)
 
 

@@ -145,9 +145,9 @@ def test_other_platforms_use_the_ordinary_operations(platform):
 
 
 def test_cpu_uses_neither_convolution_nor_scatter():
+    params, images = drawn((18, 18, 3), 5), images_like((18, 18, 3))
     gradient = jax.jit(jax.grad(lambda params, x: cnn.apply(params, x).sum()))
-    shape = 18, 18, 3
-    text = gradient.lower(drawn(shape, 5), images_like(shape)).as_text()
+    text = gradient.lower(params, images).as_text()
     assert "stablehlo.convolution" not in text and "scatter" not in text
 
 
