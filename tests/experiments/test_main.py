@@ -50,9 +50,8 @@ def printed_lines(monkeypatch):
 def test_a_misspelled_command_is_recognized(printed_lines):
     (line,) = printed_lines("comapre", "--epochs", "3")
     assert line.startswith("error: Expected one of {compare, sweep, ")
-    assert line.endswith(
-        "}, got comapre; did you mean compare? Add --help for all options."
-    )
+    end = "}, got comapre; did you mean compare? Add --help for all options."
+    assert line.endswith(end)
 
 
 def test_an_error_found_by_tyro_has_no_box_and_no_color(printed_lines):
@@ -75,15 +74,9 @@ def test_compiled_programs_are_cached_for_the_user(tmp_path, chosen):
     env.pop("JAX_COMPILATION_CACHE_DIR", None)
     if chosen is not None:
         env["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / chosen)
-    ran = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        env=env,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    devices, directory = json.loads(ran.stdout.splitlines()[-1])
+    command, root = [sys.executable, "-c", PROGRAM], Path(__file__).parents[2]
+    out = subprocess.check_output(command, env=env, cwd=root)
+    devices, directory = json.loads(out.splitlines()[-1])
     assert devices == 2
     expected = tmp_path / (chosen or "optax_momentum/compiled")
     assert Path(directory) == expected

@@ -35,19 +35,15 @@ def test_file_runs_again_only_if_it_changed(tmp_path: Path):
     path = write(tmp_path, "def f(): return 1")
     first, _ = load("--arms", f"{path}:f")
     assert load("--model", f"{path}:f")[0] is first
-    write(
-        tmp_path, "def f(): return 2"
-    )  # of the same size, and perhaps of the same time
+    write(tmp_path, "def f(): return 2")  # of the same size, and perhaps time
     assert load("--arms", f"{path}:f")[0]() == 2
 
 
 def test_file_may_import_its_neighbors_and_sys_path_is_restored(tmp_path: Path):
     write(tmp_path, "NUMBER = 5", "neighbor_of_own.py")
     before = list(sys.path)
-    function, _ = load(
-        "--arms",
-        f"{write(tmp_path, 'import neighbor_of_own as n; f = lambda: n.NUMBER')}:f",
-    )
+    path = write(tmp_path, "import neighbor_of_own as n; f = lambda: n.NUMBER")
+    function, _ = load("--arms", f"{path}:f")
     assert function() == 5
     assert sys.path == before
 
@@ -117,9 +113,8 @@ def test_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("reference", ["own.py", "own.py:", ":f", "momentun"])
 def test_reference_without_file_or_function_is_refused(reference: str):
-    assert refusal(reference) == (
-        "name a file and a function in it, as in FILE.py:function."
-    )
+    message = "name a file and a function in it, as in FILE.py:function."
+    assert refusal(reference) == message
 
 
 def test_path_that_is_not_a_python_file_is_refused(tmp_path: Path):

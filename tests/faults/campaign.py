@@ -26,11 +26,18 @@ from typing import Any, NamedTuple
 
 import checkpoint_damage
 import disk_faults
-import environment_faults
 import kills
 import numpy as np
-import process_faults
+from environment_faults import damaged_cache, more_devices, nonfinite_gradients
 from failpoints import STAGES
+from process_faults import (
+    clock,
+    interrupts,
+    memory,
+    second_writer,
+    suspension,
+    termination,
+)
 from reference import Reference, measure_reference
 from sandbox import Sandbox, compare_command, study_command, write_images
 from tally import FaultMissed, Tally
@@ -54,45 +61,29 @@ FAULTS = (
         "the same bits",
         disk_faults.slow,
     ),
-    Fault(
-        "SIGTERM",
-        "ends with 143 and a last save: no step is lost",
-        process_faults.termination,
-    ),
-    Fault(
-        "SIGINT twice",
-        "ends with 130 at once; repeated, the same bits",
-        process_faults.interrupts,
-    ),
-    Fault(
-        "SIGSTOP for 1.5 s",
-        "continues as if nothing had happened",
-        process_faults.suspension,
-    ),
-    Fault(
-        "the clock jumps by a day, forward and back",
-        "the same bits",
-        process_faults.clock,
-    ),
+    Fault("SIGTERM", "ends with 143 and a last save: no step is lost", termination),
+    Fault("SIGINT twice", "ends with 130 at once; repeated, the same bits", interrupts),
+    Fault("SIGSTOP for 1.5 s", "continues as if nothing had happened", suspension),
+    Fault("the clock jumps by a day, forward and back", "the same bits", clock),
     Fault(
         "a second process on the same directory",
         "refused; the first continues",
-        process_faults.second_writer,
+        second_writer,
     ),
     Fault(
         "every further allocation of memory fails (RLIMIT_DATA)",
         "ends, or is killed after 15 s; repeated, the same bits",
-        process_faults.memory,
+        memory,
     ),
     Fault(
         "a damaged cache of compiled programs",
         "recompiled: the same bits",
-        environment_faults.damaged_cache,
+        damaged_cache,
     ),
     Fault(
         "processes with 1, then 2, then 8 devices",
         "resumes; losses within 1e-4 of an uninterrupted run's",
-        environment_faults.devices,
+        more_devices,
     ),
 )
 ON_MOUNTS = (
@@ -168,24 +159,18 @@ def main() -> int:
 def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
     """Injects all faults, several at a time; returns the content of the JSON file."""
     data = write_images(directory / "images.npz")
+    commands = {
+        "one device": (compare_command(data), 1),
+        "2 devices": (compare_command(data), 2),
+        "a study": (study_command(data), 2),
+    }
     sandboxes = {
-        what: Sandbox(
-            directory / what, command, directory / f"{what}, compiled", devices
-        )
-        for what, command, devices in (
-            ("one device", compare_command(data), 1),
-            ("2 devices", compare_command(data), 2),
-            ("a study", study_command(data), 2),
-        )
+        what: Sandbox(directory / what, command, directory / f"{what}, compiled", count)
+        for what, (command, count) in commands.items()
     }
     with ThreadPoolExecutor(options.at_once) as threads:
-        references = dict(
-            zip(
-                sandboxes,
-                threads.map(measure_reference, sandboxes.values()),
-                strict=True,
-            )
-        )
+        measured = threads.map(measure_reference, sandboxes.values())
+        references = dict(zip(sandboxes, measured, strict=True))
         jobs = [
             threads.submit(job, Random(f"{options.seed} {number}"))
             for number, job in enumerate(_jobs(sandboxes, references, size))
@@ -194,24 +179,18 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
     kill_tallies = [tally for tally in tallies if isinstance(tally, kills.KillTally)]
     lost = [steps for tally in kill_tallies for steps in tally.lost]
     recoveries = [seconds for tally in kill_tallies for seconds in tally.recoveries]
+    intervals = references["one device"].intervals
+    columns = "fault", "promise", "trials", "kept"
     return {
         "command": f"python tests/faults/campaign.py{' --short' * options.short}",
-        "faults": [
-            {
-                name: getattr(tally, name)
-                for name in ("fault", "promise", "trials", "kept")
-            }
-            for tally in tallies
-        ],
+        "faults": [{name: getattr(row, name) for name in columns} for row in tallies],
         "kills": sum(tally.trials for tally in kill_tallies),
         "restored checkpoints": sum(tally.restored for tally in kill_tallies),
         "compared states": sum(tally.states for tally in kill_tallies),
         "compared records": sum(tally.records for tally in kill_tallies),
         "lost steps, median": float(np.median(lost or [0])),
         "lost steps, 99th percentile": float(np.percentile(lost or [0], 99)),
-        "steps between saves, median": float(
-            np.median(references["one device"].intervals)
-        ),
+        "steps between saves, median": float(np.median(intervals)),
         "seconds to go on, mean": round(fmean(recoveries or [0]), 2),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "versions": environment(),
@@ -245,9 +224,7 @@ def _jobs(
         yield lambda random, fault=fault: [
             injected(fault, sandbox, reference, random, size.trials)
         ]
-    yield lambda random: environment_faults.nonfinite_gradients(
-        sandbox, random, size.trials
-    )
+    yield lambda random: nonfinite_gradients(sandbox, random, size.trials)
 
 
 def _damages(

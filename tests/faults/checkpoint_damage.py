@@ -136,8 +136,7 @@ def leftovers(sample: Sample) -> Tally:
 
 
 def _later(sample: Sample) -> Iterator[tuple[str, Path | None, list[Path]]]:
-    later = "99999998-00000000"
-    files = _files(sample.newer)
+    later, files = "99999998-00000000", _files(sample.newer)
     for number in range(len(files)):
         yield f"{later}.orbax-checkpoint-tmp", sample.newer, files[number:]
         yield later, sample.newer, files[number:]

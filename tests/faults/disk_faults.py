@@ -45,10 +45,9 @@ def failing_calls(
             directory = sandbox.directory / f"call-{number}-{error}"
             trial = sandbox._replace(directory=directory)
             result = trial.run(failpoint=failpoint)
-            complaint = f"{failpoint} was not reached"
-            if _failpoint_reached(result):
-                complaint = _check(trial, reference, result)
-            tally.add(complaint)
+            reached = _failpoint_reached(result)
+            unreached = f"{failpoint} was not reached"
+            tally.add(_check(trial, reference, result) if reached else unreached)
     return tally
 
 

@@ -43,12 +43,10 @@ def _stops(sandbox: Sandbox, image: int) -> str | None:
     for result in results:
         message = f"at step {step + 1} of epoch 1 the gradient of params["
         if result.status != 2 or message not in result.log or "Traceback" in result.log:
-            return (
-                f"status {result.status}, expected step {step + 1}: {result.log[-900:]}"
-            )
-    epoch, at = next(
-        e["at"] or (0, 0) for e in results[1].events if e["event"] == "restored"
-    )
+            expected = f"expected step {step + 1}"
+            return f"status {result.status}, {expected}: {result.log[-900:]}"
+    restored = (e["at"] for e in results[1].events if e["event"] == "restored")
+    epoch, at = next(restored) or (0, 0)
     return None if (epoch, at) == (0, step) else f"resumed at {epoch, at}, not {step}"
 
 
@@ -69,10 +67,8 @@ def _finishes(sandbox: Sandbox, policy: str) -> str | None:
 
 
 def _with_policy(sandbox: Sandbox, policy: str) -> Sandbox:
-    return sandbox._replace(
-        directory=sandbox.directory / policy,
-        command=(*sandbox.command, "--nonfinite", policy),
-    )
+    command = *sandbox.command, "--nonfinite", policy
+    return sandbox._replace(directory=sandbox.directory / policy, command=command)
 
 
 def _step_of(sandbox: Sandbox, image: int) -> int:
@@ -98,10 +94,9 @@ def damaged_cache(sandbox: Sandbox, reference: Reference, random: Random) -> str
     for file in files:
         _damage(file, random)
     result = trial.run()
-    noticed = "Error reading persistent compilation cache" in result.log
-    return (
-        completed(trial, reference, result) if noticed else f"of {files} none was read"
-    )
+    if "Error reading persistent compilation cache" not in result.log:
+        return f"of {files} none was read"
+    return completed(trial, reference, result)
 
 
 def _damage(file: Path, random: Random) -> None:
@@ -116,7 +111,7 @@ def _damage(file: Path, random: Random) -> None:
             file.unlink()
 
 
-def devices(sandbox: Sandbox, reference: Reference, random: Random) -> str | None:
+def more_devices(sandbox: Sandbox, reference: Reference, random: Random) -> str | None:
     """Runs on one, two and eight devices, which add gradients in different orders."""
     results = []
     for count in (1, 2):

@@ -120,15 +120,10 @@ def _written(path: str, occurrences: int) -> Callable[[Random], Failpoint]:
     """While a file is replaced: before writing it, midway, or around the rename."""
 
     def moment(random: Random) -> Failpoint:
-        partial, occurrence = rf"{path}\.partial$", random.randint(1, occurrences)
-        return random.choice(
-            [
-                Failpoint("open", partial, occurrence),
-                Failpoint("fsync", partial, occurrence, kept=random.random()),
-                Failpoint("os.rename", partial, occurrence),
-                Failpoint("os.rename", partial, occurrence, later=1),
-            ]
-        )
+        at = rf"{path}\.partial$", random.randint(1, occurrences)
+        written = Failpoint("fsync", *at, kept=random.random())
+        renamed = Failpoint("os.rename", *at), Failpoint("os.rename", *at, later=1)
+        return random.choice([Failpoint("open", *at), written, *renamed])
 
     return moment
 

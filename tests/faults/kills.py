@@ -133,14 +133,9 @@ def _compare(
             complaints.append(f"{work}: {at} restored, not {newest.get(work)}")
         if work in reached:
             again = [position for position in reached[work] if position > at]
-            tally.lost.append(
-                _steps(reference, max([at, *again])) - _steps(reference, at)
-            )
+            last = max([at, *again])
+            tally.lost.append((last[0] - epoch) * reference.steps + last[1] - step)
             if len(again) > _LOST_CALLS:
                 complaints.append(f"{work}: {again} are lost, all after {at}")
         reached[work] = []
     return complaints
-
-
-def _steps(reference: Reference, at: Position) -> int:
-    return at[0] * reference.steps + at[1]

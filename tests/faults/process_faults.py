@@ -101,10 +101,7 @@ def memory(sandbox: Sandbox, reference: Reference, random: Random) -> str | None
 
 
 def _stopped(result: ProcessResult, status: int, words: str) -> str | None:
-    if (
-        result.status == status
-        and words in result.log
-        and "Traceback" not in result.log
-    ):
+    said = words in result.log and "Traceback" not in result.log
+    if result.status == status and said:
         return None
     return f"status {result.status}: {result.log[-1500:]}"

@@ -85,9 +85,8 @@ class Sandbox(NamedTuple):
             send(process.pid, signal.SIGABRT)
             process.join()
         log = (self.directory / "log").read_text()
-        return ProcessResult(
-            -signal.SIGABRT if status is None else status, self.events(), log, started
-        )
+        status = -signal.SIGABRT if status is None else status
+        return ProcessResult(status, self.events(), log, started)
 
     def start_training(self, random: Random, **job: Any) -> tuple[Any, float]:
         """Starts a process and waits until it trains and has saved a checkpoint."""
@@ -119,19 +118,15 @@ class Sandbox(NamedTuple):
 
     def records(self) -> dict[str, bytes]:
         """The bytes of every recorded run's metrics, by the hash of its config."""
-        return {
-            run.config_hash: np.array(
-                [*sum(run.epochs, ()), run.test_loss, run.test_accuracy]
-            ).tobytes()
-            for run in runs.read(self.output)
-        }
+        records = {}
+        for got in runs.read(self.output):
+            metrics = [*sum(got.epochs, ()), got.test_loss, got.test_accuracy]
+            records[got.config_hash] = np.array(metrics).tobytes()
+        return records
 
     def leftovers(self) -> list[Path]:
         """Files that a finished command should have deleted."""
-        return [
-            *self.output.rglob("*.partial"),
-            *(self.output / DIRECTORY).glob("*"),
-        ]
+        return [*self.output.rglob("*.partial"), *(self.output / DIRECTORY).glob("*")]
 
 
 def send(process: int, number: int) -> None:
@@ -150,18 +145,12 @@ def write_images(path: Path, white: int | None = None) -> Path:
     """Writes small images whose brightness gives their class; one may be white."""
     random = np.random.default_rng(1)
     labels = random.permutation(240) % 3
-    pixels = 80 * labels[:, None, None] + random.integers(0, 60, (240, 9, 8))
-    pixels = pixels.astype(np.uint8)
+    noise = random.integers(0, 60, (240, 9, 8))
+    pixels = (80 * labels[:, None, None] + noise).astype(np.uint8)
     if white is not None:
         pixels[white] = 255
-    train, test = slice(192), slice(192, None)
-    np.savez(
-        path,
-        x_train=pixels[train],
-        y_train=labels[train],
-        x_test=pixels[test],
-        y_test=labels[test],
-    )
+    train = {"x_train": pixels[:192], "y_train": labels[:192]}
+    np.savez(path, x_test=pixels[192:], y_test=labels[192:], **train)
     return path
 
 

@@ -103,9 +103,7 @@ def _watch(note: Any, job: Job) -> None:
         note("restored", work=self.directory.name, at=at, digest=digest(tree))
         return tree
 
-    def journaled_save(
-        self: Checkpoints, tree: Any, position: Mapping[str, int]
-    ) -> None:
+    def journaled_save(self: Checkpoints, tree: Any, position: Mapping) -> None:
         at = list(position.values())
         note("reached", work=self.directory.name, at=at, digest=digest(tree))
         time.time = lambda: now() + job.clock

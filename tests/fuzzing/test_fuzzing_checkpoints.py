@@ -16,10 +16,8 @@ from experiments.records.runs import to_json
 from experiments.training.checkpoints import MANIFEST, Damaged, read, write
 
 WORK = {"runs": ["0123456789abcdef"]}
-LEAVES = {
-    ".params": np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6),
-    ".step": np.asarray(7, np.int32),
-}
+PARAMS = np.linspace(-1, 1, 30, dtype=np.float32).reshape(5, 6)
+LEAVES = {".params": PARAMS, ".step": np.asarray(7, np.int32)}
 FUZZ = settings(derandomize=True, deadline=None, max_examples=60)
 
 

@@ -35,7 +35,7 @@ def without_data_sets(idle_directory, tmp_path_factory, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
 
 
-def compare(capsys: pytest.CaptureFixture, *words: str) -> str:
+def compare(capsys, *words: str) -> str:
     return refusal(capsys, "compare", "--output", "results", *words)
 
 
@@ -63,9 +63,7 @@ def test_missing_data_set_is_refused_and_not_replaced(capsys):
     "error",
     [
         requests.exceptions.ConnectionError("Max retries exceeded\nwith url: /cifar"),
-        NonMatchingChecksumError(
-            "Artifact cifar-10-binary.tar.gz has\nwrong checksum."
-        ),
+        NonMatchingChecksumError("Artifact cifar-10.tar.gz has\nwrong checksum."),
     ],
 )
 def test_failed_download_is_reported_with_its_error(capsys, monkeypatch, error):
@@ -108,9 +106,8 @@ def test_gray_test_images_are_refused_if_training_images_have_color(capsys):
 
 @pytest.mark.parametrize("command", ["compare", "sweep"])
 def test_images_too_small_for_the_network_are_refused(capsys, command):
-    np.savez(
-        "own.npz", images=random_images(44, 900, 17, 32), labels=np.arange(900) % 3
-    )
+    images = random_images(44, 900, 17, 32)
+    np.savez("own.npz", images=images, labels=np.arange(900) % 3)
     words = "--dataset", "own.npz", "--output", "results"
     assert refusal(capsys, command, *words) == (
         "images are 17x32, but this network needs at least 18x18 pixels: enlarge them."
@@ -167,7 +164,7 @@ def test_splits_and_folds_share_no_image():
         return set(images[:, 0, 0, 0].tolist())
 
     train, _, validation, _ = image_dataset.hold_out(loaded)
-    parts = [read(part) for part in (train, validation, loaded.test_images)]
+    parts = [*map(read, (train, validation, loaded.test_images))]
     assert set.union(*parts) == set(range(90)) and sum(map(len, parts)) == 90
     labels, whole = loaded.train_labels, read(loaded.train_images)
     outer = stratified("--folds", labels, 4)

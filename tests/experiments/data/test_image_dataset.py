@@ -16,15 +16,13 @@ CIFAR10 = os.environ.get("TFDS_DATA_DIR")
 
 def dataset(n: int) -> image_dataset.Dataset:
     images, labels = random_images(1, n + 3, 4, 5, 2), np.arange(n + 3, dtype=np.int32)
-    return image_dataset.Dataset(
-        "x", images[:n], labels[:n], images[n:], labels[n:], n + 3
-    )
+    parts = images[:n], labels[:n], images[n:], labels[n:]
+    return image_dataset.Dataset("x", *parts, n + 3)
 
 
 def test_digits_are_enlarged_and_split_with_stratification():
     digits = image_dataset.load("digits", None)
-    assert digits.name == "digits"
-    assert digits.classes == 10
+    assert (digits.name, digits.classes) == ("digits", 10)
     assert digits.train_images.shape == (1437, 24, 24, 1)
     assert digits.test_images.shape == (360, 24, 24, 1)
     assert digits.train_images.dtype == np.uint8
@@ -51,9 +49,8 @@ def test_digits_contain_every_image_once_with_its_label():
 
 
 def test_digits_test_split_is_always_the_same():
-    assert (
-        image_dataset.digest(image_dataset.load("digits", None)) == "8eb05ca4dc2cdefc"
-    )
+    digits = image_dataset.load("digits", None)
+    assert image_dataset.digest(digits) == "8eb05ca4dc2cdefc"
 
 
 # The cuts of keras 3.15.1: keras.src...array_slicing.train_validation_split.
@@ -97,12 +94,8 @@ def test_load_refuses_a_data_directory_that_it_would_ignore(name: str):
 
 
 def save(path: Path, train: list[int], test: list[int], **changes) -> str:
-    arrays = {
-        "x_train": random_images(2, len(train), 4, 5),
-        "y_train": np.array(train),
-        "x_test": random_images(3, len(test), 4, 5),
-        "y_test": np.array(test),
-    }
+    arrays = {"x_train": random_images(2, len(train), 4, 5), "y_train": np.array(train)}
+    arrays |= {"x_test": random_images(3, len(test), 4, 5), "y_test": np.array(test)}
     np.savez(path / "own.npz", allow_pickle=False, **(arrays | changes))
     return str(path / "own.npz")
 
@@ -110,8 +103,7 @@ def save(path: Path, train: list[int], test: list[int], **changes) -> str:
 def test_file_with_two_splits_keeps_them(tmp_path: Path):
     path = save(tmp_path, [2, 0, 1, 2, 1], [1, 0])
     loaded = image_dataset.load(path, None)
-    assert loaded.name == "own.npz"
-    assert loaded.classes == 3
+    assert (loaded.name, loaded.classes) == ("own.npz", 3)
     assert (loaded.train_images == random_images(2, 5, 4, 5)[..., None]).all()
     assert loaded.train_labels.tolist() == [2, 0, 1, 2, 1]
     assert (loaded.test_images == random_images(3, 2, 4, 5)[..., None]).all()
@@ -136,18 +128,12 @@ def test_file_without_splits_is_split_with_stratification(tmp_path: Path):
         ([0, 1, 0, 1, 0], [1, 0, 2], "test image 2 has label 2, outside .* 0 to 1 of"),
         ([0, 0, 0, 0, 0], [0], "all labels are 0; at least two classes are needed"),
         ([1], [0], "1 training and 1 test images are too few; at least two and one"),
-        (
-            [1, 2, 1, 2, 1],
-            [1],
-            "no image of class 0 is left .* are 0 to 2, .* renumber",
-        ),
+        ([1, 2, 1, 2, 1], [1], "no image of class 0 is left.* are 0 to 2, .*renumber"),
         ([0, 1, 5, 1, 0], [1], "no image of class 2 is left to train on"),
         ([0, 0, 1, 1, 2], [1], "no image of class 2 is left .* shuffle a file sorted"),
     ],
 )
-def test_file_with_two_splits_is_refused_for_bad_labels(
-    tmp_path: Path, train: list[int], test: list[int], message: str
-):
+def test_file_with_two_splits_is_refused_for_bad_labels(tmp_path, train, test, message):
     path = save(tmp_path, train, test)
     with pytest.raises(UsageError, match=f"^--dataset {re.escape(path)}: .*{message}"):
         image_dataset.load(path, None)
@@ -168,9 +154,7 @@ def test_file_is_refused_if_test_images_have_another_shape(tmp_path: Path):
         ([0, 2] * 10, "no image of class 1 is left"),
     ],
 )
-def test_file_without_splits_is_refused_if_it_cannot_be_split(
-    tmp_path: Path, labels: list[int], message: str
-):
+def test_file_that_cannot_be_split_is_refused(tmp_path, labels, message):
     path = tmp_path / "own.npz"
     np.savez(path, images=random_images(5, len(labels), 4, 5), labels=labels)
     with pytest.raises(UsageError, match=message):

@@ -30,16 +30,14 @@ def changed(array: np.ndarray, index, value) -> np.ndarray:
 def test_integer_images_are_used_unchanged(tmp_path: Path, dtype):
     path = save(tmp_path, images=IMAGES.astype(dtype), labels=LABELS)
     [(images, _)] = read(path)
-    assert images.dtype == np.uint8
-    assert (images == IMAGES).all()
+    assert images.dtype == np.uint8 and (images == IMAGES).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_float_images_are_scaled_and_rounded(tmp_path: Path, dtype):
     path = save(tmp_path, images=(IMAGES / 255).astype(dtype), labels=LABELS)
     [(images, _)] = read(path)
-    assert images.dtype == np.uint8
-    assert (images == IMAGES).all()
+    assert images.dtype == np.uint8 and (images == IMAGES).all()
 
 
 def test_images_without_channels_get_one(tmp_path: Path):
@@ -56,17 +54,10 @@ def test_labels_may_have_any_integer_dtype_and_be_a_column(tmp_path, dtype):
 
 
 def test_two_splits_take_precedence_and_other_arrays_are_ignored(tmp_path):
-    path = save(
-        tmp_path,
-        images=IMAGES,
-        labels=LABELS,
-        x_train=IMAGES[:4],
-        y_train=LABELS[:4],
-        x_test=IMAGES[4:],
-        y_test=LABELS[4:],
-        names=np.array([None, "pickled"], dtype=object),
-    )
-    train, test = read(path)
+    splits = {"x_train": IMAGES[:4], "y_train": LABELS[:4]}
+    splits |= {"x_test": IMAGES[4:], "y_test": LABELS[4:]}
+    ignored = {"images": IMAGES, "labels": LABELS, "names": np.array([None, "pickled"])}
+    train, test = read(save(tmp_path, **ignored, **splits))
     assert (train[0] == IMAGES[:4]).all() and train[1].tolist() == [2, 0, 1, 1]
     assert (test[0] == IMAGES[4:]).all() and test[1].tolist() == [0, 2]
 

@@ -47,9 +47,7 @@ def test_prepare_does_not_prepare_a_data_set_twice(tmp_path: Path, monkeypatch, 
 
 
 @pytest.mark.parametrize("missing", ["tensorflow", "importlib_resources"])
-def test_prepare_names_the_command_that_installs_what_is_missing(
-    tmp_path: Path, monkeypatch, missing: str
-):
+def test_prepare_says_how_to_install_what_is_missing(tmp_path, monkeypatch, missing):
     installed = {"tensorflow", "importlib_resources"} - {missing}
     monkeypatch.setattr(module, "find_spec", lambda name: name in installed or None)
     message = (
@@ -62,9 +60,8 @@ def test_prepare_names_the_command_that_installs_what_is_missing(
 
 def test_prepare_reports_a_preparation_without_result(tmp_path: Path, monkeypatch):
     fake_download(monkeypatch, lambda _: None)
-    with pytest.raises(
-        UsageError, match=r"has no dataset_info\.json\. Remove the cifar10"
-    ):
+    message = r"has no dataset_info\.json\. Remove the cifar10"
+    with pytest.raises(UsageError, match=message):
         prepare("cifar10", tmp_path)
 
 

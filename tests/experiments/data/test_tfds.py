@@ -32,12 +32,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_prepared_data_set_is_read_as_it_was_written(tmp_path: Path):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
     loaded = image_dataset.load("tiny", tmp_path)
-    assert loaded.name == "tiny"
-    assert loaded.classes == 4
-    assert (loaded.train_images == TRAIN[0]).all()
-    assert (loaded.train_labels == TRAIN[1]).all()
-    assert (loaded.test_images == TEST[0]).all()
-    assert (loaded.test_labels == TEST[1]).all()
+    assert (loaded.name, loaded.classes) == ("tiny", 4)
+    for read, written in zip(loaded[1:5], TRAIN + TEST, strict=True):
+        assert (read == written).all()
     assert loaded.train_images.dtype == loaded.test_images.dtype == np.uint8
     assert loaded.train_labels.dtype == loaded.test_labels.dtype == np.int32
     assert "tensorflow" not in sys.modules
@@ -113,9 +110,7 @@ def test_broken_cache_file_is_replaced(tmp_path: Path, cache: Path, length: int)
     assert len(file.read_bytes()) == len(whole)
 
 
-def test_data_are_read_without_a_cache_if_it_cannot_be_written(
-    tmp_path: Path, cache: Path
-):
+def test_data_are_read_without_a_cache_if_it_cannot_be_written(tmp_path, cache):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS)
     cache.write_text("a file in place of the directory")
     assert (image_dataset.load("tiny", tmp_path).test_images == TEST[0]).all()
@@ -135,14 +130,11 @@ def test_missing_data_set_is_refused_with_the_command_that_prepares_it(tmp_path:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [
-        ("cifar11", r" Did you mean .*cifar10\b"),
-        ("Digits", " Did you mean digits"),
-        ("../x", "$"),
-    ],
+    [("cifar11", r".*cifar10\b"), ("Digits", "digits"), ("../x", None)],
 )
 def test_unknown_name_is_refused_with_the_most_similar_one(tmp_path, name, hint):
-    message = rf"^{name} is neither digits, nor the path .*-datasets knows\.{hint}"
+    end = f" Did you mean {hint}" if hint else "$"
+    message = rf"^{name} is neither digits, nor the path .*-datasets knows\.{end}"
     with pytest.raises(UsageError, match=message):
         image_dataset.load(name, tmp_path)
 
@@ -153,20 +145,21 @@ def test_data_directory_that_is_a_file_is_refused(tmp_path: Path):
         image_dataset.load("cifar10", tmp_path / "file")
 
 
+def assert_refused(data_dir: Path, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        image_dataset.load("tiny", data_dir)
+
+
 def test_data_set_in_another_file_format_is_refused(tmp_path: Path):
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS, fileFormat="tfrecord")
     message = "1.0.0 is prepared as tfrecord; only array_record .* prepare tiny --data"
-    with pytest.raises(UsageError, match=message):
-        image_dataset.load("tiny", tmp_path)
+    assert_refused(tmp_path, message)
 
 
 def test_data_set_without_image_and_label_is_refused(tmp_path: Path):
     features = {"text": tfds.features.Text(), "label": tfds.features.Text()}
     write_prepared(tmp_path / "tiny" / "1.0.0", SPLITS, features=features)
-    with pytest.raises(
-        UsageError, match=r"not a set of labeled .* and has label, text"
-    ):
-        image_dataset.load("tiny", tmp_path)
+    assert_refused(tmp_path, "not a set of labeled .* and has label, text")
 
 
 def test_data_set_without_test_images_is_refused(tmp_path: Path):
@@ -176,19 +169,15 @@ def test_data_set_without_test_images_is_refused(tmp_path: Path):
     info["splits"][2]["shardLengths"] = ["0"]
     (folder / "dataset_info.json").write_text(json.dumps(info))
     message = "needs the splits train and test, and has train, validation. Save"
-    with pytest.raises(UsageError, match=message):
-        image_dataset.load("tiny", tmp_path)
+    assert_refused(tmp_path, message)
 
 
 def test_data_set_with_images_of_several_sizes_is_refused(tmp_path: Path):
     images = [*TRAIN[0][:4], TRAIN[0][4][:, :3], *TRAIN[0][5:]]
     splits = {"train": (images, TRAIN[1]), "test": TEST}
     write_prepared(tmp_path / "tiny" / "1.0.0", splits)
-    message = (
-        r"train example 4 is uint8 of shape \(6, 3, 3\) where uint8 of .*\(6, 5, 3"
-    )
-    with pytest.raises(UsageError, match=message):
-        image_dataset.load("tiny", tmp_path)
+    message = r"train example 4 is uint8 of shape \(6, 3, 3\) where uint8 .*\(6, 5, 3"
+    assert_refused(tmp_path, message)
 
 
 def cut_records(folder: Path, share: float) -> None:
@@ -207,10 +196,7 @@ def damage_last_image(folder: Path) -> None:
     [
         (damage_last_image, "train example 8 can't be read .*hash mismatch"),
         (lambda folder: (folder / RECORDS).unlink(), "train example 0 .*No such file"),
-        (
-            lambda folder: (folder / RECORDS).write_bytes(b""),
-            "train example 0 can't be",
-        ),
+        (lambda folder: cut_records(folder, 0), "train example 0 can't be"),
         (lambda folder: cut_records(folder, 0.25), "train example 0 can't be"),
         (lambda folder: cut_records(folder, 0.5), "train example 0 can't be"),
         (lambda folder: cut_records(folder, 0.99999), "train example 0 can't be"),
@@ -221,14 +207,11 @@ def damage_last_image(folder: Path) -> None:
         ),
     ],
 )
-def test_damaged_data_set_is_refused_with_the_first_bad_example(
-    tmp_path, damage, message
-):
+def test_damaged_data_set_is_refused_with_the_first_error(tmp_path, damage, message):
     folder = tmp_path / "tiny" / "1.0.0"
     write_prepared(folder, SPLITS)
     damage(folder)
-    with pytest.raises(UsageError, match=f"{message}.*(R|r)emove .*prepare"):
-        image_dataset.load("tiny", tmp_path)
+    assert_refused(tmp_path, f"{message}.*(R|r)emove .*prepare")
 
 
 def test_data_set_with_a_flipped_bit_is_refused_or_has_the_same_images(tmp_path: Path):

@@ -50,9 +50,7 @@ def refusal(path: Path) -> str:
     return usage_error(f"--dataset {path}: ", npz.read, path)
 
 
-def test_zip_bomb_is_refused_before_any_of_it_is_unpacked(
-    tmp_path, monkeypatch, small_memory
-):
+def test_zip_bomb_is_refused_before_unpacking(tmp_path, monkeypatch, small_memory):
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     assert path.stat().st_size < 20_000
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("unpacked"))
@@ -95,8 +93,7 @@ def test_no_more_than_the_stated_size_of_an_array_is_unpacked(tmp_path, monkeypa
     ],
 )
 def test_invalid_array_is_reported_in_one_line(tmp_path, images):
-    path = zipped(tmp_path, images)
-    message = refusal(path)
+    message = refusal(zipped(tmp_path, images))
     assert "an array can't be read (" in message or "images has dtype" in message
 
 
@@ -124,30 +121,22 @@ def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypa
     write_pets(tmp_path)
     Image.new("RGB", (600, 500)).save(tmp_path / "cats" / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200_000)
-    monkeypatch.setattr(Image.Image, "convert", only_small(Image.Image.convert))
-    with pytest.raises(
-        UsageError, match=r"1 broken, first cats/bomb\.png \(Image size"
-    ):
-        folder.read(tmp_path, skip_broken=False)
+    convert = Image.Image.convert  # decodes an image
 
-
-def only_small(convert):
-    """Pillow's `convert`, which decodes an image, for small images only."""
-
-    def checked(image, *arguments):
+    def convert_small(image, *arguments):
         assert image.size == (5, 6)
         return convert(image, *arguments)
 
-    return checked
+    monkeypatch.setattr(Image.Image, "convert", convert_small)
+    message = r"1 broken, first cats/bomb\.png \(Image size"
+    with pytest.raises(UsageError, match=message):
+        folder.read(tmp_path, skip_broken=False)
 
 
-def test_prepared_data_set_that_is_too_large_is_refused_at_its_first_image(
-    tmp_path, monkeypatch
-):
+def test_prepared_data_set_is_refused_at_its_first_image(tmp_path, monkeypatch):
     images = random_images(53, 9, 6, 5, 3), np.arange(9) % 4
     write_prepared(tmp_path / "tiny" / "1.0.0", {"train": images, "test": images})
-    cache = str(tmp_path / "cache")
-    monkeypatch.setattr(tfds, "user_cache_dir", lambda _: cache)
+    monkeypatch.setattr(tfds, "user_cache_dir", lambda _: str(tmp_path / "cache"))
     monkeypatch.setattr(memory, "total", lambda: 1_000)
     with pytest.raises(UsageError, match=r"train would take .* more than half of t"):
         tfds.read("tiny", tmp_path)

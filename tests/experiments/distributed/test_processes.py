@@ -11,19 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from support import small_command, small_images
+from support.usage_errors import usage_error
 
 from experiments.distributed.processes import Processes
-from experiments.records.config import UsageError
 
 FORKED = get_context("forkserver")  # from a process that has imported everything
 FORKED.set_forkserver_preload(["support.small_command", "experiments.__main__"])
-
-
-class Started(NamedTuple):
-    """A running command."""
-
-    process: Any
-    log: Path  # directory of its output
 
 
 ARMS = """
@@ -32,6 +25,13 @@ from optax_momentum import sgd
 def arms(learning_rate):
     return {"momentum": sgd(learning_rate, 0.8)}
 """
+
+
+class Started(NamedTuple):
+    """A running command."""
+
+    process: Any
+    log: Path  # directory of its output
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +52,7 @@ def start(images, tmp_path_factory):
     """Starts a process for each command; kills those that run after the test."""
     running: list[Started] = []
 
-    def start(
-        *commands: Sequence[str],
-        devices: int | Sequence[int] = 1,
-        join_timeout: int = 60,
-    ) -> list[Started]:
+    def start(*commands, devices: int | Sequence[int] = 1, join_timeout=60):
         together = ["--coordinator", f"127.0.0.1:{free_port()}"]
         together += ["--processes", str(len(commands))]
         if isinstance(devices, int):
@@ -107,8 +103,7 @@ def wait_until(done: Callable[[], object]) -> None:
 
 
 def records(output: Path) -> list[dict]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return [*map(json.loads, (output / "runs.jsonl").read_text().splitlines())]
 
 
 def losses(output: Path) -> list[float]:
@@ -207,31 +202,27 @@ def test_a_missing_process_is_reported(start, tmp_path):
 
 def test_processes_with_different_options_are_refused(start, tmp_path):
     words = ["compare", "--output", str(tmp_path), "--epochs"]
+    expected = "error: process 1 was started with other epochs than process 0 (hashes "
     for status, message in wait_for(start([*words, "3"], [*words, "4"])):
-        assert status == 2
-        assert message.startswith(
-            "error: process 1 was started with other epochs than process 0 (hashes "
-        )
+        assert status == 2 and message.startswith(expected)
     assert not (tmp_path / "runs.jsonl").exists()
 
 
 def test_unequal_numbers_of_devices_are_refused(start, one_arm, tmp_path):
     words = [*one_arm, "--output", str(tmp_path)]
-    for status, message in wait_for(start(words, words, devices=(1, 2))):
-        assert status == 2
-        assert message == (
-            "error: processes 0, 1, ... have 1, 2 devices, and must all have as many; "
-            "(on CPUs) set JAX_NUM_CPU_DEVICES."
-        )
+    message = (
+        "error: processes 0, 1, ... have 1, 2 devices, and must all have as many; "
+        "(on CPUs) set JAX_NUM_CPU_DEVICES."
+    )
+    assert wait_for(start(words, words, devices=(1, 2))) == [(2, message)] * 2
 
 
 def test_an_unexpected_number_of_devices_is_refused(start):
-    ((status, message),) = wait_for(start(["compare", "--devices", "64"], devices=2))
-    assert status == 2
-    assert message == (
+    message = (
         "error: --devices 64, but there are 2: 1 processes with 2 each. Start other "
         "processes, or (on CPUs) set JAX_NUM_CPU_DEVICES."
     )
+    assert wait_for(start(["compare", "--devices", "64"], devices=2)) == [(2, message)]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +239,4 @@ def test_an_unexpected_number_of_devices_is_refused(start):
     ],
 )
 def test_contradictory_options_are_refused(options, message):
-    with pytest.raises(UsageError) as refused:
-        options.check()
-    assert message in str(refused.value)
+    assert message in usage_error("", options.check)

@@ -1,5 +1,7 @@
 """The tutorial's CNN: its parameters, its function, its operations per platform."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,10 +50,8 @@ def tutorial_apply(params, images):
 
     def convolve(x, layer):
         kernel, bias = params[layer]["kernel"], params[layer]["bias"]
-        layout = ("NHWC", "HWIO", "NHWC")
-        x = lax.conv_general_dilated(
-            x, kernel, (1, 1), "VALID", dimension_numbers=layout
-        )
+        layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **layout)
         return nnx.relu(x + bias[None, None, None])
 
     def dense(x, layer):
@@ -66,9 +66,8 @@ def tutorial_apply(params, images):
 
 def training_step(apply):
     def step(params, batch):
-        loss, gradients = jax.value_and_grad(cross_entropy, argnums=1)(
-            apply, params, *batch
-        )
+        value_and_grad = jax.value_and_grad(cross_entropy, argnums=1)
+        loss, gradients = value_and_grad(apply, params, *batch)
         return jax.tree.map(lambda p, g: p - 0.03 * g, params, gradients), loss
 
     return step
@@ -77,10 +76,7 @@ def training_step(apply):
 def test_init_draws_122570_parameters_as_in_the_tutorial():
     params = init(jax.random.key(1), (32, 32, 3), 10)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 122_570
-    assert {
-        name: {key: leaf.shape for key, leaf in layer.items()}
-        for name, layer in params.items()
-    } == {
+    assert jax.tree.map(jnp.shape, params) == {
         "conv1": {"kernel": (3, 3, 3, 32), "bias": (32,)},
         "conv2": {"kernel": (3, 3, 32, 64), "bias": (64,)},
         "conv3": {"kernel": (3, 3, 64, 64), "bias": (64,)},
@@ -102,36 +98,24 @@ def test_init_gives_glorot_uniform_kernels_and_zero_biases():
 
 
 def test_init_is_a_function_of_the_key():
-    first, same, other = (
-        init(jax.random.key(seed), (18, 18, 3), 5) for seed in (3, 3, 4)
-    )
+    first, same, other = (init(jax.random.key(k), (18, 18, 3), 5) for k in (3, 3, 4))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first, same))
     assert (first["conv2"]["kernel"] != other["conv2"]["kernel"]).all()
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes"),
-    [
-        ((24, 24, 1), 10),
-        ((28, 28, 1), 47),
-        ((32, 32, 3), 100),
-    ],
+    ("shape", "classes"), [((24, 24, 1), 10), ((28, 28, 1), 47), ((32, 32, 3), 100)]
 )
 def test_loss_and_gradients_equal_those_of_stock_operations(shape, classes):
     params = drawn(shape, classes)
     images, labels = images_like(shape), jnp.arange(6) % classes
     assert jax.eval_shape(cnn.apply, params, images).shape == (6, classes)
+    function = jax.jit(jax.value_and_grad(cross_entropy, argnums=1), static_argnums=0)
     ours, reference = (
-        jax.jit(jax.value_and_grad(cross_entropy, argnums=1), static_argnums=0)(
-            apply, params, images, labels
-        )
-        for apply in (cnn.apply, tutorial_apply)
+        function(apply, params, images, labels) for apply in (cnn.apply, tutorial_apply)
     )
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5),
-        ours,
-        reference,
-    )
+    close = partial(np.testing.assert_allclose, rtol=0, atol=1e-5)
+    jax.tree.map(close, ours, reference)
 
 
 def test_training_in_scan_and_vmap_follows_stock_operations_step_by_step():
@@ -151,34 +135,24 @@ def test_training_in_scan_and_vmap_follows_stock_operations_step_by_step():
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_other_platforms_use_the_ordinary_operations(platform):
-    params = drawn((18, 18, 3), 5)
-    text = (
-        jax.jit(jax.grad(cross_entropy, argnums=1), static_argnums=0)
-        .trace(cnn.apply, params, images_like((18, 18, 3)), jnp.arange(6) % 5)
-        .lower(lowering_platforms=(platform,))
-        .as_text()
-    )
+    params, images = drawn((18, 18, 3), 5), images_like((18, 18, 3))
+    gradient = jax.jit(jax.grad(cross_entropy, argnums=1), static_argnums=0)
+    traced = gradient.trace(cnn.apply, params, images, jnp.arange(6) % 5)
+    text = traced.lower(lowering_platforms=(platform,)).as_text()
     # Three forward, three for gradients of kernels, two for gradients of inputs.
     assert text.count("stablehlo.convolution") == 8
     assert text.count("stablehlo.select_and_scatter") == 2
 
 
 def test_cpu_uses_neither_convolution_nor_scatter():
-    params = drawn((18, 18, 3), 5)
-    text = (
-        jax.jit(jax.grad(lambda p, x: cnn.apply(p, x).sum()))
-        .lower(params, images_like((18, 18, 3)))
-        .as_text()
-    )
-    assert "stablehlo.convolution" not in text
-    assert "scatter" not in text
+    params, images = drawn((18, 18, 3), 5), images_like((18, 18, 3))
+    gradient = jax.jit(jax.grad(lambda params, x: cnn.apply(params, x).sum()))
+    text = gradient.lower(params, images).as_text()
+    assert "stablehlo.convolution" not in text and "scatter" not in text
 
 
 @pytest.mark.parametrize("shape", [(17, 32, 3), (8, 8, 1), (40, 17, 1)])
 def test_init_refuses_images_that_are_too_small(shape):
-    height, width, _ = shape
-    message = (
-        f"images are {height}x{width}, but this network needs at least 18x18 pixels: "
-        "enlarge them."
-    )
-    assert usage_error("", cnn.init, jax.random.key(0), shape, 10) == message
+    prefix = f"images are {shape[0]}x{shape[1]}, but this network needs at least "
+    message = usage_error(prefix, cnn.init, jax.random.key(0), shape, 10)
+    assert message == "18x18 pixels: enlarge them."

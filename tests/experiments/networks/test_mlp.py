@@ -34,11 +34,8 @@ def test_apply_is_two_dense_layers_with_relu_between():
         mlp.init(jax.random.key(0), SHAPE, 5),
     )
     images = rng.random((7, *SHAPE), dtype=np.float32)
-    (kernel1, bias1), (kernel2, bias2) = (
-        (np.float64(params[name]["kernel"]), np.float64(params[name]["bias"]))
-        for name in ("dense1", "dense2")
-    )
-    hidden = np.maximum(images.reshape(7, -1) @ kernel1 + bias1, 0)
-    expected = hidden @ kernel2 + bias2
+    dense1, dense2 = jax.tree.map(np.float64, (params["dense1"], params["dense2"]))
+    hidden = np.maximum(images.reshape(7, -1) @ dense1["kernel"] + dense1["bias"], 0)
+    expected = hidden @ dense2["kernel"] + dense2["bias"]
     got = mlp.apply(params, jnp.asarray(images))
     np.testing.assert_allclose(got, expected, 1e-5, 1e-4)

@@ -1,5 +1,7 @@
 """Convolution and pooling on CPU against those of lax, including gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +16,8 @@ SIZES = [(2, 2), (6, 7), (9, 4), (5, 5)]
 
 
 def reference_convolution(images, kernel):
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        images, kernel, (1, 1), "VALID", dimension_numbers=layout
-    )
+    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    return lax.conv_general_dilated(images, kernel, (1, 1), "VALID", **layout)
 
 
 def reference_pool(images):
@@ -29,16 +29,12 @@ def normal(seed, shape):
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+@partial(jax.jit, static_argnums=0)
 def value_and_gradients(function, *operands):
     """The result and all gradients, for one fixed random cotangent."""
-
-    @jax.jit
-    def both(operands):
-        result, pullback = jax.vjp(function, *operands)
-        cotangent = jnp.asarray(normal(9, result.shape), result.dtype)
-        return result, *pullback(cotangent)
-
-    return both(operands)
+    result, pullback = jax.vjp(function, *operands)
+    cotangent = jnp.asarray(normal(9, result.shape), result.dtype)
+    return result, *pullback(cotangent)
 
 
 def assert_close(ours, reference, tolerance):

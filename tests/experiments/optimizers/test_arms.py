@@ -22,8 +22,7 @@ def updates(arm, learning_rate, beta, gradients):
 
 
 @pytest.mark.parametrize(
-    ("arm", "factor"),
-    [("sgd", 1), ("ema", 1), ("sgd_large_step", 4), ("keras", 4)],
+    ("arm", "factor"), [("sgd", 1), ("ema", 1), ("sgd_large_step", 4), ("keras", 4)]
 )
 def test_arm_settles_at_its_step_size(arm, factor):
     settled = updates(arm, 0.02, 0.75, [3.0] * 80)[-1]

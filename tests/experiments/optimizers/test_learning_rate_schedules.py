@@ -8,9 +8,7 @@ import pytest
 from experiments.optimizers.schedules import SCHEDULES
 
 STEPS, PEAK = 1_390, 0.37  # neither 5% nor 30% of the steps is a whole number of steps
-SHARES = np.array(
-    [0.0137, 0.0431, 0.0619, 0.2713, 0.3307, 0.4877, 0.5371, 0.7433, 0.97]
-)
+SHARES = 0.0137, 0.0431, 0.0619, 0.2713, 0.3307, 0.4877, 0.5371, 0.7433, 0.97
 
 
 def cosine(t):
@@ -34,7 +32,7 @@ REFERENCES = {
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_schedule_follows_its_equation(name):
-    steps = np.rint(SHARES * STEPS).astype(np.int32)
+    steps = np.rint(np.array(SHARES) * STEPS).astype(np.int32)
     rate = SCHEDULES[name].rate(PEAK, STEPS)
     got = jax.vmap(rate)(jnp.asarray(steps))
     want = [PEAK * REFERENCES[name](step / STEPS) for step in steps]

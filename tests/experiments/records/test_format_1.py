@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +16,8 @@ from experiments.data import image_dataset
 from experiments.distributed import shared_plan
 from experiments.records.config import Config, digest
 from experiments.records.runs import Epoch
-from experiments.training.checkpoints import (
-    Checkpoints,
-    _description,
-    _on_host,
-    checkpoints_of,
-)
+from experiments.training import checkpoints
+from experiments.training.checkpoints import Checkpoints
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "disk"
 # What each directory is: see tests/golden/README.md.
@@ -65,10 +60,8 @@ def records(path: Path) -> list[dict]:
 
 
 def losses(record: dict) -> np.ndarray:
-    curves = [
-        [epoch[name] for name in Epoch._fields[::2]] for epoch in record["epochs"]
-    ]
-    return np.array([*np.ravel(curves), record["test_loss"] or np.nan], float)
+    curves = [e[name] for e in record["epochs"] for name in Epoch._fields[::2]]
+    return np.array([*curves, record["test_loss"] or np.nan], float)
 
 
 def test_a_finished_study_repeats_nothing(copied, capsys):
@@ -84,24 +77,19 @@ def test_a_stopped_command_resumes(copied, case, capsys):
     words = copied(case)
     before = Path("out/runs.jsonl").read_bytes()
     assert main(words) == 0
-    assert ("Resuming from out/checkpoints" in capsys.readouterr().out) == (
-        case in WITH_CHECKPOINT
-    )
+    resumes = "Resuming from out/checkpoints" in capsys.readouterr().out
+    assert resumes == (case in WITH_CHECKPOINT)
     assert Path("out/runs.jsonl").read_bytes().startswith(before)
     resumed = records(Path("out/runs.jsonl"))
     expected = records(GOLDEN / case / "expected.jsonl")
     assert len(resumed) == len(expected)
     for got, want in zip(resumed, expected, strict=True):
-        rates = {
-            got["config"].pop("learning_rate"),
-            want["config"].pop("learning_rate"),
-        }
-        assert max(rates) == pytest.approx(min(rates), rel=1e-6)  # noise of 1 − β
+        rate, recorded = (run["config"].pop("learning_rate") for run in (got, want))
+        assert rate == pytest.approx(recorded, rel=1e-6)  # noise of 1 − β
         assert got["config"] == want["config"]
         assert got["resumed"] == want["resumed"]
         np.testing.assert_allclose(losses(got), losses(want), RTOL)
-    count = WITH_CHECKPOINT.get(case, 0)
-    assert sum(run["resumed"] for run in resumed) == count
+    assert sum(run["resumed"] for run in resumed) == WITH_CHECKPOINT.get(case, 0)
     assert not list(Path("out/checkpoints").glob("*"))
 
 
@@ -119,12 +107,10 @@ def test_stopped_claims_keep_those_that_are_measured(copied):
 @pytest.mark.parametrize("case", WITH_CHECKPOINT)
 def test_a_checkpoint_is_restored_bit_for_bit(copied, case, monkeypatch):
     """On every machine: what the program goes on from is what was saved."""
-    restored = []
-    restore = Checkpoints.restore
+    restored, restore = [], Checkpoints.restore
 
     def recording(self, template):
-        tree = restore(self, template)
-        if tree is not None:
+        if (tree := restore(self, template)) is not None:
             restored.append(tree)
             raise KeyboardInterrupt
         return tree
@@ -135,7 +121,10 @@ def test_a_checkpoint_is_restored_bit_for_bit(copied, case, monkeypatch):
     monkeypatch.setattr(Checkpoints, "restore", recording)
     assert main(words) == 130
     (tree,) = restored
-    found = [_description(leaf)["sha256"] for leaf in _on_host(tree).values()]
+    found = [
+        checkpoints._description(leaf)["sha256"]
+        for leaf in checkpoints._on_host(tree).values()
+    ]
     assert sorted(found) == sorted(saved)
 
 
@@ -147,20 +136,16 @@ def test_a_command_plans_what_it_planned(command, tmp_path, monkeypatch):
     class Planned(Exception):
         pass
 
-    @contextmanager
     def hold(output, plan):
         stored = {"hash": digest(plan), "plan": json.loads(json.dumps(plan))}
-        planned.append({"output": str(output), "plan.json": stored})
-        raise Planned
-        yield
+        raise Planned({"output": str(output), "plan.json": stored})
 
-    planned = []
     monkeypatch.setattr(shared_plan, "hold", hold)
     shutil.copytree(GOLDEN / "plans", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(Planned):
+    with pytest.raises(Planned) as planned:
         main(shlex.split(command))
-    assert planned == [PLANS[command]]
+    assert planned.value.args == (PLANS[command],)
 
 
 def test_configs_have_the_digests_that_they_had():
@@ -172,6 +157,6 @@ def test_checkpoints_lie_where_they_lay():
     configs = [Config(**recorded["config"]) for recorded in CONFIGS["configs"]]
     for recorded in CONFIGS["checkpoints_of"]:
         runs = [configs[index] for index in recorded["configs"]]
-        checkpoints = checkpoints_of(Path("out"), runs, 30.0, print)
-        assert checkpoints.directory.as_posix() == recorded["directory"]
-        assert checkpoints._work == recorded["work"]
+        kept = checkpoints.checkpoints_of(Path("out"), runs, 30.0, print)
+        assert kept.directory.as_posix() == recorded["directory"]
+        assert kept._work == recorded["work"]

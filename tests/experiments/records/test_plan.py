@@ -5,11 +5,17 @@ from dataclasses import replace
 
 import pytest
 from support.synthetic import synthetic_run
+from support.usage_errors import usage_error
 
 from experiments.records import plan, runs
 from experiments.records.config import UsageError
 
 PLAN = {"study": "sweep", "epochs": 3, "betas": (0.5, 0.9)}
+
+
+def hold(output, content=PLAN) -> None:
+    with plan.hold(output, content):
+        pass
 
 
 def test_hold_creates_the_directory_with_its_parents(tmp_path):
@@ -30,22 +36,15 @@ def test_hold_yields_the_finished_runs_of_the_same_plan(tmp_path):
 def test_hold_writes_the_plan_and_its_hash_before_any_run(tmp_path):
     with plan.hold(tmp_path, PLAN):
         written = json.loads((tmp_path / "plan.json").read_text())
-    assert written == {
-        "format": 2,
-        "hash": plan.digest(PLAN),
-        "plan": {**PLAN, "betas": [0.5, 0.9]},
-    }
+    stored = {**PLAN, "betas": [0.5, 0.9]}
+    assert written == {"format": 2, "hash": plan.digest(PLAN), "plan": stored}
 
 
 def test_hold_refuses_another_plan_and_names_both(tmp_path):
     ours = {**PLAN, "epochs": 7, "model": "mine"}
-    with plan.hold(tmp_path, PLAN):
-        pass
+    hold(tmp_path)
     before = (tmp_path / "plan.json").read_bytes()
-    with pytest.raises(UsageError) as caught:
-        with plan.hold(tmp_path, ours):
-            pytest.fail("held")
-    assert str(caught.value) == (
+    assert usage_error("", hold, tmp_path, ours) == (
         f"--output {tmp_path} holds runs of another plan: {plan.digest(PLAN)} with "
         f"epochs 3; this one is {plan.digest(ours)} with epochs 7, model 'mine'. "
         "Choose another --output."
@@ -56,8 +55,7 @@ def test_hold_refuses_another_plan_and_names_both(tmp_path):
 def test_hold_refuses_runs_without_a_plan(tmp_path):
     runs.record(tmp_path, synthetic_run())
     with pytest.raises(UsageError, match=r"holds runs, but no plan\.json"):
-        with plan.hold(tmp_path, PLAN):
-            pytest.fail("held")
+        hold(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +70,7 @@ def test_hold_refuses_half_a_plan_and_touches_nothing(tmp_path, text, reason):
     path = tmp_path / "plan.json"
     path.write_text(text)
     with pytest.raises(UsageError, match="is not a whole plan of this program") as got:
-        with plan.hold(tmp_path, PLAN):
-            pytest.fail("held")
+        hold(tmp_path)
     assert reason in str(got.value)
     assert path.read_text() == text
 
@@ -82,26 +79,21 @@ def test_hold_refuses_a_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("mine")
     with pytest.raises(UsageError, match="file is a file; name a directory"):
-        with plan.hold(path, PLAN):
-            pytest.fail("held")
+        hold(path)
     assert path.read_text() == "mine"
 
 
 def test_hold_refuses_what_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("mine")
-    output = tmp_path / "file" / "runs"
     with pytest.raises(UsageError, match="can't be written: Not a directory; choose"):
-        with plan.hold(output, PLAN):
-            pytest.fail("held")
+        hold(tmp_path / "file" / "runs")
 
 
 def test_hold_refuses_a_second_writer_until_the_first_is_done(tmp_path):
     with plan.hold(tmp_path, PLAN):
         with pytest.raises(UsageError, match="is in use by another process; wait"):
-            with plan.hold(tmp_path, PLAN):
-                pytest.fail("held twice")
-    with plan.hold(tmp_path, PLAN):
-        pass
+            hold(tmp_path)
+    hold(tmp_path)
 
 
 def test_plan_of_a_comparison_differs_by_every_setting_but_arm_and_seed():

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from support.synthetic import synthetic_run
+from support.usage_errors import usage_error
 
 from experiments.records import runs
 from experiments.records.config import UsageError
@@ -27,8 +28,7 @@ def test_record_is_strict_json_with_named_figures(tmp_path):
     runs.record(tmp_path, synthetic_run("ema", 5))
     (line,) = (tmp_path / "runs.jsonl").read_text().splitlines()
     values = json.loads(line, parse_constant=pytest.fail)
-    assert values["config"]["arm"] == "ema"
-    assert values["config"]["seed"] == 5
+    assert (values["config"]["arm"], values["config"]["seed"]) == ("ema", 5)
     assert set(values["epochs"][0]) == set(runs.Epoch._fields)
 
 
@@ -39,8 +39,7 @@ def test_record_of_a_diverged_run_keeps_null_where_a_loss_was_not_finite(tmp_pat
     text = (tmp_path / "runs.jsonl").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["test_loss"] is None
     (back,) = runs.read(tmp_path)
-    assert math.isnan(back.test_loss)
-    assert math.isnan(back.epochs[0].train_loss)
+    assert math.isnan(back.test_loss) and math.isnan(back.epochs[0].train_loss)
     assert back.epochs[0].train_accuracy == 0.2
 
 
@@ -66,17 +65,14 @@ def test_record_leaves_the_old_records_whole_when_the_disk_fails(tmp_path, monke
         ("[1, 2]", "its fields are not those of a run"),
     ],
 )
-def test_read_refuses_a_half_or_foreign_line_and_touches_nothing(
-    tmp_path, line, reason
-):
+def test_read_refuses_a_half_or_foreign_line_unchanged(tmp_path, line, reason):
     runs.record(tmp_path, synthetic_run())
     path = tmp_path / "runs.jsonl"
     path.write_text(f"{path.read_text()}{line}\n")
     before = path.read_bytes()
-    with pytest.raises(UsageError) as caught:
-        runs.read(tmp_path)
-    assert f"{path}, line 2, is not a whole record of this program" in str(caught.value)
-    assert reason in str(caught.value)
+    message = usage_error("", runs.read, tmp_path)
+    assert f"{path}, line 2, is not a whole record of this program" in message
+    assert reason in message
     assert path.read_bytes() == before
 
 
@@ -131,9 +127,7 @@ def test_git_commit_names_the_commit_and_marks_changes(tmp_path, monkeypatch):
 
 
 @needs_git
-def test_git_commit_is_none_for_a_folder_in_somebody_elses_repository(
-    tmp_path, monkeypatch
-):
+def test_git_commit_is_none_in_somebody_elses_repository(tmp_path, monkeypatch):
     root = _checkout(tmp_path, monkeypatch)
     inner = root / "vendored" / "experiments" / "records" / "runs.py"
     inner.parent.mkdir(parents=True)

@@ -107,19 +107,14 @@ def test_leaves_that_orbax_gives_back_wrong_are_seen(saved, monkeypatch):
 
 
 def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
-    size = sum(leaf.nbytes for leaf in LEAVES.values())
-
-    def disk(free: int) -> None:
-        usage = Usage(total=2**30, used=0, free=free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-
-    Usage = type(shutil.disk_usage(tmp_path))
+    needed = 2**18 + 2 * sum(leaf.nbytes for leaf in LEAVES.values())
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     path = tmp_path / "kept" / "00000001-00000004"
-    disk(2**18 + 2 * size - 1)
     with pytest.raises(OSError, match=r"No space left on device: '.*kept'"):
         write(path, LEAVES, {"work": WORK, "position": {}})
     assert not path.exists()
-    disk(2**18 + 2 * size)
+    usage = usage._replace(free=needed)
     write(path, LEAVES, {"work": WORK, "position": {}})
     assert list(read(path, WORK)) == list(LEAVES)
 

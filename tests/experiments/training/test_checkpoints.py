@@ -12,12 +12,7 @@ import optax
 import pytest
 
 from experiments.training import checkpoints as checkpoints_module
-from experiments.training.checkpoints import (
-    DIRECTORY,
-    MANIFEST,
-    Checkpoints,
-    clear,
-)
+from experiments.training.checkpoints import DIRECTORY, MANIFEST, Checkpoints, clear
 
 WORK = {"runs": ["0123456789abcdef"]}
 
@@ -41,21 +36,15 @@ def at(step: int) -> dict[str, int]:
     return {"epoch": 1, "step": step}
 
 
-class Told(list):
-    """The lines that a user was told."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-
 @pytest.fixture
-def told() -> Told:
-    return Told()
+def told() -> list[str]:
+    """The lines that a user was told."""
+    return []
 
 
 @pytest.fixture
 def kept(tmp_path, told) -> Checkpoints:
-    return Checkpoints(tmp_path / "kept", WORK, 3600.0, told)
+    return Checkpoints(tmp_path / "kept", WORK, 3600.0, told.append)
 
 
 @pytest.fixture
@@ -79,8 +68,7 @@ def test_the_newest_comes_back_in_kind_and_place(three, told):
     for a, b, like in zip(*map(jax.tree.leaves, (got, want, template)), strict=True):
         assert type(a) is type(b)
         if isinstance(a, jax.Array):
-            assert a.sharding == like.sharding
-            assert a.dtype == b.dtype
+            assert (a.sharding, a.dtype) == (like.sharding, b.dtype)
         if isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = map(jax.random.key_data, (a, b))
         np.testing.assert_array_equal(a, b)
@@ -134,10 +122,8 @@ def test_with_none_that_is_whole_a_run_begins_anew(three, told):
     for path in three.directory.glob("*"):
         (path / "_METADATA").write_bytes(b"")
     assert three.restore(tree(0.0)) is None
-    assert [line.endswith("its file _METADATA was altered.") for line in told] == [
-        True,
-        True,
-    ]
+    assert len(told) == 2
+    assert all(line.endswith("its file _METADATA was altered.") for line in told)
 
 
 def test_a_checkpoint_of_another_structure_is_left_out(three, told):
@@ -146,7 +132,7 @@ def test_a_checkpoint_of_another_structure_is_left_out(three, told):
 
 
 def test_a_checkpoint_of_other_runs_is_left_out(three, told):
-    other = Checkpoints(three.directory, {"runs": ["f" * 16]}, 3600.0, told)
+    other = Checkpoints(three.directory, {"runs": ["f" * 16]}, 3600.0, told.append)
     assert other.restore(tree(0.0)) is None
     assert told[0].endswith("it belongs to other runs.")
 
@@ -163,7 +149,7 @@ def test_files_of_two_checkpoints_are_not_taken_for_one_another(three, told):
 def test_saves_are_as_far_apart_as_was_asked(tmp_path, told, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
-    kept = Checkpoints(tmp_path / "kept", WORK, 5.0, told)
+    kept = Checkpoints(tmp_path / "kept", WORK, 5.0, told.append)
     for step in range(13):
         if kept.due():
             kept.save(tree(float(step)), at(step))
@@ -188,11 +174,8 @@ def test_a_full_disk_is_told_and_keeps_the_last_one(three, told, monkeypatch):
     assert names(three) == ["00000001-00000009", "00000001-00000010"]
 
 
-def test_a_save_in_the_place_of_a_whole_one_that_cannot_begin_leaves_it(
-    three, told, monkeypatch
-):
-    usage = type(shutil.disk_usage(three.directory))
-    full = usage(total=2**30, used=2**30, free=0)
+def test_a_save_that_cannot_begin_leaves_the_whole_one_in_place(three, monkeypatch):
+    full = shutil.disk_usage(three.directory)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     three.save(tree(11.0), at(10))
     assert not three.wait()
@@ -209,7 +192,7 @@ def test_what_a_recorded_run_left_behind_is_cleared_away(tmp_path, told):
     works = {"recorded": ["a", "b"], "half": ["a", "c"], "emptied": ["d"], "odd": ["a"]}
     directories = {name: tmp_path / DIRECTORY / name for name in works}
     for name, runs in works.items():
-        kept = Checkpoints(directories[name], {"runs": runs}, 0.0, told)
+        kept = Checkpoints(directories[name], {"runs": runs}, 0.0, told.append)
         kept.save(tree(3.0), at(3))
         kept.wait()
     (manifest,) = directories["emptied"].glob(f"*/{MANIFEST}")

@@ -1,12 +1,15 @@
 """The engine: every run is what it would be alone, compiled once, within memory."""
 
 import re
+from itertools import product
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.usage_errors import usage_error
 
 from experiments.data.examples import Examples, Splits
 from experiments.networks import mlp
@@ -35,12 +38,7 @@ def examples(count: int) -> Examples:
 
 
 SPLITS = Splits(examples(29), examples(10), examples(7), classes=3)
-POINTS = [
-    Point(learning_rate, beta, seed)
-    for learning_rate in (0.03, 0.2)
-    for beta in (0.5, 0.8)
-    for seed in (4, 7)
-][:5]
+POINTS = [Point(*values) for values in product((0.03, 0.2), (0.5, 0.8), (4, 7))][:5]
 
 
 def compiled(lanes, optimizer=ARMS["keras"].transformation, **options) -> Program:
@@ -81,15 +79,12 @@ def test_a_lane_is_the_run_that_its_point_gives_alone(arm):
 
 def test_equal_seeds_are_paired_and_equal_runs_equal():
     program = compiled(1)
-    first, again, other = (
-        train_runs(program, [Point(0.05, 0.8, seed)], SPLITS, 2, test=True)
-        for seed in (4, 4, 5)
-    )
+    points = [Point(0.05, 0.8, seed) for seed in (4, 4, 5)]
+    runs = [train_runs(program, [point], SPLITS, 2, test=True) for point in points]
+    first, again, other = runs
     jax.tree.map(np.testing.assert_array_equal, first[:3], again[:3])
     assert (first.train.loss != other.train.loss).all()
-    sgd = train_runs(
-        compiled(1, ARMS["sgd"].transformation), [Point(0.05, 0.8, 4)], SPLITS, 2
-    )
+    sgd = train_runs(compiled(1, ARMS["sgd"].transformation), points[:1], SPLITS, 2)
     assert (sgd.train.loss != first.train.loss).any()
 
 
@@ -107,8 +102,7 @@ def test_lanes_start_where_a_run_alone_starts_bit_for_bit():
 
 
 def with_a_diverging_lane() -> Outcome:
-    wild = Point(1e38, 0.9, 3)
-    outcome = trained([POINTS[0], wild, *POINTS[2:]])
+    outcome = trained([POINTS[0], Point(1e38, 0.9, 3), *POINTS[2:]])
     assert not np.isfinite(outcome.train.loss[1, -1])
     return outcome
 
@@ -157,12 +151,9 @@ def test_one_compilation_serves_all_points_chunks_and_epochs():
 
 
 def test_chunks_of_a_grid_are_the_grid(whole):
-    program = compiled(2)
-    calls = []
-    chunked = train_runs(
-        program, POINTS, SPLITS, 3, test=True, on_epoch=lambda: calls.append(None)
-    )
-    assert len(calls) == 3 * EPOCHS
+    epoch = Mock()
+    chunked = train_runs(compiled(2), POINTS, SPLITS, 3, test=True, on_epoch=epoch)
+    assert epoch.call_count == 3 * EPOCHS
     for a, b in zip(*map(jax.tree.leaves, (whole[:3], chunked[:3])), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -185,13 +176,9 @@ def test_runs_are_cut_into_equal_chunks_that_fit():
 
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line():
-    with pytest.raises(UsageError) as refused:
-        compiled(2, memory_limit=10)
-    assert re.fullmatch(
-        r"one run needs 0\.0\d\d MB, but the limit is 0\.000 MB: "
-        r"lower --batch-size, or raise the limit\.",
-        str(refused.value),
-    )
+    message = usage_error("one run needs 0.0", compiled, 2, memory_limit=10)
+    rest = r" MB, but the limit is 0\.000 MB: lower --batch-size, or raise the limit\."
+    assert re.fullmatch(rf"\d\d{rest}", message)
 
 
 @pytest.mark.parametrize(
@@ -204,26 +191,20 @@ def test_a_run_that_does_not_fit_is_refused_in_one_line():
             "Point(learning_rate=0.1, beta=0.9000000001, seed=0) equals it in float32. "
             "Leave one out.",
         ),
-        (
-            [Point(0.0, 0.9, 0)],
-            "the grid has Point(learning_rate=0.0, beta=0.9, seed=0): in float32 its "
-            "learning rate must be above 0 and finite, and its beta in [0, 1). Leave "
-            "it out.",
-        ),
-        (
-            [Point(0.1, 1 - 1e-10, 0)],
-            "the grid has Point(learning_rate=0.1, beta=0.9999999999, seed=0): in "
-            "float32 its learning rate must be above 0 and finite, and its beta in "
-            "[0, 1). Leave it out.",
+        *(
+            (
+                [point],
+                f"the grid has {point}: in float32 its learning rate must be above 0 "
+                "and finite, and its beta in [0, 1). Leave it out.",
+            )
+            for point in (Point(0.0, 0.9, 0), Point(0.1, 1 - 1e-10, 0))
         ),
         ([Point(0.1, 0.9, -1)], "--seed must lie in [0, 2^32), got -1."),
         ([Point(0.1, 0.9, 2**32)], "--seed must lie in [0, 2^32), got 4294967296."),
     ],
 )
 def test_a_bad_grid_is_refused_in_one_line(points, message):
-    with pytest.raises(UsageError) as refused:
-        check_points(points)
-    assert str(refused.value) == message
+    assert usage_error("", check_points, points) == message
 
 
 def test_no_epochs_and_no_batch_are_refused():
@@ -236,9 +217,8 @@ def test_no_epochs_and_no_batch_are_refused():
 
 def test_another_network_is_trained_when_given():
     labels = jnp.arange(60, dtype=jnp.int32) % 3
-    images = jnp.broadcast_to(
-        (labels * 100).astype(jnp.uint8)[:, None, None, None], (60, 4, 4, 1)
-    )
+    pixels = (labels * 100).astype(jnp.uint8)[:, None, None, None]
+    images = jnp.broadcast_to(pixels, (60, 4, 4, 1))
     split = Examples(images, labels)
     splits = Splits(split, split, split, classes=3)
     points = [Point(0.1, 0.8, seed) for seed in (0, 1)]

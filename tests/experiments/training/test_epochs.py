@@ -3,6 +3,7 @@
 import signal
 from dataclasses import replace
 from typing import Any, cast
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ import numpy as np
 import optax
 import pytest
 from support.small_splits import SPLITS
+from support.usage_errors import usage_error
 
 from experiments.distributed.signals import Stopped, defer_signals
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS, STORAGES
-from experiments.records.config import Config, UsageError
+from experiments.records.config import Config
 from experiments.training import checkpoints, engine, epochs, nonfinite
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.engine import Outcome, train_runs
@@ -24,8 +26,6 @@ from experiments.training.step import TrainSpec, TrainState, constant
 pytestmark = pytest.mark.usefixtures("small_network")
 
 BATCH, EPOCHS, STEPS = 8, 3, 4  # of 29 images
-
-
 POINT = Point(0.05, 0.8, seed=3)
 CONFIG = Config("made up", "0" * 16, "keras", 0.05, 0.8, BATCH, EPOCHS, seed=3)
 
@@ -123,15 +123,10 @@ def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
     whole = train_runs(*arguments, test=True)
     with pytest.raises(Stopped):
         train_runs(*arguments, checkpoints=Interrupting(tmp_path / "a", 5))
-    calls = []
-    resumed = train_runs(
-        *arguments,
-        test=True,
-        checkpoints=Interrupting(tmp_path / "a"),
-        on_epoch=lambda: calls.append(None),
-    )
+    epoch, kept = Mock(), Interrupting(tmp_path / "a")
+    resumed = train_runs(*arguments, test=True, checkpoints=kept, on_epoch=epoch)
     assert (whole.resumed, resumed.resumed) == (0, 1)
-    assert len(calls) == EPOCHS  # also of epochs that were done before
+    assert epoch.call_count == EPOCHS  # also of epochs that were done before
     jax.tree.map(np.testing.assert_array_equal, resumed[:3], whole[:3])
 
 
@@ -186,15 +181,8 @@ def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):
         lambda: state, train_steps, lambda params: scores, steps=250, images=1
     )
     epochs.train_epochs(training, 2)
-    assert calls == [
-        (0, 0, 8),
-        (0, 8, 72),
-        (0, 72, 172),
-        (0, 172, 250),
-        (1, 0, 100),
-        (1, 100, 200),
-        (1, 200, 250),
-    ]
+    assert calls[:4] == [(0, 0, 8), (0, 8, 72), (0, 72, 172), (0, 172, 250)]
+    assert calls[4:] == [(1, 0, 100), (1, 100, 200), (1, 200, 250)]
 
 
 def poisoned(at_step: int) -> optax.GradientTransformation:
@@ -212,17 +200,10 @@ def test_stopping_names_the_step_and_keeps_the_run_before_it(tmp_path):
     program = compile_program(spec, 1, SPLITS)
     config = replace(CONFIG, nonfinite="stop")
     kept = Interrupting(tmp_path / "a")
+    arguments = program, [POINT], SPLITS, EPOCHS
+    options = {"checkpoints": kept, "refuse_nonfinite": config}
     for _ in range(2):  # and the same again, from the checkpoint
-        with pytest.raises(UsageError) as refused:
-            train_runs(
-                program,
-                [POINT],
-                SPLITS,
-                EPOCHS,
-                checkpoints=kept,
-                refuse_nonfinite=config,
-            )
-        assert str(refused.value) == (
+        assert usage_error("", train_runs, *arguments, **options) == (
             "keras, seed 3: at step 2 of epoch 2 its result, though every gradient is, "
             "is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
             "leave such steps out, or --nonfinite record, to train on. The run as it "

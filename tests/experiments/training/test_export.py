@@ -18,16 +18,13 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     images = jnp.asarray(rng.integers(0, 256, (11, 18, 18, 1), dtype=np.uint8))
     split = Examples(images, jnp.arange(11, dtype=jnp.int32) % 3)
     transformation = ARMS["keras"].transformation(0.05, 0.8)
-
     spec = step.TrainSpec(step.constant(transformation), 4)
     points = as_arrays([Point(0.05, 0.8, 0)])
 
     def epoch(state, key, split):
         rows = step.batch_rows(key, 11, 4, 2)
-        steps = jnp.int32(0), jnp.int32(len(rows[0]))
-        return run_on_mesh(
-            spec, device_mesh(), points, state, as_lane(rows), *steps, split
-        )
+        batches = as_lane(rows), jnp.int32(0), jnp.int32(len(rows[0])), split
+        return run_on_mesh(spec, device_mesh(), points, state, *batches)
 
     params = step.initial_params((18, 18, 1), 3, seed=0)
     state = as_lane(step.state_from_params(transformation, params))

@@ -13,8 +13,7 @@ from experiments.networks import cnn
 pytestmark = pytest.mark.usefixtures("small_network", "steep")
 
 # At this rate the logits, steep as they are, overflow after any arm's first step.
-WILD = ["--learning-rate", "1e28", "--beta", "0.1"]
-SMALL = ["--epochs", "2", "--seeds", "1", "--batch-size", "8"]
+WILD = "--learning-rate 1e28 --beta 0.1 --epochs 2 --seeds 1 --batch-size 8".split()
 
 
 @pytest.fixture
@@ -28,49 +27,35 @@ def images(tmp_path_factory):
 
 
 def run(images, output, policy, capsys):
-    words = [
-        "compare",
-        "--dataset",
-        str(images),
-        *WILD,
-        *SMALL,
-        "--output",
-        str(output),
-    ]
-    status = main([*words, "--nonfinite", policy])
-    return status, capsys.readouterr().err
+    words = ["--dataset", str(images), "--output", str(output), "--nonfinite", policy]
+    return main(["compare", *words, *WILD]), capsys.readouterr().err
 
 
-def records(output) -> list[dict]:
-    lines = (output / "runs.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def test_stopping_is_told_in_one_line_with_the_step_and_the_leaf(
-    images, tmp_path, capsys
-):
+def test_stopping_is_told_with_the_step_and_the_leaf(images, tmp_path, capsys):
     status, err = run(images, tmp_path / "a", "stop", capsys)
-    assert status == 2
-    assert err.count("\n") == 1
+    assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: sgd, seed 0: at step 2 of epoch 1 the gradient of ")
     assert "params['dense']" in err
     assert f"The run as it was before is in {tmp_path / 'a' / 'checkpoints'}" in err
     assert list((tmp_path / "a" / "checkpoints").glob("*/00000000-00000001"))
 
 
-def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
-    status, _ = run(images, tmp_path / "a", "skip", capsys)
+def records(images, output, policy, capsys) -> list[dict]:
+    """The records of a command that finishes."""
+    status, _ = run(images, output, policy, capsys)
     assert status == 0
-    for record in records(tmp_path / "a"):
-        assert record["config"]["nonfinite"] == "skip"
+    records = [*map(json.loads, (output / "runs.jsonl").read_text().splitlines())]
+    assert {record["config"]["nonfinite"] for record in records} == {policy}
+    return records
+
+
+def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
+    for record in records(images, tmp_path / "a", "skip", capsys):
         assert record["skipped_steps"] > 0
 
 
 def test_recording_trains_on_and_keeps_what_came_out(images, tmp_path, capsys):
-    status, _ = run(images, tmp_path / "a", "record", capsys)
-    assert status == 0
-    for record in records(tmp_path / "a"):
-        assert record["config"]["nonfinite"] == "record"
+    for record in records(images, tmp_path / "a", "record", capsys):
         assert record["skipped_steps"] == 0
         assert record["test_loss"] is None or not np.isfinite(record["test_loss"])
         assert record["canary"]["repeats_equal"]

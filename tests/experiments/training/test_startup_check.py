@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.usage_errors import usage_error
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import on_all_devices
-from experiments.records.config import UsageError
 from experiments.training import startup_check
 from experiments.training.scoring import score
 from experiments.training.startup_check import check, reference
@@ -32,11 +32,7 @@ def changed(change) -> optax.GradientTransformation:
 
 
 def complaint(transformation=RIGHT) -> str:
-    with pytest.raises(UsageError) as refused:
-        check(transformation)
-    message = str(refused.value)
-    assert "\n" not in message
-    return message
+    return usage_error("", check, transformation)
 
 
 def test_startup_check_passes_here_and_its_result_is_json():
@@ -49,8 +45,7 @@ def test_startup_check_passes_here_and_its_result_is_json():
 
 @pytest.mark.usefixtures("own_cache")
 def test_startup_check_says_what_is_wrong_on_what_and_what_to_do():
-    message = complaint(keras(0.3, 0.8))
-    device = jax.devices()[0]
+    message, device = complaint(keras(0.3, 0.8)), jax.devices()[0]
     start, end = (
         f"the start-up check failed, with jax {jax.__version__} and jaxlib "
         f"{metadata.version('jaxlib')} on 2 × {device.platform}: {device.device_kind}: "
@@ -97,9 +92,9 @@ def test_startup_check_stops_results_that_are_not_the_same_each_time():
 
 @pytest.mark.usefixtures("own_cache")
 def test_startup_check_names_the_cache_that_a_bad_program_may_come_from(tmp_path):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept here"))
-    message = complaint(optax.sgd(0.3))
     cache = f"{tmp_path}/kept here"
+    jax.config.update("jax_compilation_cache_dir", cache)
+    message = complaint(optax.sgd(0.3))
     assert f": empty {cache}, where compiled programs are kept, or install" in message
 
 
@@ -125,13 +120,11 @@ def test_reference_takes_the_gradient_of_the_loss():
     order = np.array([3, 1, 4, 0, 2])
 
     def loss(params) -> float:
-        arguments = images, labels, order, 5, 0.0, 0.0
-        return reference(params, *arguments)[1]
+        return reference(params, images, labels, order, 5, 0.0, 0.0)[1]
 
     after, _ = reference(params, images, labels, order, 5, 0.25, 0.9)
-    assert loss({"kernel": np.zeros((4, 3)), "bias": np.zeros(3)}) == (
-        pytest.approx(math.log(3))
-    )
+    zeros = jax.tree.map(np.zeros_like, params)
+    assert loss(zeros) == pytest.approx(math.log(3))
     for name, value in params.items():
         for place in np.ndindex(value.shape):
             moved = [dict(params), dict(params)]

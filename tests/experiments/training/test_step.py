@@ -15,12 +15,7 @@ from experiments.distributed import devices
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.training import scoring, step
-from experiments.training.program import (
-    Point,
-    Program,
-    as_arrays,
-    compile_program,
-)
+from experiments.training.program import Point, Program, as_arrays, compile_program
 from experiments.training.scoring import score, score_lanes
 from experiments.training.step import TrainSpec, TrainState, order_key
 
