@@ -98,12 +98,12 @@ class StudyOptions:
             check_at_least_one("--epochs", self.epochs, "the passes over the data")
         check_save_every(self.save_every)
         if self.seeds is not None:
-            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
             if self.seeds > TUNING_SEED:
                 raise UsageError(
                     f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
                     "seeds from there on are those of the tuning."
                 )
+            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
 
 
 def tuning_seeds(count: int) -> range:

@@ -39,7 +39,15 @@ def room(name: str) -> int:
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 def test_library_imports_public_jax_and_optax_only(path):
     allowed = {"jax", "optax", "numpy", "optax_momentum"}
-    allowed |= {"collections", "functools", "math", "typing", "warnings", "zlib"}
+    allowed |= {
+        "collections",
+        "functools",
+        "itertools",
+        "math",
+        "typing",
+        "warnings",
+        "zlib",
+    }
     for name in imported(path):
         assert name.split(".")[0] in allowed
         assert "_src" not in name

@@ -56,8 +56,8 @@ def test_a_misspelled_command_is_recognized(printed_lines):
 
 def test_an_error_found_by_tyro_has_no_box_and_no_color(printed_lines):
     assert printed_lines("compare", "--epochs", "ten") == [
-        "error: Error parsing --epochs: invalid literal for int() with base 10: 'ten' "
-        "Add --help for all options."
+        "error: Error parsing --epochs: no type matching INT could be instantiated "
+        "from ['ten']. Add --help for all options."
     ]
 
 

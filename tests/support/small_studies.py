@@ -31,7 +31,10 @@ def records(output: Path) -> list[dict]:
 
 
 def count_calls(
-    patch: pytest.MonkeyPatch, name: str, *failing: int, error: type = KeyboardInterrupt
+    patch: pytest.MonkeyPatch,
+    name: str,
+    *failing: int,
+    error: type[BaseException] = KeyboardInterrupt,
 ) -> list:
     """Returns a list that grows with every call of a function of `context`.
 

@@ -307,7 +307,7 @@ def _shares_figure(measured: dict[str, Any]) -> Figure:
         for axes, (key, title) in zip(places, drawn.items(), strict=True):
             for arm, stroke in zip(ARMS, STROKES, strict=False):
                 shares = 100 * np.array(measured[key][arm])
-                look = {"color": stroke.color, "linestyle": stroke.dash}
+                look: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
                 axes.plot(scaled, shares, "o", ms=3.5, label=_TITLES[arm], **look)
             axes.axvline(2, color=ink, linewidth=0.8, linestyle="dotted")
             axes.set(title=title, xscale="log", xlabel="Settled step × curvature")

@@ -342,7 +342,11 @@ def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
         for axes, (schedule, arms) in zip(places, curves.items(), strict=True):
             for arm, stroke in strokes(TUNED).items():
                 rates, accuracies = zip(*sorted(arms[arm]), strict=True)
-                look = {"color": stroke.color, "linestyle": stroke.dash, "marker": "o"}
+                look: dict[str, Any] = {
+                    "color": stroke.color,
+                    "linestyle": stroke.dash,
+                    "marker": "o",
+                }
                 axes.plot(rates, accuracies, ms=3.5, label=ARMS[arm].title, **look)
             axes.set(title=schedule, xscale="log", ylim=(0, 102))
             axes.set(xlabel="Effective learning rate", ylabel="Validation, %")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -121,7 +122,7 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
                 if (axis, method) in parts:
                     _cut(axes, swept.trials_of(method), _AXES[axis], look, label)
                 else:
-                    line = {"color": look.color, "linestyle": look.dash}
+                    line: dict[str, Any] = {"color": look.color, "linestyle": look.dash}
                     axes.axhline(tops[method].accuracy, label=label, **line)
             axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
             axes.set_ylim(bottom=lowest)
@@ -153,7 +154,11 @@ def _cut(
     axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     parts = slices(results, places)
     middles, tops = [p.middle for p in parts], [p.accuracy for p in parts]
-    look = {"color": stroke.color, "linestyle": stroke.dash, "marker": "o"}
+    look: dict[str, Any] = {
+        "color": stroke.color,
+        "linestyle": stroke.dash,
+        "marker": "o",
+    }
     axes.plot(middles, tops, label=label, **look)
 
 

@@ -33,8 +33,8 @@ REFUSED = {
     },
     "wrong type": {
         "compare --epochs ten": (
-            "Error parsing --epochs: invalid literal for int() with base 10: 'ten' Add "
-            "--help for all options."
+            "Error parsing --epochs: no type matching INT could be instantiated from "
+            "['ten']. Add --help for all options."
         ),
     },
     "no epochs": {
@@ -105,10 +105,11 @@ REFUSED = {
     },
     "seeds below 0 or beyond 32 bits": {
         "compare --seeds -1": (
-            "--seeds must be at least 1, got -1: the runs of each arm."
+            "--seeds must be at least 1, got -1: the runs of each comparison."
         ),
         "compare --seeds 4294967296": (
-            "--seeds must be at most 1000, got 4294967296: the runs of each arm."
+            "--seeds must be at most 1000, got 4294967296: the seeds from there on "
+            "are those of the tuning."
         ),
         "crossval --seeds 1001": (
             "--seeds must be at most 1000, got 1001: the seeds from there on are those "

@@ -1,6 +1,7 @@
 """The tutorial's CNN: its parameters, its function, its operations per platform."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def tutorial_apply(params, images):
 
     def convolve(x, layer):
         kernel, bias = params[layer]["kernel"], params[layer]["bias"]
-        layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+        layout: Any = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
         x = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **layout)
         return nnx.relu(x + bias[None, None, None])
 

@@ -1,6 +1,7 @@
 """Convolution and pooling on CPU against those of lax, including gradients."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ SIZES = [(2, 2), (6, 7), (9, 4), (5, 5)]
 
 
 def reference_convolution(images, kernel):
-    layout = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    layout: Any = {"dimension_numbers": ("NHWC", "HWIO", "NHWC")}
     return lax.conv_general_dilated(images, kernel, (1, 1), "VALID", **layout)
 
 

@@ -112,7 +112,7 @@ def test_gains_are_paired_by_seed():
     assert list(got) == [8, 16, 32]
     assert got[16].mean == pytest.approx(0.101)
     assert got[16].low == pytest.approx(0.101 - 3.182446 * 0.001 * (4 / 3) ** 0.5 / 2)
-    assert got[8] == (0.0, 0.0, 0.0)
+    assert got[8] == (0.0, 0.0, 0.0, 4)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_comparisons_are_paired_and_of_the_right_cells():
     assert step[plan.CORRECTED].second == LrDecayCell("step", "outside", 0.26)
     assert step[plan.TUNED_APART].difference.mean == pytest.approx(-0.028 / 3)
     assert step[plan.SAME_RATE].difference.mean == pytest.approx(-0.158 / 3)
-    assert step[plan.INSIDE_GAINS].difference == pytest.approx((0.04, 0.04, 0.04))
+    assert step[plan.INSIDE_GAINS].difference == pytest.approx((0.04, 0.04, 0.04, 3))
 
 
 def test_page_states_where_conventions_differ_and_where_not():
