@@ -133,6 +133,6 @@ def test_from_arrays_refuses_an_encoded_buffer():
     with pytest.raises(ValueError) as raised:
         convert.from_arrays(arrays, state.buffer, {0: "w", 1: "b"}, None)
     assert str(raised.value) == (
-        "from_arrays: like must be a tree of arrays, got a buffer in a `storage`. Fill a "
-        "tree like the params, then convert the state with `change_storage`."
+        "from_arrays: like must be a tree of arrays, got a buffer in a `storage`. Fill "
+        "a tree like the params, then convert the state with `change_storage`."
     )
