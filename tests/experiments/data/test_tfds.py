@@ -207,7 +207,9 @@ def damage_last_image(folder: Path) -> None:
         ),
     ],
 )
-def test_damaged_data_set_is_refused_with_the_first_error(tmp_path, damage, message):
+def test_damaged_data_set_is_refused_with_the_first_bad_example(
+    tmp_path, damage, message
+):
     folder = tmp_path / "tiny" / "1.0.0"
     write_prepared(folder, SPLITS)
     damage(folder)
