@@ -98,6 +98,7 @@ def compare(options: Compare, console: Console) -> Path:
     options.check()
     budget = lifecycle.resolve_budget(options, BUDGETS)
     subject, arms, arms_code = _arms(options.arms)
+    lifecycle.check_output(options)
     dataset = lifecycle.read(options, budget.dataset, console)
     image_dataset.check_batch_size(options.batch_size, dataset)
     network, network_code = lifecycle.read_network(options, dataset)

@@ -146,6 +146,7 @@ def open_study(
     Raises:
       UsageError: the data, the network or the directory can't be used.
     """
+    check_output(options)
     if dataset is None:
         dataset = read(options, budget.dataset, console)
     network, code = read_network(options, dataset)
@@ -228,10 +229,14 @@ def read_network(
     )
 
 
-def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
-    """Reads the data of a study whole, once its directory is known to be writable."""
+def check_output(options: StudyOptions) -> None:
+    """Creates the directory that the user named, or refuses before anything is slow."""
     if options.output is not None and is_first():
-        plan.make_directory(options.output)  # or refuse it, before anything takes long
+        plan.make_directory(options.output)
+
+
+def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
+    """Reads the data of a study whole."""
     console.print(f"Reading {name} …", markup=False, highlight=False)
     return image_dataset.load(name, options.data_dir, skip_broken=options.skip_broken)
 

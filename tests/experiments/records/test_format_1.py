@@ -39,8 +39,11 @@ def read_once():
 @pytest.fixture(autouse=True)
 def default_promotion():
     """Optimizers of a user's own need not bear strict promotion."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    name = "jax_numpy_dtype_promotion"  # in all threads: one compiles the steps
+    strict = jax.config.values[name]
+    jax.config.update(name, "standard")
+    yield
+    jax.config.update(name, strict)
 
 
 @pytest.fixture
