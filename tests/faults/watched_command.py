@@ -28,7 +28,7 @@ from experiments.networks import cnn, mlp
 from experiments.training import epochs
 from experiments.training.checkpoints import Checkpoints
 
-CHANGED_BY_INTERRUPTIONS = {".seconds", ".resumed"}  # leaves of a saved state
+CHANGED_BY_INTERRUPTIONS = {"['seconds']", "['resumed']"}  # leaves of a saved state
 
 
 class Job(NamedTuple):
@@ -99,7 +99,7 @@ def _watch(note: Any, job: Job) -> None:
 
     def journaled_restore(self: Checkpoints, template: Any) -> Any:
         tree = restore(self, template)
-        at = None if tree is None else [tree.epoch, tree.step]
+        at = None if tree is None else [tree["epoch"], tree["step"]]
         note("restored", work=self.directory.name, at=at, digest=digest(tree))
         return tree
 
