@@ -109,7 +109,7 @@ def test_stopped_claims_keep_those_that_are_measured(copied):
 
 @pytest.mark.parametrize("case", WITH_CHECKPOINT)
 def test_a_checkpoint_is_restored_bit_for_bit(copied, case, monkeypatch):
-    """On every machine: what the program goes on from is what was saved."""
+    """Training resumes from exactly the leaves that were saved, on any machine."""
     restored, restore = [], Checkpoints.restore
 
     def recording(self, template):
