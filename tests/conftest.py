@@ -66,6 +66,14 @@ def small_network():
 
 
 @pytest.fixture
+def blank_figures(monkeypatch):
+    """Draws nothing on pages, for tests of other things: drawing takes seconds."""
+    from support import blank_figures
+
+    blank_figures.install(monkeypatch.setattr)
+
+
+@pytest.fixture
 def idle_directory(tmp_path, monkeypatch):
     """An empty current directory; the test fails if anything is compiled."""
 

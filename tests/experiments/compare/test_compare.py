@@ -81,6 +81,7 @@ def test_compare_writes_runs_summary_page_and_curves(compared):
     assert (output / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_storages_are_compared_by_name(run, tmp_path):
     words = "--arms", "storage", "--seeds", 2, "--output", tmp_path
     status, out, _ = run(*SMALL, *words)
@@ -93,6 +94,7 @@ def test_storages_are_compared_by_name(run, tmp_path):
     assert "Keras momentum, kept in 8 bits" in page and "Two step sizes" not in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied):
     records = (copied / "runs.jsonl").read_bytes()
     status, out, _ = run(*SMALL, "--seeds", 2, "--output", copied)
@@ -104,6 +106,7 @@ def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied)
     assert len((copied / "runs.jsonl").read_bytes().splitlines()) == 12
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_run_that_is_finished_survives_what_stops_the_next(
     run, tmp_path, monkeypatch
 ):
@@ -145,6 +148,7 @@ def test_the_directory_is_named_after_the_plan(run, tmp_path, monkeypatch):
     assert all(name.startswith("compare-data-") for name in names)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_arms_of_one_seed_start_alike(run, tmp_path):
     output = tmp_path / "runs"
     run(*SMALL, "--seeds", 1, "--beta", 0, "--output", output)

@@ -10,7 +10,7 @@ from support import small_network as small
 from experiments.__main__ import main
 from experiments.networks import cnn
 
-pytestmark = pytest.mark.usefixtures("small_network", "steep")
+pytestmark = pytest.mark.usefixtures("small_network", "blank_figures", "steep")
 
 # At this rate the logits, steep as they are, overflow after any arm's first step.
 WILD = "--learning-rate 1e28 --beta 0.1 --epochs 2 --seeds 1 --batch-size 8".split()
