@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from rich.console import Console
-from support import small_images
+from support import blank_figures, small_images
 
 from experiments.records import runs
 from experiments.records.runs import Run
@@ -77,8 +77,9 @@ def interrupted(
         before = (output / "runs.jsonl").read_bytes()
         compiled = count_calls(patch, "compile_to_fit")
         resumed, programs = printed(study, options, output), len(compiled)
-    after = (output / "runs.jsonl").read_bytes()
-    printed(study, options, output)
+        after = (output / "runs.jsonl").read_bytes()
+        blank_figures.install(patch.setattr)
+        printed(study, options, output)
     again = (output / "runs.jsonl").read_bytes()
     ran = runs.read(output)
     return InterruptedStudy(output, before, resumed, programs, after, again, ran)
