@@ -38,7 +38,7 @@ def read_once():
 
 @pytest.fixture(autouse=True)
 def default_promotion():
-    """Optimizers of a user's own need not bear strict promotion."""
+    """Strict promotion is off, because a user's optimizers may not support it."""
     name = "jax_numpy_dtype_promotion"  # in all threads: one compiles the steps
     strict = jax.config.values[name]
     jax.config.update(name, "standard")
@@ -48,11 +48,12 @@ def default_promotion():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """Copies a recorded directory and works in it."""
+    """Copies a recorded directory and its inputs, and works there."""
 
     def copy(case: str) -> list[str]:
-        shutil.copytree(GOLDEN / case / "stopped", tmp_path / case)
-        monkeypatch.chdir(tmp_path / case)
+        shutil.copytree(GOLDEN / "inputs", tmp_path, dirs_exist_ok=True)
+        shutil.copytree(GOLDEN / case / "stopped", tmp_path, dirs_exist_ok=True)
+        monkeypatch.chdir(tmp_path)
         return shlex.split((GOLDEN / case / "command.txt").read_text())
 
     return copy
@@ -144,7 +145,7 @@ def test_a_command_plans_what_it_planned(command, tmp_path, monkeypatch):
         raise Planned({"output": str(output), "plan.json": stored})
 
     monkeypatch.setattr(shared_plan, "hold", hold)
-    shutil.copytree(GOLDEN / "plans", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(GOLDEN / "inputs", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Planned) as planned:
         main(shlex.split(command))
