@@ -195,7 +195,7 @@ def winner(comparison: Comparison, titles: Mapping[str, str]) -> str:
         return "one seed: no interval, no winner"
     if math.isnan(comparison.mean):
         return "no winner: a run has no result"
-    words = f"no winner: {_no_evidence(comparison.interval)}"
+    words = "no winner: the interval contains 0"
     if comparison.winner is not None:
         words = f"winner: {titles[comparison.winner]}{_caveat(comparison.interval)}"
     if comparison.low == comparison.high:
@@ -214,7 +214,7 @@ def verdict(gain: Interval) -> str:
             "momentum is worse, although β = 0 makes it SGD: it is under-tuned, and "
             "this is no evidence for SGD"
         )
-    return f"no difference is shown, as {_no_evidence(gain)}"
+    return "no difference is shown, as the interval contains 0"
 
 
 def wall_time(runs: Sequence[Run]) -> str:
@@ -228,13 +228,6 @@ def wall_time(runs: Sequence[Run]) -> str:
 
 def _caveat(interval: Interval) -> str:
     return ", though n = 2 is weak evidence" if interval.n == 2 else ""
-
-
-def _no_evidence(interval: Interval) -> str:
-    """Why the sign of a difference is unknown; pages show no interval for n = 2."""
-    if interval.n == 2:
-        return "two seeds give no useful interval"
-    return "the interval contains 0"
 
 
 def _no_interval(interval: Interval) -> str:

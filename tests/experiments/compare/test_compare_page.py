@@ -210,9 +210,7 @@ def test_page_of_one_seed_has_no_interval_and_no_winner():
 
 def test_page_of_two_seeds_shows_no_interval():
     text = text_of({"ema": [0.9, 0.5], "sgd": [0.8, 0.6]})
-    unclear = "Title of ema − Plain title 0.00 – – 2 no winner: two seeds give no"
-    assert unclear in text.replace("+0", "0")
-    assert "the interval contains 0" not in text
+    assert "Title of ema − Plain title 0.00 – – 2 no winner" in text.replace("+0", "0")
     clear = text_of({"ema": [0.9, 0.91], "sgd": [0.8, 0.81]})
     assert "– – 2 winner: Title of ema, though n = 2 is weak evidence" in clear
     assert "Two values give no useful interval: for n = 2 none is shown." in text

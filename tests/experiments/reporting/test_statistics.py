@@ -159,17 +159,3 @@ def test_conclusions_are_drawn_from_the_whole_interval():
         "difference"
     )
     assert verdict(two.interval) == "momentum is better, though n = 2 is weak evidence"
-
-
-@pytest.mark.parametrize(
-    ("differences", "reason"),
-    [
-        ([0.2, -0.1], "two seeds give no useful interval"),
-        ([0.2, -0.1, 0.3], "the interval contains 0"),
-    ],
-)
-def test_words_name_only_an_interval_that_pages_show(differences, reason):
-    values = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(3), 0.0)}
-    unclear = compare("a", "b", "a cause", values)
-    assert winner(unclear, {}) == f"no winner: {reason}"
-    assert verdict(unclear.interval) == f"no difference is shown, as {reason}"
