@@ -1,4 +1,4 @@
-"""Runs a command with the small network, in a process of its own."""
+"""Runs a command with the small network, in a separate process."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from experiments.networks import cnn
 
 
 class Job(NamedTuple):
-    """A command and its surroundings."""
+    """A command, and how its process is set up."""
 
     words: Sequence[str]
     log: Path  # directory of files out and errors, which get its output

@@ -18,7 +18,7 @@ from experiments.studies import context
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
-# "data.npz" in these is replaced by the path of a small data set.
+# The path of a small data set replaces "data.npz" in these.
 SMALL = ["--dataset", "data.npz", "--epochs", "2", "--batch-size", "16"]
 RATES = "must lie in [1e-30, 1e+30]"
 

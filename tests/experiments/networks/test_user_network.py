@@ -158,7 +158,7 @@ def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
         (
             "dense(rngs, nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))",
             "the module has BatchStat, RngCount, RngKey besides its parameters, but a "
-            "run must be a function of the parameters alone. Replace BatchNorm by "
+            "run must be a function of the parameters alone. Replace BatchNorm with "
             "LayerNorm or GroupNorm, and omit Dropout.",
         ),
         (
