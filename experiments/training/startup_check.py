@@ -151,13 +151,14 @@ def _refuse(what: str) -> None:
     """Raises an error that says what is wrong, on which system, and what to do."""
     device, versions = jax.devices()[0], environment()
     cache = jax.config.values["jax_compilation_cache_dir"]
-    emptied = f"empty {cache}, where compiled programs are kept, or " if cache else ""
+    emptied = f"empty the cache of programs, {cache}, or " if cache else ""
     raise UsageError(
         f"the start-up check failed, with jax {versions['jax']} and jaxlib "
         f"{versions['jaxlib']} on {jax.device_count()} × {device.platform}: "
-        f"{device.device_kind}: {what}. Nothing was trained, as no number could be "
-        f'trusted: {emptied}install another version, as by pip install "jax!='
-        f'{versions["jax"]}", and report it at github.com/jax-ml/jax/issues.'
+        f"{device.device_kind}: {what}. Nothing was trained, because no number "
+        f"could be trusted: {emptied}install another version, for example with pip "
+        f'install "jax!={versions["jax"]}", and report the error at '
+        "github.com/jax-ml/jax/issues."
     )
 
 

@@ -200,10 +200,9 @@ def an_integer_parameter(library: Library, mode: Mode) -> None:
     def step() -> str:
         gradients = {"count": jnp.asarray([0.25])}
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        moved: Any = optax.apply_updates(params, updates)
-        return (
-            f"an update of {updates['count'][0]:.3f} turned 5 into {moved['count'][0]}"
-        )
+        after: Any = optax.apply_updates(params, updates)
+        update, count = updates["count"][0], after["count"][0]
+        return f"an update of {update:.3f} turned 5 into {count}"
 
     expect_refused(("['count']",), step)
 
