@@ -1,4 +1,4 @@
-"""What a run does about a step whose gradient, or whose result, is not finite."""
+"""What a run does if a step's gradient, or its update, is not finite."""
 
 from functools import partial
 from typing import Any
@@ -45,7 +45,7 @@ def _has_skipped(opt_state: optax.OptState) -> Array:
 
 
 def skipped_steps(opt_state: optax.OptState, lanes: int) -> np.ndarray:
-    """How many steps each of the first lanes left out."""
+    """The number of steps that each of the first lanes skipped."""
     if isinstance(opt_state, GuardState):
         return to_host(opt_state.skipped)[:lanes]
     return np.zeros(lanes, np.int32)

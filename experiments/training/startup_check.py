@@ -26,7 +26,7 @@ from experiments.training.step import TrainSpec, TrainState, constant
 from optax_momentum import keras
 
 _LEARNING_RATE, _BETA, _BATCH, _CLASSES = 0.3, 0.7, 40, 3
-_EXAMPLES = 90  # no multiple of the batch; and a CPU takes a batch in slices
+_EXAMPLES = 90  # not a multiple of the batch, which a CPU takes in slices
 _TOLERANCE = 1e-5  # float32 comes within 1e-6
 _CALLS = 3
 _MOMENTUM = keras(_LEARNING_RATE, _BETA)

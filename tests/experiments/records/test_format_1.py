@@ -97,7 +97,7 @@ def test_a_stopped_command_resumes(copied, case, capsys):
     assert not list(Path("out/checkpoints").glob("*"))
 
 
-def test_stopped_claims_keep_those_that_are_measured(copied):
+def test_stopped_claims_keep_what_was_measured(copied):
     words = copied("claims-half")
     before = Path("out/claims.jsonl").read_bytes()
     assert main(words) == 0
@@ -157,7 +157,7 @@ def test_configs_have_the_digests_that_they_had():
         assert Config(**recorded["config"]).digest() == recorded["digest"]
 
 
-def test_checkpoints_lie_where_they_lay():
+def test_checkpoints_have_the_directories_that_they_had():
     configs = [Config(**recorded["config"]) for recorded in CONFIGS["configs"]]
     for recorded in CONFIGS["checkpoints_of"]:
         runs = [configs[index] for index in recorded["configs"]]
