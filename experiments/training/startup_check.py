@@ -90,7 +90,7 @@ def check(transformation: optax.GradientTransformation = _MOMENTUM) -> StartupCh
 def _training(
     case: _Case, transformation: optax.GradientTransformation
 ) -> Callable[[], TrainState]:
-    """A function that trains the case anew."""
+    """A function that trains the case from its start."""
     train = Examples(*on_all_devices((case.images, case.labels)))
     init, zero = jax.jit(transformation.init), jax.device_put(np.float32(0))
 
