@@ -52,7 +52,7 @@ def rows(request) -> NamedSharding:
 
 @pytest.fixture(scope="module")
 def small_network():
-    """Replaces the CNN by one dense layer, which compiles much faster."""
+    """Replaces the CNN with one dense layer, which compiles much faster."""
     from support import small_network as small
 
     from experiments.networks import cnn

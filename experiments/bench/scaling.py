@@ -83,7 +83,7 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
 
 
 def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
-    """An epoch as a run takes it, on these devices alone, and what it begins with."""
+    """An epoch of a run on these devices only, and the state in which it begins."""
     transformation, state, examples = _init(mesh)
     spec = TrainSpec(constant(transformation), batch_size)
     points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
@@ -95,7 +95,7 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
 
 
 def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
-    """The same with each device keeping its part of the momentum."""
+    """The same, but each device keeps only its part of the momentum."""
     transformation, (params, _, _), examples = _init(mesh)
     plan = sharding_plan(transformation, params, mesh, "data")
     optimizer = sharded(transformation, plan)
@@ -106,7 +106,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         mesh=mesh,
         in_specs=(_EVERYWHERE, PartitionSpec(None, "data"), _EVERYWHERE, _EVERYWHERE),
         out_specs=plan.slices,
-        check_vma=False,  # for the reason that `train` gives
+        check_vma=False,  # see `training/lanes.py`
     )
     def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
         _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)

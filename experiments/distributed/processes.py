@@ -178,8 +178,8 @@ def _connect(options: Processes) -> None:
     where = f"at {options.coordinator}" if explicit else "as the cluster says"
     message = (
         f"error: not all processes met {where} within {JOIN_TIMEOUT} seconds: start "
-        "process 0 there, and each of the others with the same --coordinator and "
-        "--processes and a --process-id of its own."
+        "process 0 there, and the others with the same --coordinator and --processes; "
+        "each needs a different --process-id."
     )
     timer = threading.Timer(JOIN_TIMEOUT, _give_up, [message])
     timer.daemon = True
@@ -217,8 +217,8 @@ def _check_port(options: Processes) -> None:
     except OSError as error:
         raise UsageError(
             f"--coordinator {options.coordinator}: process 0 can't open that port: "
-            f"{os.strerror(error.errno or 0)}. Choose another, the same for all, and "
-            "for each process a --process-id of its own."
+            f"{os.strerror(error.errno or 0)}. Choose another port, the same for all "
+            "processes, and a different --process-id for each."
         ) from None
 
 

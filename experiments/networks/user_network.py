@@ -35,7 +35,7 @@ class UserNetwork(NamedTuple):
             raise UsageError(
                 f"{self.where}: the module has {', '.join(sorted(kinds))} besides its "
                 "parameters, but a run must be a function of the parameters alone. "
-                "Replace BatchNorm by LayerNorm or GroupNorm, and omit Dropout."
+                "Replace BatchNorm with LayerNorm or GroupNorm, and omit Dropout."
             )
         return params
 

@@ -58,7 +58,7 @@ class Damaged(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of runs that train together, in a directory of their own.
+    """The checkpoints of runs that train together, in a separate directory.
 
     Args:
       directory: created by the first save.
@@ -290,7 +290,7 @@ def _from_format_1(leaves: Leaves, expected: Leaves) -> Leaves:
 def _check_space(directory: Path, size: int) -> None:
     """Raises `OSError` before a save that can't end.
 
-    A save that fails halfway leaves threads behind, each of which prints a traceback.
+    A save that fails halfway leaves threads behind, and each prints a traceback.
     """
     if shutil.disk_usage(directory).free < size + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))

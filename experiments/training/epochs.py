@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
     """A step that was not taken."""
 
     step: int  # of the epoch
-    train_state: TrainState  # as it was before the step
+    train_state: TrainState  # before that step
     message: str
 
 
@@ -180,11 +180,11 @@ def _save_and_wait(progress: Progress, checkpoints: Checkpoints) -> bool:
 def _refused(
     progress: Progress, refusal: Refusal, checkpoints: Checkpoints | None
 ) -> UsageError:
-    """The refusal as an error, once the run as it was before the step is saved."""
+    """Saves the run before the refused step; returns the refusal as an error."""
     if checkpoints is None:
         return UsageError(refusal.message)
     before = progress._replace(train_state=refusal.train_state, step=refusal.step)
-    where = f" The run as it was before is in {checkpoints.directory}."
+    where = f" The state before that step is saved in {checkpoints.directory}."
     saved = _save_and_wait(before, checkpoints)
     return UsageError(refusal.message + (where if saved else ""))
 

@@ -263,7 +263,7 @@ def _init_states(spec: TrainSpec, points: Points, params: cnn.Params) -> TrainSt
         transformation = spec.optimizer(point.learning_rate, point.beta)
         return state_from_params(transformation, params)
 
-    if len(points.seed) == 1:  # no optimizer of a user's own needs to bear vmap
+    if len(points.seed) == 1:  # a user's optimizer need not support vmap
         return as_lane(init_lane(*jax.tree.map(lambda x: x[0], (points, params))))
     return jax.vmap(init_lane)(points, params)
 

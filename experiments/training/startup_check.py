@@ -26,7 +26,7 @@ from experiments.training.step import TrainSpec, TrainState, constant
 from optax_momentum import keras
 
 _LEARNING_RATE, _BETA, _BATCH, _CLASSES = 0.3, 0.7, 40, 3
-_EXAMPLES = 90  # no multiple of the batch; and a CPU takes a batch in slices
+_EXAMPLES = 90  # not a multiple of the batch, which a CPU takes in slices
 _TOLERANCE = 1e-5  # float32 comes within 1e-6
 _CALLS = 3
 _MOMENTUM = keras(_LEARNING_RATE, _BETA)
@@ -90,7 +90,7 @@ def check(transformation: optax.GradientTransformation = _MOMENTUM) -> StartupCh
 def _training(
     case: _Case, transformation: optax.GradientTransformation
 ) -> Callable[[], TrainState]:
-    """A function that trains the case anew."""
+    """A function that trains the case from its start."""
     train = Examples(*on_all_devices((case.images, case.labels)))
     init, zero = jax.jit(transformation.init), jax.device_put(np.float32(0))
 
@@ -151,13 +151,14 @@ def _refuse(what: str) -> None:
     """Raises an error that says what is wrong, on which system, and what to do."""
     device, versions = jax.devices()[0], environment()
     cache = jax.config.values["jax_compilation_cache_dir"]
-    emptied = f"empty {cache}, where compiled programs are kept, or " if cache else ""
+    emptied = f"empty the cache of programs, {cache}, or " if cache else ""
     raise UsageError(
         f"the start-up check failed, with jax {versions['jax']} and jaxlib "
         f"{versions['jaxlib']} on {jax.device_count()} × {device.platform}: "
-        f"{device.device_kind}: {what}. Nothing was trained, as no number could be "
-        f'trusted: {emptied}install another version, as by pip install "jax!='
-        f'{versions["jax"]}", and report it at github.com/jax-ml/jax/issues.'
+        f"{device.device_kind}: {what}. Nothing was trained, because no number "
+        f"could be trusted: {emptied}install another version, for example with pip "
+        f'install "jax!={versions["jax"]}", and report the error at '
+        "github.com/jax-ml/jax/issues."
     )
 
 

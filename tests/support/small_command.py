@@ -1,4 +1,4 @@
-"""Runs a command in this process with the small network and without drawings."""
+"""Runs a command in a separate process, with the small network and without drawings."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ from experiments.networks import cnn
 
 
 class Job(NamedTuple):
-    """A command and its surroundings."""
+    """A command, and how its process is set up."""
 
     words: Sequence[str]
     log: Path  # directory of files out and errors, which get its output

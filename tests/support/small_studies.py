@@ -53,7 +53,7 @@ def count_calls(
 
 
 class InterruptedStudy(NamedTuple):
-    """A study that was interrupted, resumed, and repeated when it had finished."""
+    """A study that was interrupted, resumed, and repeated after it had finished."""
 
     output: Path
     before: bytes  # records at the interruption
@@ -67,7 +67,7 @@ class InterruptedStudy(NamedTuple):
 def interrupted(
     study: Callable, options: StudyOptions, directory: Path, fit: int
 ) -> InterruptedStudy:
-    """Interrupts a study of 90 images at the fit with this number, counted from 1."""
+    """Interrupts a study of 90 images in its `fit`-th call of `train_runs`, from 1."""
     dataset = small_images.write(directory / "data.npz")
     options, output = replace(options, dataset=str(dataset)), directory / "study"
     with pytest.MonkeyPatch.context() as patch:

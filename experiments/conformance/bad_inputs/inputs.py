@@ -1,7 +1,7 @@
 """The forty bad inputs. Each function's docstring is the promise that it checks.
 
-Each takes a library and a mode, gives the library's optimizer the input in that mode,
-and raises AssertionError, saying what happened instead, where the promise is broken.
+Each function gives the input to a library's optimizer in one mode. If the promise is
+broken, it raises an AssertionError that says what happened instead.
 """
 
 import tempfile
@@ -81,7 +81,7 @@ def an_array_or_a_tracer_as_beta(library: Library, mode: Mode) -> None:
 
 
 def a_vector_of_betas(library: Library, mode: Mode) -> None:
-    """Error naming beta; under `jax.vmap`, each lane has a beta of its own."""
+    """Error naming beta; under `jax.vmap`, each lane may have a different beta."""
     betas = jnp.asarray([0.5, BETA])
     _expect_beta_refused(library, mode, betas)
 
@@ -200,8 +200,9 @@ def an_integer_parameter(library: Library, mode: Mode) -> None:
     def step() -> str:
         gradients = {"count": jnp.asarray([0.25])}
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        moved: Any = optax.apply_updates(params, updates)
-        return f"an update of {updates['count'][0]:.3f} made {moved['count'][0]} of 5"
+        after: Any = optax.apply_updates(params, updates)
+        update, count = updates["count"][0], after["count"][0]
+        return f"an update of {update:.3f} turned 5 into {count}"
 
     expect_refused(("['count']",), step)
 

@@ -159,7 +159,7 @@ def test_name_that_a_table_cannot_show_is_refused(tmp_path: Path, name):
 def test_name_that_depends_on_the_learning_rate_is_refused(tmp_path: Path):
     name = "'b' if isinstance(rate, float) and rate > 1 else 'a'"
     loaded, _ = load(tmp_path, f"def arms(rate): return {{{name}: optax.sgd(rate)}}")
-    with pytest.raises(UsageError, match=r": for learning rate 2\.0, a is mi"):
+    with pytest.raises(UsageError, match=r": for learning rate 2\.0, a is missing"):
         loaded["a"].transformation(2.0, 0.9)
 
 

@@ -43,7 +43,7 @@ def read_once():
 
 @pytest.fixture(autouse=True)
 def default_promotion():
-    """Optimizers of a user's own need not bear strict promotion."""
+    """Strict promotion is off, because a user's optimizers may not support it."""
     name = "jax_numpy_dtype_promotion"  # in all threads: one compiles the steps
     strict = jax.config.values[name]
     jax.config.update(name, "standard")
@@ -53,11 +53,12 @@ def default_promotion():
 
 @pytest.fixture
 def copied(tmp_path, monkeypatch):
-    """Copies a recorded directory and works in it."""
+    """Copies a recorded directory and its inputs, and works there."""
 
     def copy(case: str) -> list[str]:
-        shutil.copytree(GOLDEN / case / "stopped", tmp_path / case)
-        monkeypatch.chdir(tmp_path / case)
+        shutil.copytree(GOLDEN / "inputs", tmp_path, dirs_exist_ok=True)
+        shutil.copytree(GOLDEN / case / "stopped", tmp_path, dirs_exist_ok=True)
+        monkeypatch.chdir(tmp_path)
         return shlex.split((GOLDEN / case / "command.txt").read_text())
 
     return copy
@@ -109,7 +110,7 @@ def test_a_stopped_command_resumes(copied, case, capsys, monkeypatch):
     assert case in ENOUGH or not list(Path("out/checkpoints").glob("*"))
 
 
-def test_stopped_claims_keep_those_that_are_measured(copied):
+def test_stopped_claims_keep_what_was_measured(copied):
     words = copied("claims-half")
     before = Path("out/claims.jsonl").read_bytes()
     assert main(words) == 0
@@ -157,7 +158,7 @@ def test_a_command_plans_what_it_planned(command, tmp_path, monkeypatch):
         raise Planned({"output": str(output), "plan.json": stored})
 
     monkeypatch.setattr(shared_plan, "hold", hold)
-    shutil.copytree(GOLDEN / "plans", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(GOLDEN / "inputs", tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Planned) as planned:
         main(shlex.split(command))
@@ -169,7 +170,7 @@ def test_configs_have_the_digests_that_they_had():
         assert Config(**recorded["config"]).digest() == recorded["digest"]
 
 
-def test_checkpoints_lie_where_they_lay():
+def test_checkpoints_have_the_directories_that_they_had():
     configs = [Config(**recorded["config"]) for recorded in CONFIGS["configs"]]
     for recorded in CONFIGS["checkpoints_of"]:
         together = [configs[index] for index in recorded["configs"]]
