@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import optax
 STEPS = 8
 
 
-def default_params() -> optax.Updates:
+def default_params() -> Any:
     """A float32 matrix, vector and scalar in a nested tree."""
     random = np.random.default_rng(11)
     return {
