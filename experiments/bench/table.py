@@ -4,13 +4,14 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
 Name = TypeVar("Name", bound=Hashable)
+State = TypeVar("State")
 
 Timed = Callable[[], float]  # runs a program once and returns the seconds it took
 
@@ -39,7 +40,7 @@ HEADINGS = {
 }
 
 
-def timed(function: Callable[[Any], Any], state: Any) -> Timed:
+def timed(function: Callable[[State], State], state: State) -> Timed:
     """Calls the function on what it returned the last time, at first on `state`."""
 
     def call() -> float:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.distributed.devices import device_mesh, to_host
 from experiments.distributed.signals import Stopped
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from experiments.records.runs import environment
 
 JOIN_TIMEOUT = 30  # seconds that processes wait for one another at the start
@@ -159,7 +159,7 @@ def all_gather_bytes(value: bytes) -> list[bytes]:
     return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
 
 
-def all_gather_json(value: Any) -> list[Any]:
+def all_gather_json(value: JSON) -> list[JSON]:
     """Like `all_gather_bytes`, for JSON values."""
     gathered = all_gather_bytes(json.dumps(value).encode())
     return [json.loads(content) for content in gathered]

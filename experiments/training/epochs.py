@@ -6,11 +6,11 @@ Where a call begins and ends changes no bit of a run.
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, PyTree
 
 from experiments.distributed import processes
 from experiments.distributed.devices import to_host
@@ -145,7 +145,7 @@ def _finish_epoch(training: Training, progress: Progress) -> Progress:
     return progress._replace(epoch=progress.epoch + 1, step=0, curves=curves)
 
 
-def _to_saved(progress: Progress) -> dict[str, Any]:
+def _to_saved(progress: Progress) -> dict[str, PyTree]:
     """The tree that a checkpoint holds; its keys are names of the file format."""
     state = progress.train_state
     return {
@@ -160,7 +160,7 @@ def _to_saved(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _from_saved(saved: dict[str, Any]) -> Progress:
+def _from_saved(saved: dict[str, PyTree]) -> Progress:
     state = TrainState(saved["params"], saved["opt_state"], Score(**saved["sums"]))
     names = "epoch", "step", "curves", "seconds", "resumed"
     return Progress(state, *(saved[name] for name in names))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jaxtyping import Int
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import to_host
@@ -44,7 +45,7 @@ def _has_skipped(opt_state: optax.OptState) -> Array:
     return opt_state.skipped > 0
 
 
-def skipped_steps(opt_state: optax.OptState, lanes: int) -> np.ndarray:
+def skipped_steps(opt_state: optax.OptState, lanes: int) -> Int[np.ndarray, " lanes"]:
     """The number of steps that each of the first lanes skipped."""
     if isinstance(opt_state, GuardState):
         return to_host(opt_state.skipped)[:lanes]

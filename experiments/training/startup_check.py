@@ -7,12 +7,13 @@ Compilers do make mistakes: jaxlib 0.10.2 was seen to confuse rows on CPUs
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float32, Int, PyTree
 
 from experiments.data.examples import Examples, in_batches
 from experiments.distributed.compilation import QuickJit
@@ -43,10 +44,10 @@ class StartupCheck(NamedTuple):
 class _Case(NamedTuple):
     """Data and initial parameters, and the result of one pass."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    order: np.ndarray
-    params: Any  # dictionary of arrays
+    images: Float32[np.ndarray, "image height width channel"]
+    labels: Int[np.ndarray, " image"]
+    order: Int[np.ndarray, " image"]
+    params: PyTree
     expected: tuple[dict[str, np.ndarray], float]  # trained parameters, mean loss
 
 
@@ -54,13 +55,13 @@ class _SoftmaxRegression:
     """A `Network` whose products are exact to float32 on every kind of device."""
 
     @staticmethod
-    def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Any:
+    def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> PyTree:
         del key
         kernel = jnp.zeros((np.prod(image_shape), classes))
         return {"kernel": kernel, "bias": jnp.zeros(classes)}
 
     @staticmethod
-    def apply(params: Any, images: jax.Array) -> jax.Array:
+    def apply(params: PyTree, images: jax.Array) -> jax.Array:
         pixels = images.reshape(len(images), -1)
         logits = jnp.dot(pixels, params["kernel"], precision="highest")
         return logits + params["bias"][None]
@@ -108,7 +109,7 @@ def _training(
 def _take_all_steps(
     transformation: optax.GradientTransformation,
     state: TrainState,
-    order: Any,
+    order: PyTree,
     train: Examples,
 ) -> TrainState:
     """The steps of an epoch, compiled as those of every run, but in a given order.
@@ -136,7 +137,7 @@ def _case() -> _Case:
     return _Case(images, labels, order, params, expected)
 
 
-def _largest_error(call: TrainState, expected: Any) -> float:
+def _largest_error(call: TrainState, expected: PyTree) -> float:
     """In all parameters and the mean loss; NaN if one of them is NaN."""
     found = call.params, call.sums.loss / _EXAMPLES
     differences = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), found, expected)
@@ -164,9 +165,9 @@ def _refuse(what: str) -> None:
 
 def reference(
     params: Mapping[str, np.ndarray],
-    images: np.ndarray,
-    labels: np.ndarray,
-    order: np.ndarray,
+    images: Float32[np.ndarray, "image height width channel"],
+    labels: Int[np.ndarray, " image"],
+    order: Int[np.ndarray, " image"],
     batch_size: int,
     learning_rate: float,
     beta: float,
