@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def bench_accuracy(python: Path | None, data_dir: Path | None) -> None:
             "bench accuracy needs --peers PYTHON: the accuracy to reach is Keras's."
         )
     jax.config.update("jax_compilation_cache_dir", None)
-    splits = split(image_dataset.load("cifar10", data_dir))
+    splits = load_cifar10(data_dir)
     title = "seconds to reach the accuracy of the tutorial's Keras run"
     table.print_records(title, _measure(python, splits))
 
@@ -80,6 +81,20 @@ def _measure(python: Path, splits: Splits) -> Iterator[Mapping[str, object]]:
 
 def _keras(python: Path, splits: Splits) -> dict:
     """The record of the tutorial's momentum run, which Keras times itself."""
+    with saved(splits) as path:
+        arguments = python, "accuracy_keras.py", path, str(SEEDS[0])
+        with process.start(*arguments) as peer:
+            answer = json.loads(peer.ask("fit"))
+    return {"benchmark": "accuracy", "program": peer.greeting, **answer}
+
+
+def load_cifar10(data_dir: Path | None) -> Splits:
+    return split(image_dataset.load("cifar10", data_dir))
+
+
+@contextmanager
+def saved(splits: Splits) -> Iterator[str]:
+    """The path of a temporary file with all arrays, for programs of other systems."""
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         names = "train", "validation", "test"
         arrays: dict[str, Any] = {
@@ -89,10 +104,7 @@ def _keras(python: Path, splits: Splits) -> dict:
         }
         np.savez(file, **arrays)
         file.flush()
-        arguments = python, "accuracy_keras.py", file.name, str(SEEDS[0])
-        with process.start(*arguments) as peer:
-            answer = json.loads(peer.ask("fit"))
-    return {"benchmark": "accuracy", "program": peer.greeting, **answer}
+        yield file.name
 
 
 def _tuned(splits: Splits) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import tyro
 from experiments.bench.accuracy import bench_accuracy
 from experiments.bench.memory import bench_memory
 from experiments.bench.scaling import bench_scaling
+from experiments.bench.shuffling import bench_shuffling
 from experiments.bench.sweep import bench_sweep
 from experiments.bench.train import bench_train
 from experiments.bench.update import bench_update
@@ -44,10 +45,16 @@ class Bench:
     step on all devices together (strong) or on each (weak), and with the momentum whole
     or divided among them; the time of an exchange; and a model of ResNet-50 on up to
     1,024 devices. JAX_NUM_CPU_DEVICES sets the number of CPU devices.
+
+    shuffling: test accuracy of the tutorial's momentum run on CIFAR-10 with a new order
+    of images in each epoch and with one order for all, here, in Keras and in PyTorch.
+    Needs --peers and takes about an hour.
     """
 
     what: tyro.conf.Positional[
-        Literal["train", "update", "sweep", "memory", "accuracy", "scaling"]
+        Literal[
+            "train", "update", "sweep", "memory", "accuracy", "scaling", "shuffling"
+        ]
     ]
     """What to measure."""
 
@@ -57,7 +64,7 @@ class Bench:
     too, in turn with ours."""
 
     data_dir: Path | None = None
-    """For accuracy: directory in which tensorflow-datasets
+    """For accuracy and shuffling: directory in which tensorflow-datasets
     has prepared CIFAR-10; by default TFDS_DATA_DIR, or else
     ~/tensorflow_datasets."""
 
@@ -81,3 +88,5 @@ def bench(options: Bench) -> None:
             bench_accuracy(options.peers, options.data_dir)
         case "scaling":
             bench_scaling()
+        case "shuffling":
+            bench_shuffling(options.peers, options.data_dir)

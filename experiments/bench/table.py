@@ -100,11 +100,15 @@ def compare(
 
 
 def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:
-    """Prints each record to stdout when it arrives, then a table of all to stderr."""
+    """Prints each record to stdout when it arrives, then a table of all to stderr.
+
+    The table leaves out lists, such as curves.
+    """
     table = Table(title=title)
     for record in records:
         print(json.dumps(record), flush=True)
         cells = {key: cell for key, cell in record.items() if key != "benchmark"}
+        cells = {k: cell for k, cell in cells.items() if not isinstance(cell, list)}
         if not table.columns:
             for key, cell in cells.items():
                 side = "left" if isinstance(cell, str) else "right"
