@@ -21,6 +21,7 @@ from experiments.records.config import (
     check_beta,
     check_rate,
     recorded_digest,
+    serialized,
 )
 from experiments.reporting import terminal
 from experiments.studies import lifecycle
@@ -115,7 +116,8 @@ def compare(options: Compare, console: Console) -> Path:
         code=" ".join(filter(None, (arms_code, network_code))),
         nonfinite=options.nonfinite,
     )
-    compare_plan = plan.shared(settings)
+    changes = serialized(dataset.changes)
+    compare_plan = {**plan.shared(settings), **changes}
     with lifecycle.hold_directory(
         options, subject, compare_plan, console, dataset.name
     ) as (output, finished):
@@ -154,6 +156,7 @@ def compare(options: Compare, console: Console) -> Path:
             validation_images=len(fold.validation),
             test_images=len(dataset.test_labels),
             command=repeating("compare", options),
+            changes=changes,
         )
         study = lifecycle.OpenStudy(context, settings, compare_plan)
         return lifecycle.publish(options, page(runs, setup), study, runs)

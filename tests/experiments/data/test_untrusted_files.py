@@ -62,7 +62,7 @@ def test_zip_bomb_is_refused_before_unpacking(tmp_path, monkeypatch, small_memor
 def test_array_that_is_not_read_may_have_any_size(tmp_path, small_memory):
     path, images = tmp_path / "own.npz", random_images(51, 6, 4, 5)
     np.savez_compressed(path, images=images, labels=LABELS, rest=np.zeros(500_000))
-    [(read, _)] = npz.read(path)
+    [(read, _)] = npz.read(path).parts
     assert (read[..., 0] == images).all()
 
 
@@ -112,9 +112,9 @@ def test_images_that_are_too_large_in_total_are_refused(tmp_path, monkeypatch):
     write_pets(tmp_path)
     monkeypatch.setattr(memory, "total", lambda: 2 * 5 * 6 * 5 * 3)
     prefix = f"--dataset {tmp_path}: the images would take "
-    usage_error(prefix, folder.read, tmp_path, skip_broken=True)
+    usage_error(prefix, folder.read, tmp_path, skip_broken=1.0)
     monkeypatch.setattr(memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
-    assert len(folder.read(tmp_path, skip_broken=True).parts[0][1]) == 6
+    assert len(folder.read(tmp_path, skip_broken=1.0).parts[0][1]) == 6
 
 
 def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
@@ -130,7 +130,7 @@ def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypa
     monkeypatch.setattr(Image.Image, "convert", convert_small)
     message = r"1 broken, first cats/bomb\.png \(Image size"
     with pytest.raises(UsageError, match=message):
-        folder.read(tmp_path, skip_broken=False)
+        folder.read(tmp_path, skip_broken=0.0)
 
 
 def test_prepared_data_set_is_refused_at_its_first_image(tmp_path, monkeypatch):
