@@ -140,8 +140,8 @@ def compare(options: Compare, console: Console) -> Path:
         wanted = [config for group in groups.values() for config in group]
         missing = [c for c in wanted if recorded_digest(c, finished) not in finished]
         fold = context.folds["hold-out"]
-        shape = (len(fold.train), *dataset.train_images.shape[1:])
-        terminal.announce(console, missing, shape)
+        if missing:
+            terminal.report_empty_places(console, options.batch_size)
         runs = [
             run
             for group in run_groups(context, groups, "comparing").values()

@@ -50,6 +50,17 @@ def refusal(path: Path) -> str:
     return usage_error(f"--dataset {path}: ", npz.read, path)
 
 
+def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
+    limits = [tmp_path / name for name in ("memory.max", "none", "unlimited")]
+    limits[0].write_text("123456\n")
+    limits[2].write_text("max\n")
+    whole = memory.total()
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", limits)
+    assert memory.total() == 123456 < whole
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", limits[1:])
+    assert memory.total() >= whole
+
+
 def test_zip_bomb_is_refused_before_unpacking(tmp_path, monkeypatch, small_memory):
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     assert path.stat().st_size < 20_000
