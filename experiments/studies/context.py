@@ -143,7 +143,8 @@ def _train(
     for fold, of_fold in groupby(ordered, key=lambda config: config.fold):
         splits = _splits(context, fold)
         for key, group in groupby(of_fold, key=keys.__getitem__):
-            first = not context.programs
+            # Several processes are not made to wait for steps that train nothing.
+            first = not context.programs and jax.process_count() == 1
             program = _program(context, key, splits)
             if first:
                 _announce(context, keys, program, splits)
