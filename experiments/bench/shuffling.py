@@ -29,10 +29,14 @@ BETA = 0.9
 SEEDS = (0, 1, 2, 3, 4)
 PEERS = ("shuffling_keras.py", "shuffling_pytorch.py")
 
-# Trains one run: {"test_accuracy": float, "validation_accuracy": one float an epoch}.
-Train = Callable[
-    [int, bool], dict[str, Any]
-]  # of a seed, and whether the order repeats
+
+class Train(Protocol):
+    """Trains one run.
+
+    Returns {"test_accuracy": float, "validation_accuracy": a float an epoch}.
+    """
+
+    def __call__(self, seed: int, repeats: bool) -> dict[str, Any]: ...
 
 
 def bench_shuffling(python: Path | None, data_dir: Path | None) -> None:

@@ -53,11 +53,12 @@ class Setup(NamedTuple):
     validation_images: int
     test_images: int
     command: str  # that repeats the comparison
+    changes: Mapping[str, object] = {}  # entries of the plan about the data
 
 
 def page(runs: Sequence[Run], setup: Setup) -> Page:
     """The page of a comparison: at least one run, all of one plan, in any order."""
-    plan = shared(runs[0].config)
+    plan = {**shared(runs[0].config), **setup.changes}
     arms = _by_arm(runs, setup.titles)
     compared = compare_runs(runs, setup.titles)
     sections = [_optimizers(arms, setup), _curves(arms, setup.titles), _every_run(arms)]

@@ -21,6 +21,7 @@ from experiments.records.config import (
     check_beta,
     check_rate,
     recorded_digest,
+    serialized,
 )
 from experiments.reporting import terminal
 from experiments.studies import lifecycle
@@ -115,7 +116,8 @@ def compare(options: Compare, console: Console) -> Path:
         code=" ".join(filter(None, (arms_code, network_code))),
         nonfinite=options.nonfinite,
     )
-    compare_plan = plan.shared(settings)
+    changes = serialized(dataset.changes)
+    compare_plan = {**plan.shared(settings), **changes}
     with lifecycle.hold_directory(
         options, subject, compare_plan, console, dataset.name
     ) as (output, finished):
@@ -138,8 +140,8 @@ def compare(options: Compare, console: Console) -> Path:
         wanted = [config for group in groups.values() for config in group]
         missing = [c for c in wanted if recorded_digest(c, finished) not in finished]
         fold = context.folds["hold-out"]
-        shape = (len(fold.train), *dataset.train_images.shape[1:])
-        terminal.announce(console, missing, shape)
+        if missing:
+            terminal.report_empty_places(console, options.batch_size)
         runs = [
             run
             for group in run_groups(context, groups, "comparing").values()
@@ -154,6 +156,7 @@ def compare(options: Compare, console: Console) -> Path:
             validation_images=len(fold.validation),
             test_images=len(dataset.test_labels),
             command=repeating("compare", options),
+            changes=changes,
         )
         study = lifecycle.OpenStudy(context, settings, compare_plan)
         return lifecycle.publish(options, page(runs, setup), study, runs)

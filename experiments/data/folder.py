@@ -1,26 +1,46 @@
 """Directories of images: the name of a subdirectory is the class of its images."""
 
+import math
 import textwrap
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from experiments.data.labeled import LabeledImages
+from experiments.data.labeled import Changes, LabeledImages
 from experiments.data.memory import check_fits
+from experiments.data.resizing import to_square
 from experiments.records.config import UsageError
 
+SKIP_BROKEN_SHARE = 0.1  # of the files, which --skip-broken leaves out at most
 # Pillow's formats for pictures, without those for which it starts another program.
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# What Pillow's modes of at most 8 bits per channel are converted to.
+# What Pillow's modes of at most 16 bits per channel are converted to.
 _MODES: dict[str, str] = {
-    **dict.fromkeys(("1", "L", "LA"), "L"),
+    **dict.fromkeys(("1", "L", "LA", "I;16", "I;16B", "I;16L"), "L"),
     **dict.fromkeys(("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"), "RGB"),
+}
+# How an image is turned upright, by the orientation in its EXIF data.
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What file managers and Jupyter write into directories; macOS also writes ._NAME.
+_NOT_THE_USERS = {
+    *(".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory"),
+    *("__macosx", ".ipynb_checkpoints"),
 }
 
 
@@ -29,12 +49,14 @@ class Folder(NamedTuple):
 
     parts: list[LabeledImages]  # training and test images, or all of them
     class_names: tuple[str, ...]  # of the labels 0, 1, ...
+    changes: Changes
 
 
 class _Picture(NamedTuple):
     path: Path
     class_name: str
     pixels: UInt8[np.ndarray, "height width channels"]
+    is_deep: bool  # it had 16 bits per channel
 
 
 class _Fault(NamedTuple):
@@ -45,40 +67,47 @@ class _Fault(NamedTuple):
     reason: str = ""
 
 
-def read(path: Path, skip_broken: bool) -> Folder:
+def read(path: Path, skip_broken: float = 0.0, image_size: int | None = None) -> Folder:
     """Reads all images below a directory, in the order of their names.
 
     Args:
       path: a directory with one subdirectory per class; or one whose subdirectories
         train and test (without test, val) are such directories, and then nothing else
         in it is read. Images are BMP, GIF, JPEG, PNG, PPM, TIFF or WebP; only the first
-        frame is used. All must have one size, and all must be gray or all in color. A
-        palette, CMYK or transparency becomes RGB. Symbolic links are not followed.
-      skip_broken: whether to skip files that can't be used, which include images that
-        differ from most in size, instead of refusing the directory.
+        frame is used. They are turned as their EXIF data say, and what is transparent
+        shows white. All become RGB unless all are gray; of 16 bits per channel the
+        upper 8 are used. Symbolic links are not followed, and what file managers write,
+        such as Thumbs.db, is not looked at.
+      skip_broken: the largest share of files that may be left out because they can't
+        be used; 0 refuses the directory if there is one. Without `image_size`, these
+        include images that differ from most in size.
+      image_size: height and width to which all images are brought, see `to_square`;
+        without it, all must have one size.
 
     Returns:
       The training and the test images, or those of the whole directory if it isn't
-      split; and the names of the classes, sorted.
+      split; the names of the classes, sorted; and what was left out or changed.
 
     Raises:
-      UsageError: there are no classes, the two parts have different classes, or files
-        can't be used: the message counts the faults by kind and names the first file
-        of each kind.
+      UsageError: there are no classes, the two parts have different classes, or more
+        files than allowed can't be used: the message counts the faults by kind and
+        names the first file of each kind.
     """
     where = f"--dataset {path}"
     try:
         roots = _find_roots(where, path)
-        parts = list(_read_parts(where, roots))
+        parts = list(_read_parts(where, roots, image_size))
     except OSError as error:
         raise UsageError(f"{where}: a directory can't be read ({error}).") from error
     entries = [entry for part in parts for entry in part]
-    shapes = Counter(x.pixels.shape for x in entries if isinstance(x, _Picture))
-    usual = shapes.most_common(1)[0][0] if shapes else ()
-    checked = [[_check_shape(entry, usual) for entry in part] for part in parts]
+    readable = [entry for entry in entries if isinstance(entry, _Picture)]
+    sizes = Counter(picture.pixels.shape[:2] for picture in readable)
+    usual = sizes.most_common(1)[0][0] if sizes else ()
+    checked = [[_check_size(entry, usual) for entry in part] for part in parts]
     faults = [x for part in checked for x in part if isinstance(x, _Fault)]
-    if faults and not skip_broken:
-        raise UsageError(f"{where}: {_summarize(path, faults, len(entries))}")
+    if len(faults) > skip_broken * len(entries):
+        summary = _summarize(path, faults, len(entries), skip_broken, sizes)
+        raise UsageError(f"{where}: {summary}")
     pictures = [[x for x in part if isinstance(x, _Picture)] for part in checked]
     names = [sorted({x.class_name for x in part}) for part in pictures]
     if not all(names):
@@ -91,7 +120,16 @@ def read(path: Path, skip_broken: bool) -> Folder:
             f"{where}: {both} must hold images of the same classes; only one of them "
             f"has images of {_printable(unshared[0])}."
         )
-    return Folder([_stack(part, names[0]) for part in pictures], tuple(names[0]))
+    used = [picture for part in pictures for picture in part]
+    channels = max(picture.pixels.shape[2] for picture in used)
+    return Folder(
+        [_stack(part, names[0], channels) for part in pictures],
+        tuple(names[0]),
+        Changes(
+            left_out=dict(Counter(fault.kind for fault in faults)),
+            converted=_conversions(used),
+        ),
+    )
 
 
 def _find_roots(where: str, path: Path) -> list[Path]:
@@ -114,33 +152,45 @@ def _find_roots(where: str, path: Path) -> list[Path]:
     )
 
 
-def _read_parts(where: str, roots: Sequence[Path]) -> Iterator[list[_Picture | _Fault]]:
+def _read_parts(
+    where: str, roots: Sequence[Path], image_size: int | None
+) -> Iterator[list[_Picture | _Fault]]:
     """Everything in each directory, unless it doesn't fit into memory."""
     size = 0
     for root in roots:
         part = []
-        for entry in _read_classes(root):
+        for entry in _read_classes(root, image_size):
             part.append(entry)
             size += entry.pixels.nbytes if isinstance(entry, _Picture) else 0
             check_fits(f"{where}: the images", size, "Use fewer or smaller images.")
         yield part
 
 
-def _read_classes(root: Path) -> Iterator[_Picture | _Fault]:
-    for folder in sorted(root.iterdir()):
+def _read_classes(root: Path, image_size: int | None) -> Iterator[_Picture | _Fault]:
+    for folder in _of_the_user(root):
         if folder.name.startswith("."):
             yield _Fault(folder, "hidden")
         elif folder.is_symlink():
             yield _Fault(folder, "symbolic link")
         elif not folder.is_dir():
             yield _Fault(folder, "outside the class directories")
-        elif not (files := sorted(folder.iterdir())):
+        elif not (files := _of_the_user(folder)):
             yield _Fault(folder, "empty class directory")
         else:
-            yield from map(_read_image, files)
+            for file in files:
+                yield _read_image(file, image_size)
 
 
-def _read_image(file: Path) -> _Picture | _Fault:
+def _of_the_user(folder: Path) -> list[Path]:
+    """What a directory holds, without what file managers wrote into it."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.lower() not in _NOT_THE_USERS and not path.name.startswith("._")
+    )
+
+
+def _read_image(file: Path, image_size: int | None) -> _Picture | _Fault:
     if file.name.startswith("."):
         return _Fault(file, "hidden")
     if file.is_symlink():
@@ -149,42 +199,67 @@ def _read_image(file: Path) -> _Picture | _Fault:
         return _Fault(file, "not a regular file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, which is not used
+            warnings.simplefilter("ignore")  # about metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=_FORMATS) as image:
-                mode = _MODES.get(image.mode)
-                if mode is None or _is_deep(image):
-                    return _Fault(file, "of more than 8 bits per channel")
-                pixels = np.asarray(image.convert(mode))
+                if image.mode not in _MODES:
+                    return _Fault(file, "of more than 16 bits per channel")
+                is_deep = _is_deep(image)
+                pixels = _pixels(image)
     except UnidentifiedImageError:
         return _Fault(file, "not an image")
     except Exception as error:  # the decoders raise many types
         reason = textwrap.shorten(str(error), 120, placeholder=" …")
         return _Fault(file, "broken", reason.rstrip("."))
-    return _Picture(file, file.parent.name, pixels.reshape(*pixels.shape[:2], -1))
+    if image_size is not None:
+        pixels = to_square(pixels, image_size)
+    return _Picture(file, file.parent.name, pixels, is_deep)
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether Pillow would silently reduce 16 bits per channel to 8."""
+    """Whether 16 bits per channel are reduced to 8, which Pillow does silently."""
     layouts = [str(tile[3]) for tile in getattr(image, "tile", ())]
     # "BGR;16" means 16 bits per pixel.
-    return any(";16" in layout and "BGR" not in layout for layout in layouts)
+    reduced = any(";16" in layout and "BGR" not in layout for layout in layouts)
+    return reduced or image.mode.startswith("I;16")
 
 
-def _check_shape(entry: _Picture | _Fault, usual: tuple[int, ...]) -> _Picture | _Fault:
-    """Turns a picture into a fault if it doesn't have the usual shape."""
-    if isinstance(entry, _Fault) or entry.pixels.shape == usual:
+def _pixels(image: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
+    """The image as one sees it: upright, over white, gray or RGB."""
+    image.load()
+    mode = _MODES[image.mode]
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # metadata that can't be read; the picture can
+        turn = None
+    if image.mode.startswith("I;16"):
+        # The upper byte, as Pillow has it of 16 bits in color.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    image = image.convert(mode)
+    pixels = np.asarray(image if turn is None else image.transpose(turn))
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _check_size(entry: _Picture | _Fault, usual: tuple[int, ...]) -> _Picture | _Fault:
+    """Turns a picture into a fault if it doesn't have the usual height and width."""
+    if isinstance(entry, _Fault) or entry.pixels.shape[:2] == usual:
         return entry
-    kind = f"not {_describe_shape(usual)} like most"
-    return _Fault(entry.path, kind, f"it is {_describe_shape(entry.pixels.shape)}")
+    height, width = entry.pixels.shape[:2]
+    kind = f"not {usual[1]}x{usual[0]} like most"
+    return _Fault(entry.path, kind, f"it is {width}x{height}")
 
 
-def _describe_shape(shape: Sequence[int]) -> str:
-    height, width, channels = shape
-    return f"{width}x{height} {'gray' if channels == 1 else 'RGB'}"
-
-
-def _summarize(path: Path, faults: Sequence[_Fault], total: int) -> str:
+def _summarize(
+    path: Path,
+    faults: Sequence[_Fault],
+    total: int,
+    allowed: float,
+    sizes: Counter[tuple[int, int]],
+) -> str:
     """One line that counts the faults of each kind and names the first of them."""
     kinds = []
     for kind, count in Counter(fault.kind for fault in faults).items():
@@ -192,10 +267,20 @@ def _summarize(path: Path, faults: Sequence[_Fault], total: int) -> str:
         place = _printable(str(first.path.relative_to(path)))
         reason = f" ({first.reason})" if first.reason else ""
         kinds.append(f"{count} {kind}, first {place}{reason}")
-    return (
-        f"{len(faults)} of {total} files can't be used: {'; '.join(kinds)}. Fix or "
-        "remove them, or pass --skip-broken to skip them."
-    )
+    counted = f"{len(faults)} of {total} files can't be used"
+    if allowed:
+        counted += f", more than the {allowed:.0%} that may be left out"
+    share = len(faults) / total
+    skipping = "--skip-broken"
+    if share > SKIP_BROKEN_SHARE:
+        skipping = f"--skip-broken-up-to {math.ceil(100 * share) / 100}"
+    remedies = "Fix or remove them, "
+    if len(sizes) > 1:
+        short = median(min(size) for size in sizes.elements())
+        resizing = f"--image-size {min(64, int(short))}"
+        remedies = f"Pass {resizing} to bring all images to one size, fix or remove "
+        remedies += "the files, "
+    return f"{counted}: {'; '.join(kinds)}. {remedies}or pass {skipping} to skip them."
 
 
 def _printable(name: str) -> str:
@@ -203,10 +288,22 @@ def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _stack(pictures: Sequence[_Picture], class_names: Sequence[str]) -> LabeledImages:
+def _stack(
+    pictures: Sequence[_Picture], class_names: Sequence[str], channels: int
+) -> LabeledImages:
+    """The pictures, all with as many channels: what is gray may become RGB."""
     labels = [class_names.index(picture.class_name) for picture in pictures]
-    images = np.stack([picture.pixels for picture in pictures])
+    size = (*pictures[0].pixels.shape[:2], channels)
+    images = np.stack([np.broadcast_to(x.pixels, size) for x in pictures])
     return LabeledImages(images, np.array(labels))
+
+
+def _conversions(pictures: Iterable[_Picture]) -> tuple[str, ...]:
+    """What changed the values of some pictures, in sentences."""
+    deep = sum(picture.is_deep for picture in pictures)
+    if not deep:
+        return ()
+    return (f"The upper 8 of 16 bits per channel are used ({deep:,} images).",)
 
 
 def _is_directory(path: Path) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.data import folder, npz, tfds
-from experiments.data.labeled import LabeledImages
+from experiments.data.labeled import Changes, LabeledImages
+from experiments.data.memory import check_fits
+from experiments.data.resizing import to_square
 from experiments.records.config import UsageError
 
 # The test split of a data set that comes without one. The seed is a constant that no
@@ -32,6 +34,7 @@ class Dataset(NamedTuple):
     test_labels: Int32[np.ndarray, " test"]
     classes: int
     class_names: tuple[str, ...] = ()  # if known; untrusted text
+    changes: Changes = Changes()  # between the stored data and these
 
 
 class HoldOut(NamedTuple):
@@ -43,7 +46,13 @@ class HoldOut(NamedTuple):
     validation_labels: Int32[np.ndarray, " validation"]
 
 
-def load(dataset: str, data_dir: Path | None, *, skip_broken: bool = False) -> Dataset:
+def load(
+    dataset: str,
+    data_dir: Path | None,
+    *,
+    skip_broken: float = 0.0,
+    image_size: int | None = None,
+) -> Dataset:
     """Reads a whole data set into memory.
 
     Args:
@@ -54,12 +63,14 @@ def load(dataset: str, data_dir: Path | None, *, skip_broken: bool = False) -> D
         its configuration if it has several: "emnist/letters".
       data_dir: where tensorflow-datasets prepared it. None means the environment
         variable TFDS_DATA_DIR, or ~/tensorflow_datasets if that isn't set.
-      skip_broken: whether to skip images of a directory that can't be used, instead of
-        refusing the directory.
+      skip_broken: the largest share of a directory's files that may be left out
+        because they can't be used; with more, the directory is refused.
+      image_size: height and width to which all images are brought, see `to_square`.
 
     Returns:
       The data set. If it comes without a test split (digits, images and labels, one
-      directory), 20% of it become one: stratified by label and always the same.
+      directory), 20% of it become one: stratified by label and always the same. Its
+      `changes` say what was left out and converted.
 
     Raises:
       UsageError: the data are missing, broken or unsuitable; the message says what to
@@ -79,17 +90,36 @@ def load(dataset: str, data_dir: Path | None, *, skip_broken: bool = False) -> D
             "--data-dir applies to the data sets of tensorflow-datasets, and --dataset "
             f"{dataset} is not one. Omit it, or name one, such as --dataset cifar10."
         )
+    _check_exists(dataset, path, data_dir)
     where = f"--dataset {dataset}"
     if dataset == EMBEDDED:
-        return _check(where, *_stratified_split(where, _read_digits()))
-    if is_file:
-        return _load_file(where, path)
-    if is_folder:
-        return _load_folder(where, path, skip_broken)
-    decoded = tfds.read(dataset, data_dir)
-    train = LabeledImages(decoded.train_images, decoded.train_labels)
-    test = LabeledImages(decoded.test_images, decoded.test_labels)
-    return _check(where, train, test, int(decoded.classes))
+        read = _check(where, *_stratified_split(where, _read_digits()))
+    elif is_file:
+        read = _load_file(where, path)
+    elif is_folder:
+        read = _load_folder(where, path, skip_broken, image_size)
+    else:
+        decoded = tfds.read(dataset, data_dir, image_size)
+        train = LabeledImages(decoded.train_images, decoded.train_labels)
+        test = LabeledImages(decoded.test_images, decoded.test_labels)
+        read = _check(where, train, test, int(decoded.classes))
+    read = _resized(where, read, image_size)
+    return _brightened(read)
+
+
+def describe_changes(dataset: Dataset) -> list[str]:
+    """What was left out and converted when the data were read, in sentences."""
+    changes = dataset.changes
+    sentences = []
+    if changes.left_out:
+        left_out = sum(changes.left_out.values())
+        total = left_out + len(dataset.train_labels) + len(dataset.test_labels)
+        reasons = ", ".join(f"{n:,} {kind}" for kind, n in changes.left_out.items())
+        sentences.append(f"{left_out:,} of {total:,} files are left out: {reasons}.")
+    if changes.image_size is not None:
+        size = changes.image_size
+        sentences.append(f"The middle of every image is resized to {size}x{size}.")
+    return [*sentences, *changes.converted]
 
 
 def hold_out(dataset: Dataset) -> HoldOut:
@@ -131,29 +161,101 @@ def _read_digits() -> LabeledImages:
     return LabeledImages(images.repeat(3, axis=1).repeat(3, axis=2), labels)
 
 
+def _check_exists(dataset: str, path: Path, data_dir: Path | None) -> None:
+    """Raises `UsageError` for a path of nothing, or of a file that isn't read.
+
+    A name with one slash may also be a configuration of tensorflow-datasets.
+    """
+    if not _is_path(dataset) or dataset.endswith(".npz") or os.path.isdir(path):
+        return
+    if os.path.exists(path):
+        raise UsageError(
+            f"--dataset {dataset}: of files, only .npz files are read. Unpack an "
+            "archive of images and pass the directory, with a subdirectory per class."
+        )
+    if tfds.is_name(dataset) and (
+        tfds.prepared_folder(dataset, data_dir) or tfds.is_known(dataset)
+    ):
+        return
+    raise UsageError(
+        f"--dataset {dataset}: there is no such directory. Correct the path, or omit "
+        "the slash for a name of tensorflow-datasets."
+    )
+
+
+def _resized(where: str, dataset: Dataset, image_size: int | None) -> Dataset:
+    """All images brought to a size, unless the reader has done that."""
+    if image_size is None:
+        return dataset
+    dataset = dataset._replace(changes=dataset.changes._replace(image_size=image_size))
+    _, height, width, channels = dataset.train_images.shape
+    if height == width == image_size:
+        return dataset
+    images = len(dataset.train_images) + len(dataset.test_images)
+    size = images * image_size**2 * channels
+    check_fits(f"{where}: the images", size, "Choose a smaller --image-size.")
+    train, test = (
+        np.stack([to_square(image, image_size) for image in part])
+        for part in (dataset.train_images, dataset.test_images)
+    )
+    return dataset._replace(train_images=train, test_images=test)
+
+
+def _brightened(dataset: Dataset) -> Dataset:
+    """Images of 0 and 1 as black and white: in bytes, 1 would be all but black."""
+    if max(dataset.train_images.max(), dataset.test_images.max()) != 1:
+        return dataset
+    said = "Integer images hold only 0 and 1, which are read as 0 and 255."
+    changes = dataset.changes
+    return dataset._replace(
+        train_images=dataset.train_images * np.uint8(255),
+        test_images=dataset.test_images * np.uint8(255),
+        changes=changes._replace(converted=(*changes.converted, said)),
+    )
+
+
 def _is_path(dataset: str) -> bool:
     """Whether it may be a path; a plain name is one of tensorflow-datasets."""
     return dataset.startswith((".", "~")) or "/" in dataset or os.sep in dataset
 
 
 def _load_file(where: str, path: Path) -> Dataset:
-    parts = npz.read(path)
+    parts, converted = npz.read(path)
+    lowest = min(int(part.labels.min()) for part in parts if len(part.labels))
+    if lowest > 0:
+        raise UsageError(
+            f"{where}: the labels begin at {lowest}, and 0 is the first class. "
+            f"Subtract {lowest} from all of them."
+        )
     remedy = "supply x_train, y_train, x_test, y_test"
     train, test = (
         parts if len(parts) == 2 else _stratified_split(where, parts[0], remedy)
     )
     dataset = _check(where, train, test)._replace(name=path.name)
-    return _check_held_out(
-        where,
-        dataset,
-        f"The classes are 0 to {dataset.classes - 1}, the largest label: shuffle a "
-        "file sorted by label, renumber labels with gaps, or add images of a rare "
-        "class.",
-    )
+    _check_gaps(where, dataset)
+    dataset = dataset._replace(changes=Changes(converted=converted))
+    remedy = "Shuffle a file sorted by label, or add images of a rare class."
+    return _check_held_out(where, dataset, remedy)
 
 
-def _load_folder(where: str, path: Path, skip_broken: bool) -> Dataset:
-    parts, names = folder.read(path, skip_broken)
+def _check_gaps(where: str, dataset: Dataset) -> None:
+    """Raises `UsageError` if a label below the largest one has no training image."""
+    present = np.unique(dataset.train_labels)
+    missing = np.flatnonzero(present != np.arange(len(present)))
+    if len(missing):
+        others = int(present[-1]) - len(present)
+        more = f", nor one of {others:,} others" if others else ""
+        raise UsageError(
+            f"{where}: the largest label is {present[-1]}, but no training image has "
+            f"label {missing[0]}{more}. Renumber the labels of all images without "
+            "gaps, as numpy.unique(labels, return_inverse=True)[1] does."
+        )
+
+
+def _load_folder(
+    where: str, path: Path, skip_broken: float, image_size: int | None
+) -> Dataset:
+    parts, names, changes = folder.read(path, skip_broken, image_size)
     if len(parts) == 2:
         train, test = parts
         # Shuffled: they are sorted by class, and the last of them are held out.
@@ -163,7 +265,9 @@ def _load_folder(where: str, path: Path, skip_broken: bool) -> Dataset:
         remedy = "divide them into train/ and test/"
         train, test = _stratified_split(where, parts[0], remedy, names)
     dataset = _check(where, train, test, len(names))
-    dataset = dataset._replace(name=path.resolve().name, class_names=names)
+    dataset = dataset._replace(
+        name=path.resolve().name, class_names=names, changes=changes
+    )
     return _check_held_out(where, dataset, "Add images of it.")
 
 

@@ -1,5 +1,6 @@
 """Labeled images in memory, as every reader returns them."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,3 +15,14 @@ class LabeledImages(NamedTuple):
 
     def take(self, indices: Integer[np.ndarray, " chosen"]) -> "LabeledImages":
         return LabeledImages(self.images[indices], self.labels[indices])
+
+
+class Changes(NamedTuple):
+    """How data in memory differ from those that were stored: by default, not at all.
+
+    Plans contain what differs from the defaults, under these names.
+    """
+
+    image_size: int | None = None  # height and width, to which all were brought
+    left_out: Mapping[str, int] = {}  # files, by what is wrong with them
+    converted: tuple[str, ...] = ()  # sentences for readers

@@ -1,8 +1,16 @@
 """The memory of this machine: data that would not fit are refused unread."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from experiments.records.config import UsageError
+
+# Where Linux states the limit of a container: control groups of version 2, and of 1.
+_CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 def check_fits(where: str, size: int, remedy: str) -> None:
@@ -18,5 +26,9 @@ def check_fits(where: str, size: int, remedy: str) -> None:
 
 
 def total() -> int:
-    """The physical memory of this machine, in bytes."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The memory of this machine, or of the container in which this runs, in bytes."""
+    sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # no container, or one without a limit
+            sizes.append(int(path.read_text()))
+    return min(sizes)

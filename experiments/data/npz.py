@@ -3,9 +3,9 @@
 import os
 import textwrap
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer, UInt8
@@ -16,9 +16,17 @@ from experiments.records.config import UsageError
 
 # The names of the arrays: images and labels of two splits, or of the whole data set.
 _LAYOUTS = ((("x_train", "y_train"), ("x_test", "y_test")), (("images", "labels"),))
+_CHANNELS = (1, 2, 3, 4)  # of gray, gray and alpha, RGB, RGB and alpha
 
 
-def read(path: Path) -> list[LabeledImages]:
+class Archive(NamedTuple):
+    """What an .npz file holds."""
+
+    parts: list[LabeledImages]  # the training and the test split, or the whole
+    converted: tuple[str, ...]  # what was changed, in sentences
+
+
+def read(path: Path) -> Archive:
     """Reads images and labels; pickled objects are never loaded.
 
     Args:
@@ -47,7 +55,7 @@ def read(path: Path) -> list[LabeledImages]:
             arrays = np.load(file, allow_pickle=False)
             layout = _find_layout(where, arrays)
             _check_size(where, arrays, layout)
-            return [_read_pair(where, arrays, *keys) for keys in layout]
+            stored = [[np.asarray(arrays[key]) for key in pair] for pair in layout]
     except UsageError:
         raise
     except Exception as error:  # the decoders of a zip file raise many types
@@ -56,6 +64,7 @@ def read(path: Path) -> list[LabeledImages]:
             f"{where}: an array can't be read ({reason}). Write the file again with "
             "numpy.savez, from arrays of numbers: pickled objects are never loaded."
         ) from error
+    return _to_archive(where, layout, stored)
 
 
 def _find_layout(where: str, keys: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -79,24 +88,41 @@ def _check_size(where: str, arrays: Any, layout: Iterable[tuple[str, str]]) -> N
     check_fits(where, size, "Use a smaller file.")
 
 
-def _read_pair(
-    where: str, arrays: Mapping[str, np.ndarray], images_key: str, labels_key: str
-) -> LabeledImages:
-    images = _to_bytes(f"{where}: {images_key}", np.asarray(arrays[images_key]))
-    labels = _check_labels(f"{where}: {labels_key}", np.asarray(arrays[labels_key]))
-    if len(images) != len(labels):
-        raise UsageError(
-            f"{where}: {images_key} holds {len(images)} images and {labels_key} "
-            f"{len(labels)} labels; there must be one label per image."
-        )
-    return LabeledImages(images, labels)
+def _to_archive(
+    where: str,
+    layout: Iterable[tuple[str, str]],
+    stored: Iterable[Sequence[np.ndarray]],
+) -> Archive:
+    """The arrays as labeled images; all splits are scaled alike."""
+    named = list(zip(layout, stored, strict=True))
+    for (images_key, _), (images, _) in named:
+        _check_images(f"{where}: {images_key}", images)
+    converted = []
+    floats = [images for _, (images, _) in named if images.dtype.kind == "f"]
+    black, white = _range(floats)
+    if (black, white) != (0, 1):
+        converted.append(f"Float images in {black}..{white} are read as 0..255.")
+    parts = []
+    for (images_key, labels_key), (images, labels) in named:
+        if images.ndim == 4 and _is_channels_first(images.shape):
+            images = np.moveaxis(images, 1, -1)
+            converted.append(
+                "Images of shape [n, channels, height, width] are read as "
+                "[n, height, width, channels]."
+            )
+        images = _to_bytes(f"{where}: {images_key}", images, black, white)
+        labels = _check_labels(f"{where}: {labels_key}", labels)
+        if len(images) != len(labels):
+            raise UsageError(
+                f"{where}: {images_key} holds {len(images)} images and {labels_key} "
+                f"{len(labels)} labels; there must be one label per image."
+            )
+        parts.append(LabeledImages(images, labels))
+    return Archive(parts, tuple(dict.fromkeys(converted)))
 
 
-def _to_bytes(
-    where: str, images: np.ndarray
-) -> UInt8[np.ndarray, "examples height width channels"]:
-    is_float = images.dtype.kind == "f"
-    if not is_float and images.dtype.kind not in "iu":
+def _check_images(where: str, images: np.ndarray) -> None:
+    if images.dtype.kind not in "fiu":
         raise UsageError(
             f"{where} has dtype {images.dtype}; images must be integers in 0..255 or "
             "floats in 0..1."
@@ -106,17 +132,50 @@ def _to_bytes(
             f"{where} has shape {images.shape}; images must have shape "
             "[n, height, width] or [n, height, width, channels], without zeros."
         )
-    largest = 1 if is_float else 255
-    valid = (images >= 0) & (images <= largest)  # False where an image is NaN
+
+
+def _is_channels_first(shape: Sequence[int]) -> bool:
+    return shape[1] in _CHANNELS and shape[3] not in _CHANNELS
+
+
+def _range(images: Sequence[np.ndarray]) -> tuple[int, int]:
+    """What black and white are in float images: 0 and 1, 0 and 255, or −1 and 1.
+
+    A few values outside 0..1 are no other range, but faults of those images.
+    """
+
+    def count(condition: Callable[[np.ndarray], np.ndarray]) -> int:
+        return sum(int(np.count_nonzero(condition(array))) for array in images)
+
+    if not images:
+        return 0, 1
+    lowest, highest = min(x.min() for x in images), max(x.max() for x in images)
+    if lowest >= 0 and 1 < highest <= 255:
+        if count(lambda x: x > 1) > count(lambda x: (x > 0) & (x < 1)):
+            return 0, 255
+    elif -1 <= lowest <= -0.5 and highest <= 1:
+        if 100 * count(lambda x: x < 0) >= sum(array.size for array in images):
+            return -1, 1
+    return 0, 1
+
+
+def _to_bytes(
+    where: str, images: np.ndarray, black: int, white: int
+) -> UInt8[np.ndarray, "examples height width channels"]:
+    is_float = images.dtype.kind == "f"
+    low, high = (black, white) if is_float else (0, 255)
+    valid = (images >= low) & (images <= high)  # False where an image is NaN
     if not valid.all():
         place = tuple(np.argwhere(~valid)[0])
         kind = "float" if is_float else "integer"
         raise UsageError(
             f"{where}[{place[0]}] holds {images[place]}; {kind} images must lie in "
-            f"0..{largest}. Rescale them, or leave that image out."
+            f"{low}..{high}. Rescale them, or leave that image out."
         )
     if is_float:
-        images = np.rint(images * np.float32(255))
+        # In float32 at least: a float16 can't tell 255 levels between −1 and 1.
+        scale = np.float32(255 / (white - black))
+        images = np.rint((images - np.float32(black)) * scale)
     if images.ndim == 3:
         images = images[..., np.newaxis]
     return np.ascontiguousarray(images, np.uint8)
@@ -140,8 +199,15 @@ def _check_labels(where: str, labels: np.ndarray) -> Integer[np.ndarray, " examp
     outside = (labels < 0) | (labels > largest)
     if outside.any():
         index = outside.argmax()
+        below = np.count_nonzero(labels < 0)
         raise UsageError(
             f"{where}[{index}] is {labels[index]}; labels must lie in 0..{largest}, 0 "
             "for the first class."
+            + (
+                f" {below:,} of {len(labels):,} labels lie below 0: if that marks "
+                "images without a label, leave these out; else renumber the labels."
+                if below
+                else ""
+            )
         )
     return labels

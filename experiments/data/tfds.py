@@ -26,6 +26,7 @@ from platformdirs import user_cache_dir
 
 from experiments.data.labeled import LabeledImages
 from experiments.data.memory import check_fits
+from experiments.data.resizing import to_square
 from experiments.records.config import UsageError
 
 _READ_AT_ONCE = 512  # examples
@@ -41,7 +42,7 @@ class Decoded(NamedTuple):
     classes: Int[np.ndarray, ""]  # as the metadata state it
 
 
-def read(dataset: str, data_dir: Path | None) -> Decoded:
+def read(dataset: str, data_dir: Path | None, image_size: int | None = None) -> Decoded:
     """Reads the newest prepared version of a data set.
 
     Decoding is slow, so the arrays are cached in the user's cache directory, under a
@@ -51,6 +52,8 @@ def read(dataset: str, data_dir: Path | None) -> Decoded:
       dataset: name, such as "cifar10", or name/configuration: "emnist/letters".
       data_dir: where it was prepared; None for the directory that TFDS_DATA_DIR names,
         or ~/tensorflow_datasets if that isn't set.
+      image_size: height and width to which all images are brought, see `to_square`;
+        without it, all must have one size.
 
     Raises:
       UsageError: the data set isn't prepared there, or is broken, or isn't a set of
@@ -66,14 +69,16 @@ def read(dataset: str, data_dir: Path | None) -> Decoded:
             f"{dataset}/VERSION/dataset_info.json. Download and prepare it with "
             f"`{prepare_command(dataset, data_dir)}`."
         )
-    name = f"{dataset.replace('/', '-')}-{folder.name}-{_content_digest(folder)}.npz"
+    size = "" if image_size is None else f"-{image_size}px"
+    digest = _content_digest(folder)
+    name = f"{dataset.replace('/', '-')}-{folder.name}-{digest}{size}.npz"
     path = Path(user_cache_dir("optax_momentum")) / name
     # Whatever is wrong with a cached file, the data set itself can be decoded again.
     broken = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
     with suppress(*broken), path.open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         return Decoded(*(arrays[field] for field in Decoded._fields))
-    decoded = _decode(folder)
+    decoded = _decode(folder, image_size)
     with suppress(OSError):  # without a cache, the next run only takes longer
         _store(path, decoded)
     return decoded
@@ -103,8 +108,8 @@ def prepared_folder(dataset: str, data_dir: Path | None) -> Path | None:
       UsageError: `data_dir` is a file, or the version isn't in array_record format.
     """
     directory = data_directory(data_dir)
-    if not re.fullmatch(r"\w+(/\w[\w.-]*)?", dataset):
-        return None  # not a name, and perhaps a path that leads out of the directory
+    if not is_name(dataset):
+        return None  # perhaps a path that leads out of the directory
     inside = directory / dataset
     versions = {
         tuple(map(int, folder.name.split("."))): folder
@@ -119,6 +124,11 @@ def prepared_folder(dataset: str, data_dir: Path | None) -> Path | None:
     return folder
 
 
+def is_name(dataset: str) -> bool:
+    """Whether it may be the name of a data set, or NAME/CONFIGURATION."""
+    return re.fullmatch(r"\w+(/\w[\w.-]*)?", dataset) is not None
+
+
 def prepare_command(dataset: str, data_dir: Path | None) -> str:
     """The command line that downloads and prepares a data set."""
     option = data_dir_option(data_dir)
@@ -130,21 +140,31 @@ def data_dir_option(data_dir: Path | None) -> str:
     return "" if data_dir is None else f" --data-dir {shlex.quote(str(data_dir))}"
 
 
+def is_known(dataset: str) -> bool:
+    """Whether tensorflow-datasets can prepare `dataset`."""
+    return dataset.partition("/")[0] in _known_names()
+
+
 def check_known(dataset: str) -> None:
     """Raises `UsageError` unless tensorflow-datasets can prepare `dataset`."""
-    import tensorflow_datasets as tfds  # slow to import
-
-    known = tfds.list_builders(with_community_datasets=False)
-    name = dataset.partition("/")[0]
-    if name in known:
+    if is_known(dataset):
         return
-    close = difflib.get_close_matches(name.lower(), ["digits", *known])
+    name = dataset.partition("/")[0]
+    close = difflib.get_close_matches(name.lower(), ["digits", *_known_names()])
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    if os.path.exists(dataset):
+        hint = f" Did you mean ./{dataset}, which is here?"
     raise UsageError(
         f"{dataset} is neither digits, nor the path of an .npz file, nor that of a "
         "directory, such as ./images, nor a data set that tensorflow-datasets knows."
         f"{hint}"
     )
+
+
+def _known_names() -> list[str]:
+    import tensorflow_datasets as tfds  # slow to import
+
+    return tfds.list_builders(with_community_datasets=False)
 
 
 def _check_format(folder: Path, command: str) -> None:
@@ -178,7 +198,7 @@ def _store(path: Path, decoded: Decoded) -> None:
         temporary.replace(path)
 
 
-def _decode(folder: Path) -> Decoded:
+def _decode(folder: Path, image_size: int | None) -> Decoded:
     import tensorflow_datasets as tfds  # slow to import
 
     # It always warns that OpenCV would decode faster than Pillow.
@@ -213,18 +233,23 @@ def _decode(folder: Path) -> Decoded:
             "is split when it is read."
         )
     return Decoded(
-        *_decode_split(f"{folder}: train", builder, "train"),
-        *_decode_split(f"{folder}: test", builder, "test"),
+        *_decode_split(f"{folder}: train", builder, "train", image_size),
+        *_decode_split(f"{folder}: test", builder, "test", image_size),
         np.asarray(label.num_classes),
     )
 
 
-def _decode_split(where: str, builder: Any, split: str) -> LabeledImages:
+def _decode_split(
+    where: str, builder: Any, split: str, image_size: int | None
+) -> LabeledImages:
     """Uses one thread: several are slower, because Python's lock is hardly released."""
     examples: Any = builder.as_data_source(split)
     images, labels = [], []
     for index, example in enumerate(_read_examples(where, examples)):
-        images.append(example["image"])
+        image = example["image"]
+        if image_size is not None and image.dtype == np.uint8:
+            image = to_square(image, image_size)
+        images.append(image)
         labels.append(example["label"])
         size = images[0].nbytes * len(examples)
         check_fits(where, size, "Save a part of it with numpy.savez and pass that.")
@@ -232,8 +257,8 @@ def _decode_split(where: str, builder: Any, split: str) -> LabeledImages:
             raise UsageError(
                 f"{where} example {index} is {images[-1].dtype} of shape "
                 f"{images[-1].shape} where uint8 of shape {images[0].shape} is needed: "
-                "all images must have one size. Resize them, save them with "
-                "numpy.savez, and pass that .npz file."
+                "all images must have one size. Pass --image-size 64, or another size, "
+                "to resize them."
             )
     _check_count(where, builder.info.splits[split])
     return LabeledImages(np.stack(images), np.asarray(labels))

@@ -16,11 +16,6 @@ from experiments.records.config import Config
 from experiments.records.runs import Run
 from experiments.reporting.statistics import compare_runs, in_points, winner
 
-# The speed of the tutorial's CNN on two CPU cores, for images of 32 × 32 pixels; only
-# the expected duration uses it.
-_IMAGES_PER_SECOND = 5000
-_COMPILE_SECONDS = 4
-
 
 def say(console: Console, line: str) -> None:
     """Prints a line of plain text, without wrapping it."""
@@ -28,24 +23,37 @@ def say(console: Console, line: str) -> None:
 
 
 def announce(
-    console: Console, missing: Sequence[Config], shape: tuple[int, ...]
+    console: Console,
+    missing: Sequence[Config],
+    images: int,
+    seconds: float,
+    memory: int,
 ) -> None:
-    """Prints how many runs remain and about how long they take.
+    """Prints how many runs remain, about how long they take, and in what memory.
 
-    `shape` is that of the training images: [images, height, width, channels].
+    Args:
+      console: prints.
+      missing: the configs of the runs.
+      images: that each trains on.
+      seconds: for all runs.
+      memory: bytes for those that train at a time.
     """
-    if not missing:
-        return
-    images, height, width, _ = shape
-    compiling = _COMPILE_SECONDS * len({config.arm for config in missing})
-    trained = images * sum(config.epochs for config in missing)
-    per_image = height * width / 32**2 / _IMAGES_PER_SECOND
-    console.print(
-        f"{len(missing)} runs of {missing[0].epochs} epochs on {images:,} images: "
-        f"about {_duration(compiling + trained * per_image)} on two CPU cores, less on "
-        "a GPU or TPU."
+    runs = "1 run" if len(missing) == 1 else f"{len(missing):,} runs"
+    most = max(config.epochs for config in missing)
+    least = min(config.epochs for config in missing)
+    epochs = "1 epoch" if most == 1 else f"{most} epochs"
+    upto = "" if least == most else "up to "
+    size = f"{memory / 1e9:,.1f} GB" if memory >= 1e9 else f"{memory / 1e6:,.0f} MB"
+    say(
+        console,
+        f"{runs} of {upto}{epochs} on {images:,} images: about {_duration(seconds)} "
+        f"and {size} of memory here.",
     )
-    batch_size, devices = missing[0].batch_size, jax.device_count()
+
+
+def report_empty_places(console: Console, batch_size: int) -> None:
+    """Says so if the devices can't share a batch evenly."""
+    devices = jax.device_count()
     empty = padded_batch_size(batch_size, devices) - batch_size
     if devices > 1 and empty:
         say(
@@ -127,4 +135,7 @@ def _mean_loss(losses: Sequence[float]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} hours"

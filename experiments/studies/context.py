@@ -1,5 +1,6 @@
 """Where studies run: configs in, recorded runs out, many trained as one program."""
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,10 +27,16 @@ from experiments.records.runs import Epoch, Run
 from experiments.reporting import terminal
 from experiments.training import nonfinite
 from experiments.training.checkpoints import Checkpoints, checkpoints_of
-from experiments.training.engine import Outcome, compile_to_fit, train_runs
+from experiments.training.engine import (
+    Outcome,
+    compile_to_fit,
+    seconds_per_step,
+    train_runs,
+)
 from experiments.training.program import Point, Program
 from experiments.training.scoring import Network
 from experiments.training.startup_check import StartupCheck
+from experiments.training.step import steps_per_epoch
 
 _LANES = 16  # runs of one program on a GPU or TPU, which trains them in lockstep
 
@@ -137,7 +144,11 @@ def _train(
     for fold, of_fold in groupby(ordered, key=lambda config: config.fold):
         splits = _splits(context, fold)
         for key, group in groupby(of_fold, key=keys.__getitem__):
+            # Several processes are not made to wait for steps that train nothing.
+            first = not context.programs and jax.process_count() == 1
             program = _program(context, key, splits)
+            if first:
+                _announce(context, keys, program, splits)
             alike = list(group)
             for first in range(0, len(alike), program.lanes):
                 chunk = alike[first : first + program.lanes]
@@ -157,6 +168,27 @@ def _train(
                     runs.record(context.output, *finished)
                 checkpoints.discard()
                 yield from finished
+
+
+def _announce(
+    context: StudyContext,
+    keys: Mapping[Config, ProgramKey],
+    program: Program,
+    splits: Splits,
+) -> None:
+    """Says what the runs will take, as far as their first program shows it.
+
+    Others take as long for an image, and as long to compile.
+    """
+    trained, validated = len(splits.train.labels), len(splits.validation.labels)
+    # A step computes the network, and gradients at about twice that cost.
+    steps = steps_per_epoch(splits.train, program.spec.batch_size)
+    epoch = seconds_per_step(program, splits) * steps * (1 + validated / trained / 3)
+    alike = Counter(keys.values())
+    epochs = sum(key.epochs * -(-n // program.lanes) for key, n in alike.items())
+    programs = {key._replace(fold="", epochs=0) for key in alike}
+    seconds = epochs * epoch + program.compile_seconds * (len(programs) - 1)
+    terminal.announce(context.console, [*keys], trained, seconds, program.memory)
 
 
 def _key(context: StudyContext, config: Config) -> ProgramKey:

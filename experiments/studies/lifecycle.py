@@ -10,6 +10,7 @@ import tyro
 from rich.console import Console
 
 from experiments.data import image_dataset
+from experiments.data.folder import SKIP_BROKEN_SHARE
 from experiments.distributed import shared_plan
 from experiments.distributed.processes import ALONE, Processes, is_first
 from experiments.networks import cnn, user_network
@@ -58,14 +59,23 @@ class StudyOptions:
     cifar10; a path that ends in .npz; or a folder of
     images, one subfolder a class."""
 
+    image_size: int | None = None
+    """Resize the images to so many pixels in height and
+    width, keeping the middle of those that aren't square;
+    without it, all must have one size."""
+
     data_dir: Path | None = None
     """Where tensorflow-datasets has prepared its data
     sets; without it, TFDS_DATA_DIR or else
     ~/tensorflow_datasets."""
 
     skip_broken: bool = False
-    """Leave out images of a folder that can't be read,
-    instead of stopping."""
+    """Leave out files of a folder that can't be used,
+    instead of stopping, up to 10% of them."""
+
+    skip_broken_up_to: float | None = None
+    """Leave out files of a folder up to this share of them,
+    such as 0.3, instead of 10%."""
 
     model: str | None = None
     """FILE.py:function, which takes (image_shape, classes,
@@ -97,6 +107,15 @@ class StudyOptions:
         if self.epochs is not None:
             check_at_least_one("--epochs", self.epochs, "the passes over the data")
         check_save_every(self.save_every)
+        if self.image_size is not None:
+            what = "the height and width of the images"
+            check_at_least_one("--image-size", self.image_size, what, most=10_000)
+        share = self.skip_broken_up_to
+        if share is not None and not 0 < share <= 1:
+            raise UsageError(
+                f"--skip-broken-up-to must lie in (0, 1], got {share}: the share of "
+                "the files that may be left out, such as 0.3."
+            )
         if self.seeds is not None:
             if self.seeds > TUNING_SEED:
                 raise UsageError(
@@ -169,6 +188,7 @@ def open_study(
         "data_digest": base.data_digest,
         "network": base.network,
         "code": code,
+        **serialized(dataset.changes),
     }
     name = dataset.name
     with hold_directory(options, study, study_plan, console, name) as (
@@ -236,9 +256,17 @@ def check_output(options: StudyOptions) -> None:
 
 
 def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
-    """Reads the data of a study whole."""
+    """Reads the data of a study whole, and says what was changed in doing so."""
     console.print(f"Reading {name} …", markup=False, highlight=False)
-    return image_dataset.load(name, options.data_dir, skip_broken=options.skip_broken)
+    share = SKIP_BROKEN_SHARE if options.skip_broken else 0.0
+    if options.skip_broken_up_to is not None:
+        share = options.skip_broken_up_to
+    dataset = image_dataset.load(
+        name, options.data_dir, skip_broken=share, image_size=options.image_size
+    )
+    for sentence in image_dataset.describe_changes(dataset):
+        terminal.say(console, sentence)
+    return dataset
 
 
 def publish(
@@ -246,6 +274,8 @@ def publish(
 ) -> Path:
     """Writes page, index and, if requested, event files; returns the page's path."""
     output, console = opened.context.output, opened.context.console
+    changes = image_dataset.describe_changes(opened.context.dataset)
+    page = page._replace(summary=" ".join([page.summary, *changes]))
     if not is_first():
         return output
     path = html.write(output, page)

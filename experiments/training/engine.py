@@ -1,9 +1,9 @@
 """The engine: trains K ≥ 1 runs of one configuration, as many at a time as fit."""
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from experiments.data import memory
 from experiments.data.examples import Splits
 from experiments.distributed import processes
-from experiments.distributed.devices import to_host
+from experiments.distributed.devices import slice_size, to_host
 from experiments.records.config import (
     Config,
     UsageError,
@@ -26,6 +27,8 @@ from experiments.training.epochs import Progress, Training, train_epochs
 from experiments.training.program import Point, Program, as_arrays, compile_program
 from experiments.training.scoring import Score
 from experiments.training.step import TrainSpec, TrainState, steps_per_epoch
+
+_SMALLEST_SIDE = 8  # pixels, below which no image size is recommended
 
 
 class Outcome(NamedTuple):
@@ -71,7 +74,8 @@ def compile_to_fit(
       The program; `memory` says what it needs and `lanes` how many runs it trains.
 
     Raises:
-      UsageError: not even one run fits.
+      UsageError: not even one run fits; the message says which size of the images or
+        of a batch would.
     """
     check_at_least_one("--batch-size", spec.batch_size, "it is the images of one step")
     limit = _device_memory() if memory_limit is None else memory_limit
@@ -83,11 +87,57 @@ def compile_to_fit(
         if program.memory <= limit:
             return program
         if share == 1:
-            raise UsageError(
-                f"one run needs {program.memory / 1e6:.3f} MB, but the limit is "
-                f"{limit / 1e6:.3f} MB: lower --batch-size, or raise the limit."
-            )
+            raise _too_large(program, splits, limit, test)
         chunks = min(2 * chunks, lanes)
+
+
+def _too_large(program: Program, splits: Splits, limit: int, test: bool) -> UsageError:
+    """The error for a run that doesn't fit, with the sizes that would.
+
+    The memory grows in proportion to the pixels, but for a small part, to which a tenth
+    is left; and linearly with the images that a device takes at once.
+    """
+    spec, needed = program.spec, program.memory
+    remedies = []
+    _, height, width, _ = splits.train.images.shape
+    pixels = height * width * limit * 9 // (10 * needed)
+    if (side := math.isqrt(pixels)) >= _SMALLEST_SIDE:
+        remedies.append(f"--image-size {side}")
+    devices = jax.device_count()
+    most = slice_size(spec.batch_size, devices)
+    if most > 1:
+        smallest = replace(spec, batch_size=devices)
+        least = compile_program(smallest, 1, splits, test=test).memory
+        if least <= limit:
+            fitting = 1 + (limit - least) * (most - 1) // (needed - least)
+            remedies.append(f"--batch-size {fitting * devices}")
+    remedy = " or ".join(remedies) or "smaller images or a smaller network"
+    return UsageError(
+        f"one run needs {needed / 1e6:,.3f} MB of memory, but there are "
+        f"{limit / 1e6:,.3f} MB for it: choose {remedy}."
+    )
+
+
+def seconds_per_step(program: Program, splits: Splits) -> float:
+    """How long a step of all lanes takes: a few are taken, of runs that are dropped."""
+    lanes = as_arrays([Point(0.01, 0.9, 0)] * program.padded_lanes)
+    state = program.start(lanes)
+    steps = steps_per_epoch(splits.train, program.spec.batch_size)
+
+    def seconds_of(count: int) -> float:
+        nonlocal state
+        start = time.perf_counter()
+        state = program.train_steps(lanes, state, 0, 0, count, splits.train)
+        jax.block_until_ready(state)
+        # All processes take as many steps as the first one's clock decides.
+        return processes.all_gather_json(time.perf_counter() - start)[0] / count
+
+    seconds = seconds_of(1)
+    if seconds < 1:  # most of that may be the compilation of what draws the order
+        seconds = seconds_of(1)
+    if seconds < 0.05:
+        seconds = seconds_of(min(8, steps))
+    return seconds
 
 
 def train_runs(
@@ -211,4 +261,4 @@ def _device_memory() -> int:
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
         return sum(each["bytes_limit"] for each in stats)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return memory.total() // 2

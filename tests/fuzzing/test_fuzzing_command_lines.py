@@ -65,7 +65,9 @@ VALID = {
     "preset": ["smoke", "default"],
     "sampler": ["grid", "sobol"],
     "schedules": ["cosine step"],
+    "image_size": ["20", "24"],
     "skip_broken": [""],
+    "skip_broken_up_to": ["0.3", "1"],
     "tensorboard": [""],
     "what": ["train", "update"],
 }

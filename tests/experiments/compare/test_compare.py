@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
-from support import small_images
+from support import image_folders, small_images
 
 from experiments.__main__ import main
 from experiments.compare.study import Compare
@@ -95,6 +95,37 @@ def test_storages_are_compared_by_name(run, tmp_path):
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_what_was_left_out_and_resized_is_said_wherever_results_are(tmp_path):
+    for index in range(48):
+        name = "cats" if index % 2 else "dogs"
+        path = tmp_path / "pets" / name / f"{index}.png"
+        image_folders.write(path, image_folders.PIXELS[index % 12][: 4 + index % 3])
+    for name in ("x.png", "y.png", "z.png"):
+        (tmp_path / "pets" / "cats" / name).write_text("words")
+    words = ["--dataset", tmp_path / "pets", "--image-size", 6, "--epochs", 1]
+    words += ["--seeds", 1, "--batch-size", 16, "--output", tmp_path / "out"]
+    status, _, err = command(*words)
+    assert status == 2 and "3 of 51 files can't be used: 3 not an image" in err
+    status, out, _ = command(*words, "--skip-broken")
+    assert status == 0
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    assert plan["plan"]["left_out"] == {"not an image": 3}
+    assert plan["plan"]["image_size"] == 6
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["plan"] == {"hash": plan["hash"], **plan["plan"]}
+    page = (tmp_path / "out" / "report.html").read_text()
+    for sentence in (
+        "3 of 51 files are left out: 3 not an image.",
+        "The middle of every image is resized to 6x6.",
+    ):
+        assert sentence in out and sentence in page and sentence in summary["summary"]
+    (tmp_path / "pets" / "dogs" / "w.png").write_text("words")
+    _, out, err = command(*words, "--skip-broken-up-to", 0.08)
+    assert "4 of 52 files are left out: 4 not an image." in out
+    assert "another plan" in err and "left_out {'not an image': 4}" in err
+
+
+@pytest.mark.usefixtures("blank_figures")
 def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied):
     records = (copied / "runs.jsonl").read_bytes()
     status, out, _ = run(*SMALL, "--seeds", 2, "--output", copied)
@@ -172,6 +203,9 @@ def test_arms_of_one_seed_start_alike(run, tmp_path):
             ["--dataset", "mnist", "--data-dir", "nowhere"],
             "`uv run --extra prepare python -m experiments prepare mnist --data-dir ",
         ),
+        (["--skip-broken-up-to", "0"], "--skip-broken-up-to must lie in (0, 1], got 0"),
+        (["--skip-broken-up-to", "nan"], "--skip-broken-up-to must lie in (0, 1], got"),
+        (["--image-size", "0"], "--image-size must be at least 1, got 0: the height"),
         ([*SMALL, "--output", __file__], "is a file; name a directory."),
     ],
 )

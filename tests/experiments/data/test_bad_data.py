@@ -90,8 +90,8 @@ def test_image_of_another_size_is_refused_with_its_index(capsys):
     images = changed(TRAIN[0], 5, TRAIN[0][5, :, :31])
     assert refusal_of_prepared(capsys, images, TRAIN[1]) == (
         "sets/tiny/1.0.0: train example 5 is uint8 of shape (32, 31, 3) where uint8 of "
-        "shape (32, 32, 3) is needed: all images must have one size. Resize them, save "
-        "them with numpy.savez, and pass that .npz file."
+        "shape (32, 32, 3) is needed: all images must have one size. Pass --image-size "
+        "64, or another size, to resize them."
     )
 
 

@@ -14,16 +14,27 @@ import numpy as np
 import pytest
 from PIL import Image
 from support.image_folders import PIXELS, write, write_pets
-from support.small_images import png
+from support.small_images import png, random_images
 from support.usage_errors import usage_error
 
-from experiments.data import image_dataset
-from experiments.data.folder import read
+from experiments.data import folder, image_dataset
+from experiments.data.labeled import Changes
 from experiments.records.config import UsageError
 
 
+def read(path: Path, skip_broken: float = 0.0, size: int | None = None):
+    """The parts and the names of the classes."""
+    return folder.read(path, skip_broken, size)[:2]
+
+
+def only(path: Path, size: int | None = None) -> np.ndarray:
+    """The images of a directory that is not split."""
+    [(images, _)], _ = read(path, size=size)
+    return images
+
+
 def test_images_are_read_in_the_order_of_their_names(tmp_path: Path):
-    [(images, labels)], names = read(write_pets(tmp_path), False)
+    [(images, labels)], names = read(write_pets(tmp_path))
     assert names == ("cats", "dogs")
     assert images.dtype == np.uint8
     assert (images == PIXELS[:6]).all()
@@ -35,7 +46,7 @@ def test_train_and_test_directories_are_read_as_splits(tmp_path: Path, test: str
     write_pets(tmp_path / "train")
     write(tmp_path / test / "dogs" / "a.png", PIXELS[7])
     write(tmp_path / test / "cats" / "a.png", PIXELS[8])
-    (train, part), names = read(tmp_path, False)
+    (train, part), names = read(tmp_path)
     assert names == ("cats", "dogs")
     assert (train[0] == PIXELS[:6]).all() and train[1].tolist() == [0, 0, 0, 1, 1, 1]
     assert (part[0] == PIXELS[[8, 7]]).all() and part[1].tolist() == [0, 1]
@@ -44,13 +55,13 @@ def test_train_and_test_directories_are_read_as_splits(tmp_path: Path, test: str
 def test_val_is_not_read_if_there_is_a_test_directory(tmp_path: Path):
     for part in ("train", "test", "val"):
         write_pets(tmp_path / part, {"train": 3, "test": 2, "val": 1}[part])
-    assert [len(labels) for _, labels in read(tmp_path, False).parts] == [6, 4]
+    assert [len(labels) for _, labels in read(tmp_path)[0]] == [6, 4]
 
 
 def test_class_may_be_called_train(tmp_path: Path):
     write(tmp_path / "train" / "a.png")
     write(tmp_path / "bus" / "a.png", PIXELS[1])
-    [(_, labels)], names = read(tmp_path, False)
+    [(_, labels)], names = read(tmp_path)
     assert names == ("bus", "train") and labels.tolist() == [0, 1]
 
 
@@ -59,13 +70,13 @@ def test_lossless_formats_are_read_exactly(tmp_path: Path, format: str):
     few = PIXELS[3] // 128 * 128  # colors: all fit into a palette
     options = {"lossless": True} if format == "webp" else {}
     write(tmp_path / "cats" / f"a.{format}", few, **options)
-    assert (read(tmp_path, False).parts[0][0] == few).all()
+    assert (only(tmp_path) == few).all()
 
 
 def test_jpeg_is_read_as_pillow_decodes_it(tmp_path: Path):
     file = write(tmp_path / "cats" / "a.jpeg")
     with Image.open(file) as image:
-        assert (read(tmp_path, False).parts[0][0] == np.asarray(image)).all()
+        assert (only(tmp_path) == np.asarray(image)).all()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr"])
@@ -75,22 +86,137 @@ def test_other_modes_become_gray_or_rgb(tmp_path: Path, mode):
     image = image.convert(mode)
     (tmp_path / "cats").mkdir()
     image.save(tmp_path / "cats" / ("a.tif" if mode in ("CMYK", "YCbCr") else "a.png"))
-    [(images, _)], _ = read(tmp_path, False)
+    [(images, _)], _ = read(tmp_path)
     expected = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     assert images.shape == (1, 6, 5, channels)
     assert (images[0].squeeze() == expected).all()
 
 
-def test_palette_with_transparency_is_read_as_its_colors(tmp_path: Path):
-    image = Image.fromarray(PIXELS[2]).quantize(16)
+def over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., None] / 255
+    return share * colors + (1 - share) * 255
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_shows_white(tmp_path: Path, mode: str):
     (tmp_path / "cats").mkdir()
-    image.save(tmp_path / "cats" / "a.png", transparency=bytes(range(16)))
-    expected = np.asarray(image.convert("RGB"))
-    assert (read(tmp_path, False).parts[0][0] == expected).all()
+    file = tmp_path / "cats" / "a.png"
+    alpha = random_images(32, 6, 5)
+    alpha[0, 0], alpha[5, 4] = 0, 255
+    if mode == "P":
+        image = Image.fromarray(PIXELS[2]).quantize(16)
+        alphas = np.linspace(0, 255, 16).astype(np.uint8)
+        image.save(file, transparency=bytes(alphas))
+        colors, alpha = np.asarray(image.convert("RGB")), alphas[np.asarray(image)]
+    else:
+        colors = PIXELS[2][..., : len(mode) - 1]
+        image = Image.fromarray(np.dstack([colors, alpha]).astype(np.uint8), mode)
+        image.save(file)
+    image = only(tmp_path)[0]
+    np.testing.assert_allclose(image, over_white(colors, alpha), atol=1)
+    assert (image[alpha == 0] == 255).all()
+    assert (image[alpha == 255] == colors[alpha == 255]).all()
 
 
-def refusal(path: Path, skip_broken: bool = False) -> str:
-    return usage_error(f"--dataset {path}: ", read, path, skip_broken)
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_transparent_color_shows_white(tmp_path: Path, mode: str):
+    pixels = np.asarray(Image.fromarray(PIXELS[2]).convert(mode))
+    hidden = pixels[3, 2]
+    key = int(hidden) if mode == "L" else tuple(map(int, hidden))
+    write(tmp_path / "cats" / "a.png", pixels, transparency=key)
+    expected = pixels.reshape(6, 5, -1).copy()
+    expected[(expected == hidden).all(-1)] = 255
+    assert (only(tmp_path)[0] == expected).all()
+
+
+# What undoes each orientation of the EXIF standard, in its order, from 1 on.
+UPRIGHT = [
+    lambda x: x,
+    lambda x: x[:, ::-1],
+    lambda x: x[::-1, ::-1],
+    lambda x: x[::-1],
+    lambda x: x.swapaxes(0, 1),
+    lambda x: x[::-1].swapaxes(0, 1),
+    lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    lambda x: x.swapaxes(0, 1)[::-1],
+]
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_their_exif_data_say(tmp_path, orientation, format):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if format == "webp" else {}
+    write(tmp_path / "cats" / f"a.{format}", PIXELS[4], exif=exif, **options)
+    assert (only(tmp_path)[0] == UPRIGHT[orientation - 1](PIXELS[4])).all()
+
+
+def test_image_with_broken_exif_data_is_read_as_it_lies(tmp_path: Path):
+    write(tmp_path / "cats" / "a.png", PIXELS[4], exif=b"Exif\0\0MM\0*words")
+    assert (only(tmp_path)[0] == PIXELS[4]).all()
+
+
+def test_of_sixteen_bits_the_upper_eight_are_read_and_that_is_said(tmp_path: Path):
+    deep = PIXELS[2, ..., 0].astype(np.uint16) * 256 + 201
+    write(tmp_path / "cats" / "a.png", deep)
+    write(tmp_path / "cats" / "b.tif", deep)
+    write(tmp_path / "cats" / "c.png", PIXELS[3, ..., 0])
+    [(images, _)], _, changes = folder.read(tmp_path)
+    assert (images == np.stack([PIXELS[i, ..., :1] for i in (2, 2, 3)])).all()
+    said = "The upper 8 of 16 bits per channel are used (2 images)."
+    assert changes.converted == (said,)
+    (tmp_path / "cats" / "d.png").write_bytes(DEEP)
+    images = only(tmp_path)
+    assert (images[3] == [1] * 3).all() and images.shape == (4, 6, 5, 3)
+
+
+def test_gray_images_become_rgb_where_others_have_color(tmp_path: Path):
+    write(tmp_path / "cats" / "a.png", PIXELS[0, ..., 1])
+    write(tmp_path / "cats" / "b.png", PIXELS[1])
+    images = only(tmp_path)
+    assert (images[0] == PIXELS[0, ..., 1:2]).all() and (images[1] == PIXELS[1]).all()
+    assert folder.read(tmp_path).changes == Changes()
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle square in float64: means with weights that fall linearly."""
+    short = min(image.shape[:2])
+    scale = short / size
+
+    def weights(length: int) -> np.ndarray:
+        places = np.arange(length) + 0.5
+        centers = (length - short) / 2 + (np.arange(size)[:, None] + 0.5) * scale
+        falling = np.maximum(0, 1 - np.abs(places - centers) / max(scale, 1))
+        return falling / falling.sum(1, keepdims=True)
+
+    rows, columns = map(weights, image.shape[:2])
+    return np.einsum("ih,jw,hwc->ijc", rows, columns, image.astype(np.float64))
+
+
+def test_images_of_mixed_sizes_are_cut_and_resized(tmp_path: Path):
+    shapes = [(37, 23, 3), (20, 64, 3), (7, 7, 3), (12, 12, 3)]
+    originals = [random_images(40 + i, *shape) for i, shape in enumerate(shapes)]
+    for index, image in enumerate(originals):
+        write(tmp_path / "cats" / f"{index}.png", image)
+    images = only(tmp_path, size=12)
+    assert images.shape == (4, 12, 12, 3)
+    for image, original in zip(images, originals, strict=True):
+        np.testing.assert_allclose(image, resized(original, 12), atol=1.01)
+    assert (images[3] == originals[3]).all()
+
+
+def test_images_are_turned_before_they_are_cut(tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = random_images(47, 30, 20, 3)
+    write(tmp_path / "cats" / "a.png", image, exif=exif)
+    upright = resized(UPRIGHT[5](image), 9)
+    np.testing.assert_allclose(only(tmp_path, size=9)[0], upright, atol=1.01)
+
+
+def refusal(path: Path, skip_broken: float = 0.0) -> str:
+    return usage_error(f"--dataset {path}: ", folder.read, path, skip_broken)
 
 
 def unusual_png(width: int, height: int, *, bits: int, color: int, rows: bytes):
@@ -112,10 +238,17 @@ def postscript() -> bytes:
     return file.getvalue()
 
 
+def tiff(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF")
+    return file.getvalue()
+
+
 WHOLE = png(PIXELS[0])
 HALF = WHOLE[: len(WHOLE) // 2]
 FLIPPED = WHOLE[:70] + bytes([WHOLE[70] ^ 255]) + WHOLE[71:]
 BOMB = unusual_png(10_000, 10_000, bits=8, color=0, rows=b"\0" * 100)
+FLOAT = tiff(PIXELS[0, ..., 0].astype(np.float32))
 DEEP = unusual_png(5, 6, bits=16, color=2, rows=(b"\0" + b"\1\2" * 15) * 6)
 
 
@@ -128,28 +261,28 @@ DEEP = unusual_png(5, 6, bits=16, color=2, rows=(b"\0" + b"\1\2" * 15) * 6)
         (b"words", "1 not an image, first cats/x.png. Fix"),
         (postscript(), "1 not an image, first cats/x.png. Fix"),
         (BOMB, "1 broken, first cats/x.png (Image size (100000000 pixels) ex"),
-        (DEEP, "1 of more than 8 bits per channel, first cats/x.png. Fix"),
+        (FLOAT, "1 of more than 16 bits per channel, first cats/x.png. Fix"),
     ],
-    ids=["half", "flipped", "empty", "words", "postscript", "bomb", "deep"],
+    ids=["half", "flipped", "empty", "words", "postscript", "bomb", "float"],
 )
 def test_broken_file_is_named_and_skipped_only_on_request(tmp_path, content, message):
     root = write_pets(tmp_path / "pets")
     (root / "cats" / "x.png").write_bytes(content)
     assert refusal(root).startswith(f"1 of 7 files can't be used: {message}")
-    assert refusal(root).endswith("pass --skip-broken to skip them.")
-    assert (read(root, True).parts[0][0] == PIXELS[:6]).all()
+    assert refusal(root).endswith("or pass --skip-broken-up-to 0.15 to skip them.")
+    assert (read(root, 1.0)[0][0][0] == PIXELS[:6]).all()
 
 
 def test_faults_are_counted_by_kind_and_the_first_of_each_kind_is_named(tmp_path: Path):
     root = write_pets(tmp_path / "pets")
     for name in ("dogs/b.png", "dogs/a.png"):
         (root / name).write_bytes(HALF)
-    for name in ("notes.txt", "cats/list.csv", "cats/.DS_Store", "cats/a\nb.gif"):
+    for name in ("notes.txt", "cats/list.csv", "cats/.hidden", "cats/a\nb.gif"):
         (root / name).write_text("words")
     for name in (".git", "birds", "cats/more"):
         (root / name).mkdir()
     write(root / "dogs" / "c.png", PIXELS[0][:4])
-    write(root / "cats" / "gray.png", PIXELS[0, ..., 0])
+    write(root / "cats" / "wide.png", PIXELS[0, :, [*range(5), 0]].swapaxes(0, 1))
     (root / "dogs" / "link.png").symlink_to(root / "cats" / "0.png")
     (root / "lions").symlink_to(root / "cats")
 
@@ -162,13 +295,48 @@ def test_faults_are_counted_by_kind_and_the_first_of_each_kind_is_named(tmp_path
         "2 hidden, first .git;",
         "1 empty class directory, first birds;",
         "1 not a regular file, first cats/more;",
-        "2 not 5x6 RGB like most, first cats/gray.png (it is 5x6 gray)",
+        "2 not 5x6 like most, first cats/wide.png (it is 6x6)",
         "2 symbolic link, first dogs/link.png",
+        "Pass --image-size 5 to bring all images to one size, fix or remove the files, "
+        "or pass --skip-broken-up-to 0.69 to skip them.",
     ):
         assert part in message
-    [(images, labels)], names = read(root, True)
+    [(images, labels)], names = read(root, 1.0)
     assert names == ("cats", "dogs")
     assert (images == PIXELS[:6]).all() and labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", ".DS_Store", "desktop.ini", "._0.png"])
+def test_what_file_managers_write_is_no_image(tmp_path: Path, name: str):
+    root = write_pets(tmp_path)
+    for place in (root, root / "cats", root / "birds"):
+        place.mkdir(exist_ok=True)
+        (place / name).write_text("words")
+    assert "1 of 7 files can't be used: 1 empty class directory" in refusal(root)
+    (root / "birds" / name).unlink()
+    (root / "birds").rmdir()
+    assert (only(root) == PIXELS[:6]).all()
+
+
+def test_more_broken_files_than_allowed_are_refused(tmp_path: Path):
+    root = tmp_path
+    for index in range(18):
+        write(root / ("cats" if index < 9 else "dogs") / f"{index}.png")
+    (root / "cats" / "x.png").write_text("words")
+    assert refusal(root).endswith("them, or pass --skip-broken to skip them.")
+    changes = folder.read(root, 0.1).changes
+    assert changes.left_out == {"not an image": 1}
+    write(root / "dogs" / "y.png", PIXELS[0][:4])
+    assert refusal(root, 0.09).startswith(
+        "2 of 20 files can't be used, more than the 9% that may be left out: 1 not an "
+    )
+    assert folder.read(root, 0.1).changes.left_out == {
+        "not an image": 1,
+        "not 5x6 like most": 1,
+    }
+    (root / "dogs" / "z.png").write_text("words")
+    assert refusal(root, 0.1).endswith("or pass --skip-broken-up-to 0.15 to skip them.")
+    assert sum(folder.read(root, 0.15).changes.left_out.values()) == 3
 
 
 def test_named_pipe_is_not_opened(tmp_path: Path):
@@ -203,7 +371,7 @@ def test_directory_without_classes_is_refused(tmp_path: Path, files, message):
 def test_split_without_usable_images_is_refused(tmp_path: Path):
     write_pets(tmp_path / "train")
     (tmp_path / "test" / "cats").mkdir(parents=True)
-    message = refusal(tmp_path, skip_broken=True)
+    message = refusal(tmp_path, skip_broken=1.0)
     assert message == f"no usable image is left in {tmp_path / 'test'}; add some."
 
 
@@ -280,11 +448,15 @@ def test_path_names_a_directory_and_a_plain_name_does_not(tmp_path: Path, monkey
     assert image_dataset.load("../" + tmp_path.name + "/mnist", None).name == "mnist"
     with pytest.raises(UsageError, match=r"mnist is not prepared in .*nothing, which"):
         image_dataset.load("mnist", None)
-    with pytest.raises(UsageError, match=r"\./mnits is neither .* such as \./images, "):
-        image_dataset.load("./mnits", None)
-    for name in ("~nobody-here", f"./{'m' * 300}"):
-        with pytest.raises(UsageError, match=f"{name} is neither digits, nor"):
+    for name in ("./mnits", "~nobody-here", f"./{'m' * 300}", "no/where", "../x/y/z"):
+        message = re.escape(f"--dataset {name}: there is no such directory. Correct")
+        with pytest.raises(UsageError, match=f"^{message}"):
             image_dataset.load(name, None)
+    Path("pets.zip").write_text("words")
+    with pytest.raises(UsageError, match=r"pets\.zip: of files, only \.npz files are"):
+        image_dataset.load("./pets.zip", None)
+    with pytest.raises(UsageError, match=r"Did you mean \./pets\.zip, which is here\?"):
+        image_dataset.load("pets.zip", None)
     monkeypatch.chdir(tmp_path / "mnist")
     assert image_dataset.load(".", None).name == "mnist"
 
@@ -297,9 +469,9 @@ def test_options_that_do_not_apply_to_the_data_set_are_refused(tmp_path: Path):
     for name in ("digits", "own.npz", "mnist"):
         message = f"--skip-broken applies .* images, and --dataset {name} is not one"
         with pytest.raises(UsageError, match=message):
-            image_dataset.load(name, None, skip_broken=True)
+            image_dataset.load(name, None, skip_broken=1.0)
     (tmp_path / "cats" / "x.png").write_text("words")
     with pytest.raises(UsageError, match="1 of 11 files can't be used: 1 not an image"):
         image_dataset.load(str(tmp_path), None)
-    loaded = image_dataset.load(str(tmp_path), None, skip_broken=True)
+    loaded = image_dataset.load(str(tmp_path), None, skip_broken=1.0)
     assert len(loaded.train_labels) == 8

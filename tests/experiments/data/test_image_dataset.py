@@ -9,6 +9,7 @@ import pytest
 from support.small_images import random_images
 
 from experiments.data import image_dataset
+from experiments.data.labeled import Changes
 from experiments.records.config import UsageError
 
 CIFAR10 = os.environ.get("TFDS_DATA_DIR")
@@ -128,9 +129,11 @@ def test_file_without_splits_is_split_with_stratification(tmp_path: Path):
         ([0, 1, 0, 1, 0], [1, 0, 2], "test image 2 has label 2, outside .* 0 to 1 of"),
         ([0, 0, 0, 0, 0], [0], "all labels are 0; at least two classes are needed"),
         ([1], [0], "1 training and 1 test images are too few; at least two and one"),
-        ([1, 2, 1, 2, 1], [1], "no image of class 0 is left.* are 0 to 2, .*renumber"),
-        ([0, 1, 5, 1, 0], [1], "no image of class 2 is left to train on"),
-        ([0, 0, 1, 1, 2], [1], "no image of class 2 is left .* shuffle a file sorted"),
+        ([1, 2, 1, 2, 1], [1], "labels begin at 1, and 0 is the first .* Subtract 1 "),
+        ([1, 2, 1, 2, 1], [0], "largest label is 2, but no training .* label 0. Renum"),
+        ([0, 1, 5, 1, 0], [1], "label is 5, .* label 2, nor one of 2 others. Renumber"),
+        ([0, 1, 2**31 - 1, 0], [1], "has label 2, nor one of 2,147,483,644 others"),
+        ([0, 0, 1, 1, 2], [1], "no image of class 2 is left .* Shuffle a file sorted"),
     ],
 )
 def test_file_with_two_splits_is_refused_for_bad_labels(tmp_path, train, test, message):
@@ -151,7 +154,11 @@ def test_file_is_refused_if_test_images_have_another_shape(tmp_path: Path):
     [
         ([0, 1, 0, 7, 1, 0], "image 3 is the only one of class 7, .* needs two. Add"),
         ([0, 1, 2, 0, 1, 2], "20% of 6 images are too few to test each of 3 classes"),
-        ([0, 2] * 10, "no image of class 1 is left"),
+        (
+            [0, 2] * 10,
+            "label is 2, but no training image has label 1. Renumber",
+        ),
+        ([3, 5] * 10, "the labels begin at 3, .* Subtract 3 from all of them"),
     ],
 )
 def test_file_that_cannot_be_split_is_refused(tmp_path, labels, message):
@@ -159,6 +166,47 @@ def test_file_that_cannot_be_split_is_refused(tmp_path, labels, message):
     np.savez(path, images=random_images(5, len(labels), 4, 5), labels=labels)
     with pytest.raises(UsageError, match=message):
         image_dataset.load(str(path), None)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.int8])
+def test_images_of_zeros_and_ones_are_black_and_white(tmp_path: Path, dtype):
+    path, bits = tmp_path / "own.npz", random_images(6, 20, 4, 5) % 2
+    np.savez(path, images=bits.astype(dtype), labels=np.arange(20) % 2)
+    loaded = image_dataset.load(str(path), None)
+    together = np.concatenate([loaded.train_images, loaded.test_images])
+    assert sorted(map(bytes, together)) == sorted(map(bytes, bits * 255))
+    said = "Integer images hold only 0 and 1, which are read as 0 and 255."
+    assert image_dataset.describe_changes(loaded) == [said]
+    bits[:, 0, 0] = 2
+    np.savez(path, images=bits.astype(dtype), labels=np.arange(20) % 2)
+    loaded = image_dataset.load(str(path), None)
+    assert loaded.train_images.max() == 2 and loaded.changes == Changes()
+
+
+def test_every_data_set_can_be_resized():
+    digits = image_dataset.load("digits", None)
+    loaded = image_dataset.load("digits", None, image_size=8)
+    assert loaded.train_images.shape == (1437, 8, 8, 1)
+    # Each digit is 8x8, enlarged three times: means of 3x3 and parts of neighbors.
+    blurred = np.abs(loaded.train_images - digits.train_images[:, 1::3, 1::3] * 1.0)
+    assert blurred.mean() < 20 and (loaded.train_labels == digits.train_labels).all()
+    assert loaded.changes == Changes(image_size=8)
+    assert image_dataset.describe_changes(loaded) == [
+        "The middle of every image is resized to 8x8."
+    ]
+    same = image_dataset.load("digits", None, image_size=24)
+    assert image_dataset.digest(same) == image_dataset.digest(digits)
+
+
+def test_changes_are_said_in_sentences():
+    whole = dataset(6)
+    assert image_dataset.describe_changes(whole) == []
+    changes = Changes(64, {"broken": 1200, "not an image": 7}, ("Something.",))
+    assert image_dataset.describe_changes(whole._replace(changes=changes)) == [
+        "1,207 of 1,216 files are left out: 1,200 broken, 7 not an image.",
+        "The middle of every image is resized to 64x64.",
+        "Something.",
+    ]
 
 
 @pytest.mark.skipif(CIFAR10 is None, reason="needs CIFAR-10 at TFDS_DATA_DIR")

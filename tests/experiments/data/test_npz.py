@@ -29,27 +29,69 @@ def changed(array: np.ndarray, index, value) -> np.ndarray:
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint16])
 def test_integer_images_are_used_unchanged(tmp_path: Path, dtype):
     path = save(tmp_path, images=IMAGES.astype(dtype), labels=LABELS)
-    [(images, _)] = read(path)
+    [(images, _)] = read(path).parts
     assert images.dtype == np.uint8 and (images == IMAGES).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_float_images_are_scaled_and_rounded(tmp_path: Path, dtype):
     path = save(tmp_path, images=(IMAGES / 255).astype(dtype), labels=LABELS)
-    [(images, _)] = read(path)
+    [(images, _)] = read(path).parts
     assert images.dtype == np.uint8 and (images == IMAGES).all()
+
+
+RANGES = {
+    (0, 255): IMAGES.astype(np.float32),
+    (-1, 1): IMAGES.astype(np.float64) / 127.5 - 1,
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("black", "white"), RANGES)
+def test_other_ranges_of_floats_are_recognized_and_said(tmp_path, black, white, dtype):
+    images = RANGES[black, white].astype(dtype)
+    parts, converted = read(save(tmp_path, images=images, labels=LABELS))
+    assert converted == (f"Float images in {black}..{white} are read as 0..255.",)
+    assert (parts[0].images == IMAGES).all()
+
+
+def test_both_splits_are_scaled_alike(tmp_path: Path):
+    """The test images alone would be taken for 0..1."""
+    images = IMAGES / 127.5 - 1
+    test = np.abs(images[4:])
+    arrays = {"x_train": images[:4], "y_train": LABELS[:4]}
+    arrays |= {"x_test": test, "y_test": LABELS[4:]}
+    _, (read_test, _) = read(save(tmp_path, **arrays)).parts
+    assert (read_test == np.rint((test + 1) * 127.5)).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_channels_first_are_recognized_and_said(tmp_path: Path, channels: int):
+    images = random_images(12, 6, channels, 5, 7)
+    parts, converted = read(save(tmp_path, images=images, labels=LABELS))
+    assert converted == (
+        "Images of shape [n, channels, height, width] are read as "
+        "[n, height, width, channels].",
+    )
+    assert (parts[0].images == np.einsum("nchw->nhwc", images)).all()
+
+
+def test_usual_images_are_read_without_a_remark(tmp_path: Path):
+    for images in (IMAGES, IMAGES / 255, random_images(13, 6, 3, 5, 3), IMAGES[..., 0]):
+        path = save(tmp_path, images=images, labels=LABELS)
+        assert read(path).converted == ()
 
 
 def test_images_without_channels_get_one(tmp_path: Path):
     path = save(tmp_path, images=IMAGES[..., 0], labels=LABELS)
-    [(images, _)] = read(path)
+    [(images, _)] = read(path).parts
     assert (images == IMAGES[..., :1]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64])
 def test_labels_may_have_any_integer_dtype_and_be_a_column(tmp_path, dtype):
     path = save(tmp_path, images=IMAGES, labels=LABELS.astype(dtype)[:, None])
-    [(_, labels)] = read(path)
+    [(_, labels)] = read(path).parts
     assert labels.tolist() == LABELS.tolist()
 
 
@@ -57,7 +99,7 @@ def test_two_splits_take_precedence_and_other_arrays_are_ignored(tmp_path):
     splits = {"x_train": IMAGES[:4], "y_train": LABELS[:4]}
     splits |= {"x_test": IMAGES[4:], "y_test": LABELS[4:]}
     ignored = {"images": IMAGES, "labels": LABELS, "names": np.array([None, "pickled"])}
-    train, test = read(save(tmp_path, **ignored, **splits))
+    train, test = read(save(tmp_path, **ignored, **splits)).parts
     assert (train[0] == IMAGES[:4]).all() and train[1].tolist() == [2, 0, 1, 1]
     assert (test[0] == IMAGES[4:]).all() and test[1].tolist() == [0, 2]
 
@@ -94,6 +136,13 @@ FLOATS = (IMAGES / 255).astype(np.float32)
         ({"labels": LABELS / 2}, "labels has dtype float64; labels must be integers"),
         ({"labels": np.eye(6, 3, dtype=int)}, r"\(6, 3\); .* with \.argmax\(axis=1\)"),
         ({"labels": changed(LABELS, 3, -1)}, r"labels\[3\] is -1; labels must lie in"),
+        ({"labels": changed(LABELS, 3, -1)}, r"1 of 6 labels lie below 0: if that mar"),
+        ({"images": FLOATS - 0.1}, r"images\[0\] holds -0\.\d+; float images must lie"),
+        (
+            {"images": changed(FLOATS, (4, 0, 0, 1), -1)},
+            r"images\[4\] holds -1\.0; float images must lie in 0\.\.1",
+        ),
+        ({"images": FLOATS * 300}, r"images\[0\] holds .*; float images must lie in"),
         ({"labels": changed(LABELS, 5, 2**40)}, r"labels\[5\] is 1099511627776; "),
         ({"labels": LABELS.astype(object)}, "Object arrays .* never loaded"),
     ],

@@ -13,6 +13,7 @@ from support.prepared_dataset import write_prepared
 from support.small_images import random_images
 
 from experiments.data import image_dataset
+from experiments.data.resizing import to_square
 from experiments.records.config import UsageError
 
 TRAIN = random_images(21, 9, 6, 5, 3), np.arange(9) % 4
@@ -49,6 +50,31 @@ def test_prepared_data_set_may_be_gray_with_many_files_and_splits(tmp_path: Path
     assert (loaded.train_images == gray[0]).all()
     assert loaded.train_labels.tolist() == gray[1].tolist()
     assert len(loaded.test_labels) == 4
+
+
+def test_images_of_mixed_sizes_are_resized_on_request(tmp_path: Path, cache: Path):
+    shapes = [(9, 7, 3), (5, 12, 3), (8, 8, 3)]
+    images = [random_images(24 + i, *shape) for i, shape in enumerate(shapes)]
+    splits = {"train": (images, np.arange(3) % 2), "test": TEST}
+    write_prepared(tmp_path / "tiny" / "1.0.0", splits)
+    with pytest.raises(UsageError, match="Pass --image-size 64, or another size"):
+        image_dataset.load("tiny", tmp_path)
+    for _ in range(2):  # decoded, and from the cache
+        loaded = image_dataset.load("tiny", tmp_path, image_size=8)
+        for read, stored in zip(loaded.train_images, images, strict=True):
+            assert (read == to_square(stored, 8)).all()
+        assert loaded.test_images.shape == (5, 8, 8, 3)
+        assert loaded.changes.image_size == 8
+    [file] = cache.iterdir()
+    assert file.name.endswith("-8px.npz")
+
+
+def test_prepared_images_of_zeros_and_ones_are_black_and_white(tmp_path: Path):
+    splits = {"train": (TRAIN[0] % 2, TRAIN[1]), "test": (TEST[0] * 0, TEST[1])}
+    write_prepared(tmp_path / "tiny" / "1.0.0", splits)
+    loaded = image_dataset.load("tiny", tmp_path)
+    assert (loaded.train_images == TRAIN[0] % 2 * 255).all()
+    assert "hold only 0 and 1" in loaded.changes.converted[0]
 
 
 def test_newest_complete_version_is_read(tmp_path: Path):
@@ -130,7 +156,7 @@ def test_missing_data_set_is_refused_with_the_command_that_prepares_it(tmp_path:
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("cifar11", r".*cifar10\b"), ("Digits", "digits"), ("../x", None)],
+    [("cifar11", r".*cifar10\b"), ("Digits", "digits"), ("xyz_q", None)],
 )
 def test_unknown_name_is_refused_with_the_most_similar_one(tmp_path, name, hint):
     end = f" Did you mean {hint}" if hint else "$"

@@ -50,6 +50,17 @@ def refusal(path: Path) -> str:
     return usage_error(f"--dataset {path}: ", npz.read, path)
 
 
+def test_the_memory_of_a_container_is_its_limit(tmp_path, monkeypatch):
+    limits = [tmp_path / name for name in ("memory.max", "none", "unlimited")]
+    limits[0].write_text("123456\n")
+    limits[2].write_text("max\n")
+    whole = memory.total()
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", limits)
+    assert memory.total() == 123456 < whole
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", limits[1:])
+    assert memory.total() >= whole
+
+
 def test_zip_bomb_is_refused_before_unpacking(tmp_path, monkeypatch, small_memory):
     path = zipped(tmp_path, array(np.zeros((6, 1000, 1000), np.uint8)))
     assert path.stat().st_size < 20_000
@@ -62,7 +73,7 @@ def test_zip_bomb_is_refused_before_unpacking(tmp_path, monkeypatch, small_memor
 def test_array_that_is_not_read_may_have_any_size(tmp_path, small_memory):
     path, images = tmp_path / "own.npz", random_images(51, 6, 4, 5)
     np.savez_compressed(path, images=images, labels=LABELS, rest=np.zeros(500_000))
-    [(read, _)] = npz.read(path)
+    [(read, _)] = npz.read(path).parts
     assert (read[..., 0] == images).all()
 
 
@@ -112,9 +123,9 @@ def test_images_that_are_too_large_in_total_are_refused(tmp_path, monkeypatch):
     write_pets(tmp_path)
     monkeypatch.setattr(memory, "total", lambda: 2 * 5 * 6 * 5 * 3)
     prefix = f"--dataset {tmp_path}: the images would take "
-    usage_error(prefix, folder.read, tmp_path, skip_broken=True)
+    usage_error(prefix, folder.read, tmp_path, skip_broken=1.0)
     monkeypatch.setattr(memory, "total", lambda: 2 * 6 * 6 * 5 * 3)
-    assert len(folder.read(tmp_path, skip_broken=True).parts[0][1]) == 6
+    assert len(folder.read(tmp_path, skip_broken=1.0).parts[0][1]) == 6
 
 
 def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypatch):
@@ -130,7 +141,7 @@ def test_image_that_unpacks_to_too_many_pixels_is_not_decoded(tmp_path, monkeypa
     monkeypatch.setattr(Image.Image, "convert", convert_small)
     message = r"1 broken, first cats/bomb\.png \(Image size"
     with pytest.raises(UsageError, match=message):
-        folder.read(tmp_path, skip_broken=False)
+        folder.read(tmp_path, skip_broken=0.0)
 
 
 def test_prepared_data_set_is_refused_at_its_first_image(tmp_path, monkeypatch):

@@ -32,7 +32,6 @@ def test_results_show_the_names_of_optimizers_as_they_are():
 
 
 def test_a_batch_that_devices_cannot_share_evenly_is_reported():
-    (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
     uneven = "is not shared evenly by 2 devices: in each step"
     for batch_size, said in [
         (64, ""),
@@ -40,10 +39,27 @@ def test_a_batch_that_devices_cannot_share_evenly_is_reported():
         (7, f"--batch-size 7 {uneven} 1 of 8 "),
     ]:
         console, printed = printing()
-        config = replace(run.config, batch_size=batch_size)
-        terminal.announce(console, [config], (90, 8, 8, 1))
+        terminal.report_empty_places(console, batch_size)
         assert said in printed.getvalue()
         assert ("places stay empty" in printed.getvalue()) == bool(said)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "images", "seconds", "memory", "said"),
+    [
+        ([10] * 12, 1149, 41.4, 52_400_000, "12 runs of 10 epochs on 1,149 images: "),
+        ([1], 57, 0.4, 10**6, "1 run of 1 epoch on 57 images: about 0 s and 1 MB of"),
+        ([2, 5], 9, 119.4, 10**8, "2 runs of up to 5 epochs on 9 images: about 119 s"),
+        ([3], 9, 240, 5_433_000_000, "about 4 min and 5.4 GB of memory here."),
+        ([3], 9, 9_000, 10**7, "about 2 hours and 10 MB of memory here."),
+    ],
+)
+def test_duration_and_memory_are_announced(epochs, images, seconds, memory, said):
+    console, printed = printing()
+    (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
+    configs = [replace(run.config, epochs=each) for each in epochs]
+    terminal.announce(console, configs, images, seconds, memory)
+    assert said in printed.getvalue()
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(64, 3), (7, 2), (35, 2), (5, 8)])

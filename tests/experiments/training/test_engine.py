@@ -1,6 +1,7 @@
 """The engine: runs equal those trained alone, compile once and fit in memory."""
 
 import re
+from dataclasses import replace
 from itertools import product
 from unittest.mock import Mock
 
@@ -20,6 +21,7 @@ from experiments.training.engine import (
     Outcome,
     check_points,
     compile_to_fit,
+    seconds_per_step,
     train_runs,
 )
 from experiments.training.program import Point, Program, as_arrays, compile_program
@@ -177,8 +179,43 @@ def test_runs_are_cut_into_equal_chunks_that_fit():
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line():
     message = usage_error("one run needs 0.0", compiled, 2, memory_limit=10)
-    rest = r" MB, but the limit is 0\.000 MB: lower --batch-size, or raise the limit\."
-    assert re.fullmatch(rf"\d\d{rest}", message)
+    rest = r" MB of memory, but there are 0\.000 MB for it: choose smaller images or a "
+    assert re.fullmatch(rf"\d\d{rest}smaller network\.", message)
+
+
+def square(side: int, batch_size: int, **options) -> Program:
+    def images(count: int) -> Examples:
+        pixels = jnp.zeros((count, side, side, 1), jnp.uint8)
+        return Examples(pixels, jnp.zeros(count, jnp.int32))
+
+    splits = Splits(images(40), images(10), images(7), classes=3)
+    spec = TrainSpec(ARMS["keras"].transformation, batch_size)
+    return compile_to_fit(spec, 1, splits, **options)
+
+
+def test_sizes_that_would_fit_are_named_and_do():
+    needed = square(64, 32).memory
+    limit = needed * 85 // 100
+    message = usage_error("one run needs ", square, 64, 32, memory_limit=limit)
+    found = re.search(r"choose --image-size (\d+) or --batch-size (\d+)\.$", message)
+    assert found
+    side, batch_size = map(int, found.groups())
+    assert side == 55 and square(side, 32).memory <= limit
+    assert 8 < batch_size < 32 and square(64, batch_size).memory <= limit
+
+
+def test_a_step_is_timed_without_touching_a_run(monkeypatch):
+    program, counts = compiled(2), []
+    before = train_runs(program, POINTS[:2], SPLITS, 1).train.loss
+
+    def counting(lanes, state, epoch, start_step, stop_step, train):
+        counts.append(stop_step - start_step)
+        return program.train_steps(lanes, state, epoch, start_step, stop_step, train)
+
+    assert seconds_per_step(replace(program, train_steps=counting), SPLITS) > 0
+    assert counts[0] == 1 and sum(counts) <= 10
+    after = train_runs(program, POINTS[:2], SPLITS, 1).train.loss
+    np.testing.assert_array_equal(after, before)
 
 
 @pytest.mark.parametrize(
