@@ -36,6 +36,19 @@ def check_beta(call: str, beta: Any) -> None:
         )
 
 
+def one_beta(call: str, beta: Any, momentum: Any) -> Any:
+    """Returns β, which PyTorch, Keras and `optax.sgd` call momentum; raises for two.
+
+    The caller checks the value.
+    """
+    if beta is not None and momentum is not None:
+        raise TypeError(
+            f"{call}: got beta={beta!s} and momentum={momentum!s}, which are two names "
+            "of one argument. Drop one of them."
+        )
+    return beta if momentum is None else momentum
+
+
 def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
     """Raises unless 0 ≤ dampening ≤ 1, or if nesterov is combined with dampening."""
     known = _concrete_value(f"{call}: dampening", dampening)
@@ -114,6 +127,18 @@ def check_every_k(call: str, every_k: Any) -> None:
     )
 
 
+def check_transformation(name: str, given: Any) -> None:
+    """Raises unless the argument has the init and update of a transformation."""
+    if callable(getattr(given, "init", None)) and callable(
+        getattr(given, "update", None)
+    ):
+        return
+    raise TypeError(
+        f"{name} must be an optax.GradientTransformation, got {given!r:.60}. Pass one, "
+        "for example `heavy_ball(0.9)`."
+    )
+
+
 def check_storage(storage: Any) -> None:
     """Raises unless the argument is a `Storage` or None."""
     if storage is None or isinstance(storage, Storage):
@@ -145,6 +170,27 @@ def wrong_state(state: object, expected: type) -> TypeError:
         "Pass the state returned by init or by the previous update; restore a "
         "checkpoint into that structure, not into a dict or a list."
     )
+
+
+def check_buffer(call: str, buffer: Any, updates: optax.Updates) -> None:
+    """Raises if the state was made without a buffer, as by `sgd` without beta."""
+    if buffer is None and updates is not None:
+        raise ValueError(
+            f"{call}: the state has no momentum buffer, as that of `sgd` without beta. "
+            "Call init of this optimizer, or `sgd` without beta to continue the run."
+        )
+
+
+def check_structure(name: str, given: Any, next_state: Any) -> None:
+    """Raises if a step changed the structure of the state that a wrapper holds."""
+    before, after = jax.tree.structure(given), jax.tree.structure(next_state)
+    if before != after:
+        raise TypeError(
+            f"{name} must have the structure that init gives it. Pass the state "
+            "returned by init or by the previous update; restore a checkpoint into "
+            "that structure, where a list does not replace a tuple.\n"
+            f"  expected: {after!s:.300}\n  got:      {before!s:.300}"
+        )
 
 
 def pair_leaves(
