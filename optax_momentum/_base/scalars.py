@@ -26,11 +26,19 @@ def checked_schedule(
         check(scalar_or_schedule)
 
     def value_at(step: ArrayLike) -> Any:
-        value = scalar_or_schedule(step) if scheduled else scalar_or_schedule
+        value = scalar_or_schedule(widest(step)) if scheduled else scalar_or_schedule
         check(value)
         return promote_scalar(value)
 
     return value_at
+
+
+def widest(step: ArrayLike) -> Any:
+    """Casts a step to int64 if `jax_enable_x64` is on, else to int32.
+
+    JAX divides an int32 in float32, so a schedule would lose half of its digits.
+    """
+    return jnp.asarray(step, int) if isinstance(step, jax.Array) else step
 
 
 def promote_scalar(x: Any) -> Any:
