@@ -1,6 +1,14 @@
 """Momentum SGD, done right, in JAX: gradient transformations for `optax.chain`."""
 
-from optax_momentum import as_qhm, convert, diagnostics, schedules, storage, testing
+from optax_momentum import (
+    _export,  # noqa: F401 (registers the states for `jax.export`)
+    as_qhm,
+    convert,
+    diagnostics,
+    schedules,
+    storage,
+    testing,
+)
 from optax_momentum._methods.aggmo import aggmo, aggmo_betas
 from optax_momentum._methods.conventions import (
     ema,

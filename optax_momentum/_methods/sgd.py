@@ -140,7 +140,8 @@ def sgd(
     def init(params: optax.Params) -> MomentumState:
         if beta is None:  # There is no buffer, so a leaf may be of any type.
             step, weight = (zero_beside(params, t) for t in (jnp.int32, jnp.float32))
-            return MomentumState(step, None, weight)
+            no_buffer: Any = None
+            return MomentumState(step, no_buffer, weight)
         check_params(params)
         return accumulator.init(params)
 

@@ -84,7 +84,7 @@ def _least_move(coefficients: Callable[[jax.Array], Any]) -> _Move | None:
     share = np.maximum(added / buffer, 1 - betas)
     share[share <= 0] = math.inf  # Such a step changes nothing, so nothing is lost.
     step = int(np.argmax(share <= 1.001 * share.min()))  # the first of equal ones
-    return _Move(*(float(x[step]) for x in (share, betas, gains)), step)
+    return _Move(float(share[step]), float(betas[step]), float(gains[step]), step)
 
 
 def warn_if_float64_disabled(params: optax.Params) -> None:
