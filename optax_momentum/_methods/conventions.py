@@ -44,7 +44,8 @@ def ema(
 
     Args:
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced
-        scalar, or a schedule of the step (0 at the first update).
+        scalar, or a schedule of the step (0 at the first update). A β in float32 is
+        exact as it is, but 1 − β is 1e-5 of itself away from that of a Python 0.999.
       debias: whether to divide v by the sum of its weights. The first update is then
         g₁ instead of (1 − β)·g₁. A bool or a traced scalar.
       storage: how to store v between steps; see `optax_momentum.storage`.
