@@ -57,7 +57,8 @@ def test_library_imports_public_jax_and_optax_only(path):
 
 def test_importing_the_library_imports_its_public_modules():
     """So that `optax_momentum.diagnostics` needs no import of its own."""
-    public = {path.stem for path in (ROOT / "optax_momentum").iterdir()}
+    paths = (ROOT / "optax_momentum").iterdir()
+    public = {path.stem for path in paths if path.suffix in ("", ".py")}
     public = {name for name in public if not name.startswith("_")}
     names = imported(ROOT / "optax_momentum" / "__init__.py")
     assert {f"optax_momentum.{name}" for name in public} <= names
