@@ -1,6 +1,14 @@
 """Momentum SGD, done right, in JAX: gradient transformations for `optax.chain`."""
 
-from optax_momentum import as_qhm, convert, schedules, storage
+from optax_momentum import (
+    _export,  # noqa: F401 (registers the states for `jax.export`)
+    as_qhm,
+    convert,
+    diagnostics,
+    schedules,
+    storage,
+    testing,
+)
 from optax_momentum._methods.aggmo import aggmo, aggmo_betas
 from optax_momentum._methods.conventions import (
     ema,
@@ -73,6 +81,7 @@ __all__ = [
     "change_storage",
     "convert",
     "delayed",
+    "diagnostics",
     "effective_learning_rate",
     "ema",
     "ema_coefficients",
@@ -102,6 +111,7 @@ __all__ = [
     "sharding_plan",
     "srsgd",
     "storage",
+    "testing",
     "two_point_nesterov",
     "unpack",
 ]

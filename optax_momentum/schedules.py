@@ -8,7 +8,9 @@ to 0.85 it falls from 20·αg to 6.7·αg, and under Demon's 0.9 → 0 from 10·
 of such a schedule's effect is therefore that of a learning rate decay.
 
 Every schedule takes a Python int or an int32 scalar, traced or not, and returns a
-scalar of JAX's default float dtype: float32, or float64 if `jax_enable_x64` is on.
+scalar of JAX's default float dtype: float32, or float64 if `jax_enable_x64` is on. If
+it is on, this library evaluates all schedules, Optax's too, at an int64 step, because
+JAX divides an int32 in float32.
 """
 
 import math

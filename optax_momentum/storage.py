@@ -150,7 +150,10 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
     m, and its mean is m. The largest |m| in a block is stored exactly. If the neighbors
     are u apart, the standard deviation of the buffer is at most (u/2)/√(1 − β²). At
     β = 0.9 that is 0.5% to 1.8% of A, but at β = 0.999 it is 4% to 18%, so a small
-    value in the same block as a large one drowns in noise.
+    value in the same block as a large one drowns in noise. So do signs: at β = 0.9,
+    under gradients of noise, 0.4% of the signs of m are wrong if a block's elements are
+    of one size, but 9% if one of 64 is 100 times as large, and 32% if it is 1,000 times
+    as large. For an update that takes signs, use `bfloat16`: 0.1%.
 
     NaN and infinity become NaN and affect no other element.
 

@@ -67,8 +67,8 @@ MUTANTS = {
     "the learning rate is inside the buffer": [
         Edit(
             "_methods/sgd.py",
-            "momentum.update(None if beta is None else u, state)",
-            "momentum.update(_multiply(rate_at(step), u), state)",
+            "None if beta is None else u, state",
+            "_multiply(rate_at(step), u), state",
         ),
         Edit("_methods/sgd.py", "_multiply(-rate_at(step), u)", "_multiply(-1.0, u)"),
     ],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from optax_momentum._base.placement import committed_devices
 from optax_momentum._base.scalars import is_concrete
 from optax_momentum._storage.stored import Stored, is_stored
 from optax_momentum.storage import Storage
+
+Beta = TypeVar("Beta")
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and tracers
 
@@ -39,6 +41,19 @@ def check_beta(call: str, beta: object) -> None:
             f"{call}: beta must lie in [0, 1), got {beta!s}. It is the fraction of the "
             "buffer kept at each step; `linear_momentum` accepts any coefficients."
         )
+
+
+def one_beta(call: str, beta: Beta, momentum: Beta) -> Beta:
+    """Returns β, which PyTorch, Keras and `optax.sgd` call momentum; raises for two.
+
+    The caller checks the value.
+    """
+    if beta is not None and momentum is not None:
+        raise TypeError(
+            f"{call}: got beta={beta!s} and momentum={momentum!s}, which are two names "
+            "of one argument. Drop one of them."
+        )
+    return beta if momentum is None else momentum
 
 
 def check_dampening(call: str, dampening: object, nesterov: object) -> None:
@@ -123,6 +138,18 @@ def check_every_k(call: str, every_k: object) -> None:
     )
 
 
+def check_transformation(name: str, given: object) -> None:
+    """Raises unless the argument has the init and update of a transformation."""
+    if callable(getattr(given, "init", None)) and callable(
+        getattr(given, "update", None)
+    ):
+        return
+    raise TypeError(
+        f"{name} must be an optax.GradientTransformation, got {given!r:.60}. Pass one, "
+        "for example `heavy_ball(0.9)`."
+    )
+
+
 def check_storage(storage: object) -> None:
     """Raises unless the argument is a `Storage` or None."""
     if storage is None or isinstance(storage, Storage):
@@ -154,6 +181,29 @@ def wrong_state(state: object, expected: type) -> TypeError:
         "Pass the state returned by init or by the previous update; restore a "
         "checkpoint into that structure, not into a dict or a list."
     )
+
+
+def check_buffer(call: str, buffer: object, updates: optax.Updates) -> None:
+    """Raises if the state was made without a buffer, as by `sgd` without beta."""
+    if buffer is None and updates is not None:
+        raise ValueError(
+            f"{call}: the state has no momentum buffer, as that of `sgd` without beta. "
+            "Call init of this optimizer, or `sgd` without beta to continue the run."
+        )
+
+
+def check_structure(
+    name: str, given: optax.OptState, next_state: optax.OptState
+) -> None:
+    """Raises if a step changed the structure of the state that a wrapper holds."""
+    before, after = jax.tree.structure(given), jax.tree.structure(next_state)
+    if before != after:
+        raise TypeError(
+            f"{name} must have the structure that init gives it. Pass the state "
+            "returned by init or by the previous update; restore a checkpoint into "
+            "that structure, where a list does not replace a tuple.\n"
+            f"  expected: {after!s:.300}\n  got:      {before!s:.300}"
+        )
 
 
 def pair_leaves(

@@ -27,11 +27,19 @@ def checked_schedule(
 
     def value_at(step: ArrayLike) -> float | jax.Array:
         scalar = scalar_or_schedule
-        value = scalar(step) if callable(scalar) else scalar
+        value = scalar(widest(step)) if callable(scalar) else scalar
         check(value)
         return promote_scalar(value)
 
     return value_at
+
+
+def widest(step: ArrayLike) -> ArrayLike:
+    """Casts a step to int64 if `jax_enable_x64` is on, else to int32.
+
+    JAX divides an int32 in float32, so a schedule would lose half of its digits.
+    """
+    return jnp.asarray(step, int) if isinstance(step, jax.Array) else step
 
 
 def promote_scalar(x: ArrayLike) -> float | jax.Array:

@@ -14,6 +14,7 @@ from optax_momentum._base.checks import (
     check_dampening,
     check_learning_rate,
     check_switch,
+    one_beta,
 )
 from optax_momentum._base.scalars import (
     checked_schedule,
@@ -43,7 +44,8 @@ def ema(
 
     Args:
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced
-        scalar, or a schedule of the step (0 at the first update).
+        scalar, or a schedule of the step (0 at the first update). A β in float32 is
+        exact as it is, but 1 − β is 1e-5 of itself away from that of a Python 0.999.
       debias: whether to divide v by the sum of its weights. The first update is then
         g₁ instead of (1 − β)·g₁. A bool or a traced scalar.
       storage: how to store v between steps; see `optax_momentum.storage`.
@@ -172,8 +174,9 @@ def heavy_ball_coefficients(
 
 def keras(
     learning_rate: optax.ScalarOrSchedule,
-    beta: optax.ScalarOrSchedule,
+    beta: optax.ScalarOrSchedule | None = None,
     *,
+    momentum: optax.ScalarOrSchedule | None = None,
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
     storage: Storage | None = None,
@@ -194,6 +197,7 @@ def keras(
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
         or a schedule.
+      momentum: another name of beta, that of PyTorch, Keras and `optax.sgd`.
       nesterov: whether to look one step ahead. A bool or a traced scalar.
       momentum_correction: whether to rescale v when α changes. A bool or a traced
         scalar. It needs α as a schedule or a constant Python number, because an array
@@ -211,7 +215,8 @@ def keras(
       ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
         NaN, either is not a scalar, or momentum_correction is on and learning_rate is
         an array.
-      TypeError: an argument is not a real number, or storage is not a `Storage`.
+      TypeError: beta is missing, an argument is not a real number, storage is not a
+        `Storage`, or both beta and momentum are given.
 
     Differs from `heavy_ball` followed by `optax.scale_by_learning_rate` once α has
     changed: there, the new α scales the earlier gradients too.
@@ -228,7 +233,10 @@ def keras(
       Goyal et al. 2017, arXiv:1706.02677, section 3, momentum correction.
     """
     coefficients = keras_coefficients(
-        learning_rate, beta, nesterov=nesterov, momentum_correction=momentum_correction
+        learning_rate,
+        one_beta("keras", beta, momentum),
+        nesterov=nesterov,
+        momentum_correction=momentum_correction,
     )
     return linear_momentum(coefficients, storage=storage)
 

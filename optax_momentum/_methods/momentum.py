@@ -10,6 +10,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import (
+    check_buffer,
     check_params,
     check_storage,
     check_switch,
@@ -147,6 +148,7 @@ def linear_momentum(
         del params  # A linear method doesn't depend on the parameters.
         if not isinstance(state, MomentumState):
             raise wrong_state(state, MomentumState)
+        check_buffer("update", state.buffer, updates)
         now = coefficients(state.step)
         one = jnp.ones((), jnp.float32)
         weight = scale(now.beta, state.weight) + scale(now.gain, one)

@@ -7,7 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_momentum._base.checks import check_beta, check_learning_rate, is_absent
+from optax_momentum._base.checks import (
+    check_beta,
+    check_learning_rate,
+    is_absent,
+    one_beta,
+)
 from optax_momentum._base.scalars import checked_schedule, common_dtype
 from optax_momentum._methods.conventions import keras
 from optax_momentum._methods.momentum import (
@@ -20,8 +25,9 @@ from optax_momentum.storage import Storage
 
 def nesterov(
     learning_rate: optax.ScalarOrSchedule,
-    beta: optax.ScalarOrSchedule,
+    beta: optax.ScalarOrSchedule | None = None,
     *,
+    momentum: optax.ScalarOrSchedule | None = None,
     storage: Storage | None = None,
 ) -> optax.GradientTransformation:
     """Nesterov's momentum with its gradients taken at the parameters themselves.
@@ -41,6 +47,7 @@ def nesterov(
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
         or a schedule, which is read at the step and at the next one.
+      momentum: another name of beta, that of PyTorch, Keras and `optax.sgd`.
       storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
@@ -50,7 +57,8 @@ def nesterov(
     Raises:
       ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
         NaN, or either is not a scalar.
-      TypeError: an argument is not a real number, or storage is not a `Storage`.
+      TypeError: beta is missing, an argument is not a real number, storage is not a
+        `Storage`, or both beta and momentum are given.
 
     Differs from `keras(nesterov=True)` and `heavy_ball(nesterov=True)` under a schedule
     of β only: they look ahead with the current β instead of the next step's.
@@ -65,7 +73,10 @@ def nesterov(
       Nesterov 1983, Soviet Mathematics Doklady 27(2), 372-376.
       Bengio, Boulanger-Lewandowski and Pascanu 2013, arXiv:1212.0901, section 3.5.
     """
-    return linear_momentum(nesterov_coefficients(learning_rate, beta), storage=storage)
+    coefficients = nesterov_coefficients(
+        learning_rate, one_beta("nesterov", beta, momentum)
+    )
+    return linear_momentum(coefficients, storage=storage)
 
 
 def nesterov_coefficients(
@@ -87,8 +98,9 @@ def nesterov_coefficients(
 
 def two_point_nesterov(
     learning_rate: optax.ScalarOrSchedule,
-    beta: optax.ScalarOrSchedule,
+    beta: optax.ScalarOrSchedule | None = None,
     *,
+    momentum: optax.ScalarOrSchedule | None = None,
     storage: Storage | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Nesterov's momentum in its original form, with gradients at a look-ahead point.
@@ -108,6 +120,7 @@ def two_point_nesterov(
         schedule of the step (0 at the first update).
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced scalar
         or a schedule.
+      momentum: another name of beta, that of PyTorch, Keras and `optax.sgd`.
       storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
@@ -120,7 +133,8 @@ def two_point_nesterov(
       ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
         NaN, or either is not a scalar; at update, if grad_fn comes without params or
         together with gradients.
-      TypeError: an argument is not a real number, or storage is not a `Storage`.
+      TypeError: beta is missing, an argument is not a real number, storage is not a
+        `Storage`, or both beta and momentum are given.
 
     Differs from `nesterov`, which is the same method with its parameters at the
     look-ahead points of this one, so that it evaluates and saves other points.
@@ -136,7 +150,8 @@ def two_point_nesterov(
     References:
       Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html, equation 3.
     """
-    inner = keras(learning_rate, beta, storage=storage)
+    given_beta = one_beta("two_point_nesterov", beta, momentum)
+    inner = keras(learning_rate, given_beta, storage=storage)
 
     def update(
         updates: optax.Updates,
@@ -155,7 +170,7 @@ def two_point_nesterov(
                     "update: got gradients and grad_fn, which would replace them. "
                     "Pass None for the gradients, or leave grad_fn out."
                 )
-            updates = grad_fn(lookahead_params(params, state, beta))
+            updates = grad_fn(lookahead_params(params, state, given_beta))
         return inner.update(updates, state)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)

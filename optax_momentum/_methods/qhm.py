@@ -33,7 +33,8 @@ def qhm(
 
     Args:
       beta: β in [0, 1), the fraction of v kept at each step: a number, a traced
-        scalar, or a schedule of the step (0 at the first update).
+        scalar, or a schedule of the step (0 at the first update). A β in float32 is
+        exact as it is, but 1 − β is 1e-5 of itself away from that of a Python 0.999.
       nu: ν in [0, 1], the weight of v in the update: a number, a traced scalar or a
         schedule.
       storage: how to store v between steps; see `optax_momentum.storage`.

@@ -13,16 +13,19 @@ from jax.typing import ArrayLike
 from optax_momentum._base.checks import (
     Absent,
     check_beta,
+    check_buffer,
     check_dampening,
     check_learning_rate,
     check_params,
     check_scalar,
     check_switch,
     is_absent,
+    one_beta,
     pair_leaves,
     wrong_state,
 )
 from optax_momentum._base.parameters import check_given
+from optax_momentum._base.placement import zero_beside
 from optax_momentum._base.scalars import (
     checked_schedule,
     common_dtype,
@@ -40,6 +43,7 @@ def sgd(
     learning_rate: optax.ScalarOrSchedule,
     beta: optax.ScalarOrSchedule | None = None,
     *,
+    momentum: optax.ScalarOrSchedule | None = None,
     nesterov: ArrayLike = False,
     dampening: ArrayLike = 0.0,
     weight_decay: optax.ScalarOrSchedule = 0.0,
@@ -68,7 +72,8 @@ def sgd(
       learning_rate: α ≥ 0: a number, a traced scalar, or a schedule of the step (0 at
         the first update).
       beta: β in [0, 1): a number, a traced scalar or a schedule. None is plain SGD
-        without a buffer.
+        without a buffer, whose init takes leaves of any type, as `optax.sgd` does.
+      momentum: another name of beta, that of PyTorch, Keras and `optax.sgd`.
       nesterov: whether to look one step ahead; needs beta and `dampening=0`. A bool or
         a traced scalar.
       dampening: τ in [0, 1], the fraction of each gradient kept out of m after the
@@ -91,8 +96,10 @@ def sgd(
     Raises:
       ValueError: an argument is out of range, NaN or not a scalar; nesterov, dampening
         or storage come without the arguments they need; decay is unknown; at update,
-        if weight decay is on and params is None.
-      TypeError: an argument is not a real number, or storage is not a `Storage`.
+        if weight decay is on and params is None, or the state has a buffer and there
+        is no beta, or the reverse.
+      TypeError: an argument is not a real number, storage is not a `Storage`, or both
+        beta and momentum are given.
 
     Differs from `optax.sgd`: adds weight decay, dampening and maximize; see
     `heavy_ball` for the momentum. Differs from `torch.optim.SGD`, which ignores
@@ -114,6 +121,7 @@ def sgd(
       PyTorch `torch/optim/sgd.py`, `_single_tensor_sgd`.
       Loshchilov and Hutter 2019, arXiv:1711.05101, SGDW, algorithm 1.
     """
+    beta = one_beta("sgd", beta, momentum)
     rate_at = checked_schedule(partial(check_learning_rate, "sgd"), learning_rate)
     beta_at = checked_schedule(
         partial(check_beta, "sgd"), 0.0 if beta is None else beta
@@ -124,16 +132,19 @@ def sgd(
         raise ValueError(
             "sgd: storage needs a beta, got None, which keeps no buffer. Pass beta=0.9."
         )
-    momentum: Any = heavy_ball(
+    accumulator: Any = heavy_ball(
         beta_at, dampening=dampening, nesterov=nesterov, storage=storage
     )
     no_decay = isinstance(weight_decay, int | float) and weight_decay == 0
     place = None if no_decay else decay
 
     def init(params: optax.Params) -> MomentumState:
+        if beta is None:  # There is no buffer, so a leaf may be of any type.
+            step, weight = (zero_beside(params, t) for t in (jnp.int32, jnp.float32))
+            no_buffer: Any = None
+            return MomentumState(step, no_buffer, weight)
         check_params(params)
-        state = momentum.init(params)
-        return state if beta is not None else state._replace(buffer=None)
+        return accumulator.init(params)
 
     def update(
         updates: optax.Updates,
@@ -142,19 +153,28 @@ def sgd(
     ) -> tuple[optax.Updates, MomentumState]:
         if not isinstance(state, MomentumState):
             raise wrong_state(state, MomentumState)
+        if beta is None and state.buffer is not None:
+            raise ValueError(
+                "sgd: the state has a momentum buffer, which this optimizer would drop "
+                "because it has no beta. Build it with the beta that the state was "
+                "made with, or call init for a state without a buffer."
+            )
         if place is not None:
             check_given("sgd with weight_decay", params)
         if beta is not None:
+            check_buffer("sgd", state.buffer, updates)
             expected = state.buffer
         else:
             expected = updates if params is None else params
         # Only for its checks: raises unless the gradients fit.
-        pair_leaves(updates, jax.tree.map(jnp.asarray, expected))
+        pair_leaves(updates, jax.tree.map(_as_array, expected))
         step = state.step
         u = _multiply(select(maximize, -1.0, 1.0), updates)
         if place == "coupled":
             u = _add_multiple(u, decay_at(step), params)
-        momentum_update, new_state = momentum.update(None if beta is None else u, state)
+        momentum_update, new_state = accumulator.update(
+            None if beta is None else u, state
+        )
         u = u if beta is None else momentum_update
         if place == "decoupled":
             u = _add_multiple(u, decay_at(step), params)
@@ -164,6 +184,12 @@ def sgd(
         return _cast_like(u, updates), new_state
 
     return optax.GradientTransformation(init, update)
+
+
+def _as_array(leaf: object) -> jax.Array | optax.MaskedNode:
+    """Converts numbers to arrays, and leaves without a dtype to absent ones."""
+    is_array = hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)
+    return jnp.asarray(leaf) if is_array else optax.MaskedNode()
 
 
 def _multiply(factor: ArrayLike, tree: optax.Updates) -> optax.Updates:

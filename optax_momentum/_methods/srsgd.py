@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_scalar
-from optax_momentum._base.scalars import checked_schedule
+from optax_momentum._base.scalars import checked_schedule, widest
 from optax_momentum._methods.nesterov import nesterov
 from optax_momentum.schedules import fista
 from optax_momentum.storage import Storage
@@ -91,7 +91,7 @@ def sawtooth(schedule: optax.Schedule, every: optax.ScalarOrSchedule) -> optax.S
 
     def restarting(step: ArrayLike) -> ArrayLike:
         period = jnp.asarray(every_at(step), jnp.int32)
-        return schedule(jnp.remainder(jnp.asarray(step, jnp.int32), period))
+        return schedule(widest(jnp.remainder(jnp.asarray(step, jnp.int32), period)))
 
     return restarting
 
@@ -124,7 +124,7 @@ def delayed(schedule: optax.Schedule, steps: ArrayLike) -> optax.Schedule:
 
     def delayed_schedule(step: ArrayLike) -> ArrayLike:
         steps_since = jnp.asarray(step, jnp.int32) - jnp.asarray(steps, jnp.int32)
-        return schedule(jnp.maximum(steps_since, 0))
+        return schedule(widest(jnp.maximum(steps_since, 0)))
 
     return delayed_schedule
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from optax_momentum._base.checks import check_scalar, wrong_state
+from optax_momentum._base.checks import check_scalar, check_structure, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import replaced_where, zero_beside
 from optax_momentum._base.scalars import checked_schedule
@@ -65,7 +65,8 @@ def guard(
 
     Raises:
       ValueError: max_norm is not positive, NaN or not a scalar.
-      TypeError: max_norm is not a real number; `update` gets a state of another type.
+      TypeError: max_norm is not a real number; `update` gets a state of another type,
+        or an inner state of another structure.
 
     Differs from `optax.apply_if_finite`, which accepts a NaN after a given number of
     consecutive errors, checks only the gradients, and branches. Differs from
@@ -98,6 +99,7 @@ def guard(
             raise wrong_state(state, GuardState)
         old = state.inner_state
         emitted, new = guarded.update(updates, old, params, **extra_args)
+        check_structure("guard: inner_state", old, new)
         good = _finite(updates) & _finite(emitted) & _stays_finite(old, new)
         if bound_at is not None:
             norm = jnp.sqrt(squared_norm(updates))

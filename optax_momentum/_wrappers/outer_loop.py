@@ -12,6 +12,7 @@ from optax_momentum._base.checks import (
     Absent,
     check_every_k,
     check_params,
+    check_structure,
     check_switch,
     is_absent,
     wrong_state,
@@ -125,12 +126,14 @@ def outer_loop(
             raise wrong_state(state, OuterState)
         params = check_given("outer_loop", params)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
+        check_structure("outer_loop: inner", state.inner, inner_state)
         since_sync = state.since_sync + 1
         sync = since_sync >= jnp.asarray(every_k, jnp.int32)
         step = _displacement(
             state.slow, apply_present_updates(params, updates), updates
         )
         step, outer_state = outer.update(step, state.outer, state.slow)
+        check_structure("outer_loop: outer", state.outer, outer_state)
         slow = apply_present_updates(state.slow, step)
         if may_reset:
             fresh = inner.init(slow)

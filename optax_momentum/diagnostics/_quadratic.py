@@ -10,6 +10,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
+from optax_momentum._base.checks import check_scalar, check_transformation
 from optax_momentum._base.scalars import promote_scalar
 from optax_momentum._methods.momentum import Coefficients
 
@@ -30,10 +31,14 @@ def stability_limit(coefficients: Coefficients) -> float | jax.Array:
     Returns:
       The limit of η·λ, which has no unit: a number if the coefficients are numbers.
 
+    Raises:
+      TypeError: coefficients are not four numbers.
+
     >>> from optax_momentum import heavy_ball_coefficients
     >>> stability_limit(heavy_ball_coefficients(0.5)(0))
     3.0
     """
+    _check_coefficients("stability_limit", coefficients)
     beta, gain, from_buffer, from_gradient = map(promote_scalar, coefficients)
     return 2 * (1 + beta) / (gain * from_buffer + from_gradient * (1 + beta))
 
@@ -54,10 +59,14 @@ def convergence_rate(coefficients: Coefficients, curvature: ArrayLike) -> jax.Ar
       The rate, in the shape of `curvature`. Above 1, descent diverges. If the
       coefficients change with the step, this is the rate for those given.
 
+    Raises:
+      TypeError: coefficients are not four numbers.
+
     >>> from optax_momentum import heavy_ball_coefficients
     >>> convergence_rate(heavy_ball_coefficients(0.25)(0), 1.0)
     Array(0.5, dtype=float32)
     """
+    _check_coefficients("convergence_rate", coefficients)
     dtype = jnp.result_type(float)
     h, beta, gain, from_buffer, from_gradient = (
         jnp.asarray(x, dtype) for x in (curvature, *coefficients)
@@ -90,12 +99,19 @@ def measured_convergence_rate(
       The rate; above 1, descent diverges. It is computed on the host, not under
       `jax.jit`.
 
+    Raises:
+      TypeError: optimizer is not an `optax.GradientTransformation`, or curvature is not
+        a real number.
+
     >>> import optax
     >>> from optax_momentum import heavy_ball
     >>> optimizer = optax.chain(heavy_ball(0.25), optax.scale_by_learning_rate(0.1))
     >>> round(measured_convergence_rate(optimizer, curvature=10.0), 3)
     0.5
     """
+    name = "measured_convergence_rate"
+    check_transformation(f"{name}: optimizer", optimizer)
+    check_scalar(f"{name}: curvature", curvature, lambda _: True, "be a number", "")
     zero = jnp.zeros(())
 
     def zero_gradient_step(_: int, state: optax.OptState) -> optax.OptState:
@@ -124,3 +140,13 @@ def measured_convergence_rate(
     rates, modes = np.linalg.eig(matrix)
     shares = modes[0] * np.linalg.inv(modes)[:, 0]  # each mode's share in the path of x
     return float(np.abs(rates[np.abs(shares) > 1e-6]).max(initial=0.0))
+
+
+def _check_coefficients(call: str, coefficients: Any) -> None:
+    if isinstance(coefficients, tuple | list) and len(coefficients) == 4:
+        return
+    raise TypeError(
+        f"{call}: coefficients must be Coefficients(beta, gain, from_buffer, "
+        f"from_gradient), got {coefficients!r:.60}. Call a method's function of them "
+        "with a step: `heavy_ball_coefficients(0.9)(0)`."
+    )

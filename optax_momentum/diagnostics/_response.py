@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from optax_momentum._base.checks import check_scalar
+from optax_momentum._base.checks import check_scalar, check_transformation
 from optax_momentum._base.scalars import is_concrete
 
 
@@ -33,11 +33,13 @@ def impulse_response(
 
     Raises:
       ValueError: steps is not a whole number ≥ 1, or after is not a whole number ≥ 0.
+      TypeError: transformation is not an `optax.GradientTransformation`.
 
     >>> from optax_momentum import heavy_ball
     >>> impulse_response(heavy_ball(0.5), 4)
     Array([1.   , 0.5  , 0.25 , 0.125], dtype=float32)
     """
+    check_transformation("impulse_response: transformation", transformation)
     _check_count("impulse_response: steps", steps, least=1)
     _check_count("impulse_response: after", after, least=0)
     zero = jnp.zeros(())
@@ -64,6 +66,7 @@ def gain(response: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
+      TypeError: response is not an array of one axis.
 
     >>> from optax_momentum import heavy_ball
     >>> gain(impulse_response(heavy_ball(0.5, nesterov=True), 40)).round(3)
@@ -90,6 +93,7 @@ def noise_gain(response: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
+      TypeError: response is not an array of one axis.
 
     >>> from optax_momentum import ema
     >>> noise_gain(impulse_response(ema(0.5), 40)).round(3)  # (1 − 0.5)/(1 + 0.5)
@@ -114,6 +118,7 @@ def half_life(response: jax.Array) -> jax.Array:
 
     Raises:
       ValueError: the response has not decayed: its end exceeds 0.01% of its peak.
+      TypeError: response is not an array of one axis.
 
     >>> from optax_momentum import heavy_ball
     >>> half_life(impulse_response(heavy_ball(0.5), 40)).round(3)
@@ -139,7 +144,13 @@ def _check_count(name: str, count: int, least: int) -> None:
 
 
 def _check_decayed(call: str, response: jax.Array) -> None:
-    """Raises if the end of the response exceeds 0.01% of its peak."""
+    """Raises unless the response is an array whose end is 0.01% of its peak or less."""
+    shape = response.shape if isinstance(response, jax.Array | np.ndarray) else ()
+    if len(shape) != 1 or shape == (0,):
+        raise TypeError(
+            f"{call}: response must be an array of shape [steps], got {response!r:.60}."
+            f" Measure one: `{call}(impulse_response(heavy_ball(0.9), 200))`."
+        )
     if not is_concrete(response):
         return
     last, peak = abs(np.asarray(response)[-1]), np.abs(np.asarray(response)).max()

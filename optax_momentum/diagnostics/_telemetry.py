@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from optax_momentum._base.checks import check_beta, wrong_state
+from optax_momentum._base.checks import check_beta, check_transformation, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import zero_beside
 from optax_momentum._base.scalars import common_dtype, promote_scalar
@@ -78,7 +78,8 @@ def telemetry(
     Raises:
       ValueError: beta is outside [0, 1), NaN or not a scalar; `init` finds no
         `MomentumState` in inner; `update` gets no params.
-      TypeError: beta is not a real number; `update` gets a state of another type.
+      TypeError: inner is not an `optax.GradientTransformation`; beta is not a real
+        number; `update` gets a state of another type.
 
     Differs from `optax.monitor`, which it uses: it sees gradient, momentum, update and
     parameters together, and the structure of its state is the same from `init` on.
@@ -95,6 +96,7 @@ def telemetry(
     References:
       Wang et al. 2024, arXiv:2307.15196: when momentum makes no difference.
     """
+    check_transformation("telemetry: inner", inner)
     check_beta("telemetry", beta)
     wrapped = optax.with_extra_args_support(inner)
     averaged = optax.measure_with_ema(_terms, decay=promote_scalar(beta), debias=False)

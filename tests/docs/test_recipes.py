@@ -1,5 +1,6 @@
 """Claims of docs/recipes.md that its code blocks do not check."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.trajectory import updates_and_states
 
-from optax_momentum import ema, heavy_ball, keras, sgd
+from optax_momentum import ema, heavy_ball, keras, qhm, sgd, storage
 
 GRADIENTS = np.random.default_rng(9).normal(size=(7, 5, 3)).astype(np.float32)
 START = np.random.default_rng(10).normal(size=(5, 3)).astype(np.float32)
@@ -106,3 +108,34 @@ def test_sgd_in_multi_steps_steps_on_the_mean_gradient(nesterov):
     _, state = inner.update(mean[0], inner.init(START))
     np.testing.assert_allclose(got[5], inner.update(mean[1], state)[0], 1e-5, 1e-6)
     np.testing.assert_array_equal(got[4], np.zeros((5, 3)))
+
+
+@pytest.mark.parametrize(("ratio", "share"), [(1, 0.004), (100, 0.09), (1000, 0.32)])
+def test_int8_turns_as_many_signs_as_the_recipe_says(ratio, share):
+    """The same numbers are in the docstring of `storage.int8`."""
+    gradients = np.random.default_rng(11).normal(size=(100, 64, 64)).astype(np.float32)
+    gradients[:, :, 0] *= ratio  # one element of each block
+
+    def signs(kept):
+        updates, _ = updates_and_states(ema(0.9, storage=kept), gradients)
+        return np.sign(updates[20:, :, 1:])
+
+    exact = signs(None)
+    turned = (signs(storage.int8()) != exact).mean()
+    assert turned == pytest.approx(share, rel=0.15)
+    turned = (signs(storage.bfloat16()) != exact).mean()
+    assert turned == pytest.approx(0.001, rel=0.2)
+
+
+@pytest.mark.parametrize("beta, away", [(0.9, 2e-7), (0.999, 1e-5)])
+@pytest.mark.parametrize("method", [ema, partial(qhm, nu=1.0)])
+def test_an_injected_beta_is_exact_in_its_own_digits(method, beta, away):
+    gradient = np.ones(1, np.float32)
+    inject = optax.inject_hyperparams(method, hyperparam_dtype=jnp.float32)
+    injected = inject(beta).update(gradient, inject(beta).init(gradient))[0]
+    plain = method(beta).update(gradient, method(beta).init(gradient))[0]
+    rounded = float(np.float32(beta))
+    np.testing.assert_array_equal(injected, np.float32(1 - rounded))
+    np.testing.assert_array_equal(plain, np.float32(1 - beta))
+    difference = abs(1 - (1 - rounded) / (1 - beta))
+    assert difference == pytest.approx(away, rel=0.35)

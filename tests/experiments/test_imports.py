@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import optax_momentum
+
 ROOT = Path(__file__).parents[2]
 LIBRARY = sorted((ROOT / "optax_momentum").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
@@ -55,6 +57,16 @@ def test_library_imports_public_jax_and_optax_only(path):
     for name in imported(path):
         assert name.split(".")[0] in allowed
         assert "_src" not in name
+
+
+def test_importing_the_library_imports_its_public_modules():
+    """So that `optax_momentum.diagnostics` needs no import of its own."""
+    paths = (ROOT / "optax_momentum").iterdir()
+    public = {path.stem for path in paths if path.suffix in ("", ".py")}
+    public = {name for name in public if not name.startswith("_")}
+    names = imported(ROOT / "optax_momentum" / "__init__.py")
+    assert {f"optax_momentum.{name}" for name in public} <= names
+    assert public <= set(optax_momentum.__all__) <= set(dir(optax_momentum))
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

@@ -1,7 +1,8 @@
 """Stability and convergence on a quadratic agree between runs and equations."""
 
 import math
-from typing import Any
+import re
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +129,17 @@ def test_weight_decay_adds_to_the_curvature():
     coupled: Any = optax.chain(optax.add_decayed_weights(0.25), plain)
     got = measured_convergence_rate(coupled, 0.05)
     assert got == pytest.approx(measured_convergence_rate(plain, 0.3), rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [0.9, heavy_ball_coefficients(0.9), heavy_ball(0.9)])
+def test_what_are_no_coefficients_is_refused(wrong):
+    for call, measure in [
+        ("stability_limit", stability_limit),
+        ("convergence_rate", lambda given: convergence_rate(given, 1.0)),
+    ]:
+        message = f"{call}: coefficients must be Coefficients(beta, gain, from_buffer, "
+        with pytest.raises(TypeError, match=re.escape(message)) as raised:
+            measure(wrong)
+        assert "`heavy_ball_coefficients(0.9)(0)`" in str(raised.value)
+    with pytest.raises(TypeError, match="curvature must be a number"):
+        measured_convergence_rate(heavy_ball(0.9), cast(Any, None))

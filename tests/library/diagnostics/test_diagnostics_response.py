@@ -11,7 +11,14 @@ import pytest
 from support.kernels import every_kernel, method_of
 
 from optax_momentum import aggmo, ema, heavy_ball, keras
-from optax_momentum.diagnostics import gain, half_life, impulse_response, noise_gain
+from optax_momentum.diagnostics import (
+    gain,
+    half_life,
+    impulse_response,
+    measured_convergence_rate,
+    noise_gain,
+    telemetry,
+)
 
 
 @every_kernel
@@ -79,6 +86,36 @@ def test_a_truncated_response_is_refused(measure):
     with pytest.raises(ValueError, match=re.escape(message)) as raised:
         measure(impulse_response(heavy_ball(0.99), 100))
     assert "Measure more than 100 steps." in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", [0.9, heavy_ball(0.9), np.ones((2, 3)), np.ones(0)])
+@pytest.mark.parametrize("measure", [gain, noise_gain, half_life])
+def test_what_is_no_response_is_refused_with_the_call_that_measures_one(measure, wrong):
+    name = measure.__name__
+    message = f"{name}: response must be an array of shape [steps], got {wrong!r:.60}."
+    with pytest.raises(TypeError, match=re.escape(message)) as raised:
+        measure(wrong)
+    remedy = str(raised.value).split("`")[1]
+    assert remedy == f"{name}(impulse_response(heavy_ball(0.9), 200))"
+    assert float(eval(remedy)) > 5
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda given: impulse_response(given, 3), "impulse_response: transformation"),
+        (lambda given: telemetry(given), "telemetry: inner"),
+        (
+            lambda given: measured_convergence_rate(given, 1.0),
+            "measured_convergence_rate: optimizer",
+        ),
+    ],
+)
+def test_what_is_no_transformation_is_refused(call, name):
+    for wrong in 0.9, heavy_ball:
+        message = f"{name} must be an optax.GradientTransformation, got {wrong!r:.60}."
+        with pytest.raises(TypeError, match=re.escape(message)):
+            call(wrong)
 
 
 @pytest.mark.parametrize(

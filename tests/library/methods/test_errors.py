@@ -23,8 +23,10 @@ from optax_momentum import (
     nesterov,
     qhm,
     schedules,
+    sgd,
     srsgd,
     storage,
+    two_point_nesterov,
 )
 
 NAN, INF, BELOW = float("nan"), float("inf"), jnp.asarray(-1.5)
@@ -147,6 +149,31 @@ def test_a_schedule_out_of_range_is_refused_at_the_first_update(transformation, 
     state = transformation.init(jnp.zeros(2))
     with pytest.raises(ValueError, match=f"{name} must lie in"):
         transformation.update(jnp.zeros(2), state)
+
+
+def test_momentum_is_another_name_of_beta():
+    gradients = np.random.default_rng(2).normal(size=(4, 3)).astype(np.float32)
+
+    def updates(optimizer):
+        state, emitted = optimizer.init(jnp.ones(3)), []
+        for gradient in gradients:
+            update, state = optimizer.update(gradient, state)
+            emitted.append(update)
+        return np.asarray(emitted)
+
+    for build in sgd, keras, nesterov, two_point_nesterov:
+        named = updates(build(0.3, momentum=0.7))
+        np.testing.assert_array_equal(named, updates(build(0.3, 0.7)))
+        scheduled = build(0.3, momentum=lambda step: 0.7)
+        np.testing.assert_allclose(updates(scheduled), named, 1e-6)
+        message = f"{build.__name__}: got beta=0.7 and momentum=0.9, which are two"
+        with pytest.raises(TypeError, match=re.escape(message)):
+            build(0.3, 0.7, momentum=0.9)
+        with pytest.raises(ValueError, match="beta must lie in"):
+            build(0.3, momentum=1.5)
+    for build in keras, nesterov, two_point_nesterov:
+        with pytest.raises(TypeError, match="beta must be a number or a traced scalar"):
+            build(0.3)
 
 
 def test_traced_arguments_are_trusted():

@@ -5,10 +5,20 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from support.trajectory import updates_and_states
 
-from optax_momentum import delayed, ema, heavy_ball, sawtooth, schedules
+from optax_momentum import (
+    delayed,
+    ema,
+    heavy_ball,
+    keras,
+    nesterov,
+    sawtooth,
+    schedules,
+    sgd,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -152,3 +162,38 @@ def test_bad_argument_is_refused(build, name, bound, remedy):
 def test_a_scheduled_period_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"sawtooth: every must lie in \[1, inf\)"):
         sawtooth(FISTA, lambda step: 0)(3)
+
+
+@pytest.mark.usefixtures("float64")
+def test_optax_schedules_keep_the_digits_of_float64():
+    """At an int32 step, Optax's would be 3e-8 off."""
+    rate = optax.exponential_decay(0.1, 100, 0.7)
+    beta = optax.polynomial_schedule(0.5, 0.9, 1.5, 170)
+    steps = np.arange(150)
+    rates = 0.1 * 0.7 ** (steps / 100)
+    betas = 0.9 + (0.5 - 0.9) * (1 - np.arange(151) / 170) ** 1.5
+    gradients = np.random.default_rng(4).normal(size=(150, 3))
+
+    def v_of(betas, gains):
+        v, path = np.zeros(3), []
+        for beta_t, gain_t, g in zip(betas, gains, gradients, strict=False):
+            v = beta_t * v + gain_t * g
+            path.append(v)
+        return np.asarray(path)
+
+    r, b = rates[:, None], betas[:, None]
+    settings = {
+        "sgd": (sgd(rate, beta), -r * v_of(betas, np.ones(150))),
+        "keras": (keras(rate, beta), v_of(betas, -rates)),
+        "ema": (ema(beta), v_of(betas, 1 - betas)),
+        "nesterov": (
+            nesterov(rate, beta),
+            b[1:] * v_of(betas, -rates) - r * gradients,
+        ),
+        "sawtooth": (sgd(sawtooth(rate, 40)), -r[steps % 40] * gradients),
+        "delayed": (sgd(delayed(rate, 9)), -r[np.maximum(steps - 9, 0)] * gradients),
+    }
+    for name, (transformation, want) in settings.items():
+        with jax.numpy_dtype_promotion("standard"):  # Optax's schedules promote
+            got = updates_and_states(transformation, gradients)[0]
+        np.testing.assert_allclose(got, want, 1e-12, 1e-12, err_msg=name)

@@ -241,3 +241,30 @@ def test_sgd_refuses_gradients_that_do_not_fit_its_parameters(beta):
     with pytest.raises(TypeError, match=re.escape("updates['w'] is of type int32")):
         plain = sgd(0.1, beta)
         plain.update({"w": jnp.ones((3, 1), jnp.int32)}, plain.init(params))
+
+
+@pytest.mark.parametrize("with_beta", [sgd(0.1, 0.9), heavy_ball(0.9)])
+def test_a_state_with_a_buffer_is_not_one_without(with_beta):
+    params = {"w": jnp.ones(2)}
+    message = "sgd: the state has a momentum buffer, which this optimizer would drop"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sgd(0.1).update(params, with_beta.init(params))
+    message = "the state has no momentum buffer, as that of `sgd` without beta. Call"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        with_beta.update(params, sgd(0.1).init(params))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.25])
+def test_sgd_without_beta_takes_leaves_of_any_type(decay):
+    """Equinox passes a whole model, whose activation functions have no gradient."""
+    model = {"relu": jax.nn.relu, "key": jax.random.key(0), "n": 3, "w": jnp.ones(2)}
+    gradients = {"relu": None, "key": None, "n": None, "w": jnp.full(2, 0.5)}
+    optimizer = sgd(0.1, weight_decay=decay)
+    state = optimizer.init(model)
+    assert jax.tree.structure(state) == jax.tree.structure(sgd(0.1).init(jnp.ones(2)))
+    for params in (model,) if decay else (model, None):
+        updates: Any = optimizer.update(gradients, state, params)[0]
+        np.testing.assert_allclose(updates["w"], -0.1 * (0.5 + decay), 1e-6)
+        assert updates["relu"] is updates["n"] is None
+    with pytest.raises(ValueError, match=re.escape("only in updates: ['relu']")):
+        optimizer.update({**gradients, "relu": jnp.ones(2)}, state, model)

@@ -1,5 +1,6 @@
 """Stochastic rounding never stalls; rounding to nearest does, with a warning."""
 
+import re
 import warnings
 from functools import partial
 from typing import Any
@@ -11,7 +12,20 @@ import optax
 import pytest
 from support.storages import INT8, every_storage
 
-from optax_momentum import ema, heavy_ball, qhm, sgd, storage
+from optax_momentum import (
+    Coefficients,
+    accumulate,
+    ema,
+    ema_coefficients,
+    heavy_ball,
+    heavy_ball_coefficients,
+    keras,
+    keras_coefficients,
+    linear_momentum,
+    qhm,
+    sgd,
+    storage,
+)
 
 
 @every_storage
@@ -41,7 +55,8 @@ def test_plain_bfloat16_stalls_at_256_and_warns():
     assert len(warned) == 1
     assert str(warned[0].message) == (
         "init: the buffer of params['w'] would stall: in bfloat16, rounding to nearest "
-        "undoes the small steps of beta=0.999. Pass `storage=storage.bfloat16()` or "
+        "undoes steps that move it by 0.1%, as beta=0.999 and gain=1 do at step 0. "
+        "Pass `storage=storage.bfloat16()`, which rounds at random, or "
         "`storage=storage.float32()`."
     )
     one = {"w": jnp.ones(3, jnp.bfloat16)}
@@ -71,6 +86,94 @@ def test_warning_reads_schedules_and_injected_betas():
     for transformation in (inject(0.999), ema(lambda step: 0.999)):
         with pytest.warns(UserWarning, match="the buffer of params would stall"):
             transformation.init(params)
+
+
+def settled(coefficients, steps, encoding=None):
+    """The bfloat16 buffer that constant gradients of 1 lead to."""
+    transformation = linear_momentum(coefficients, storage=encoding)
+
+    def step(_, state):
+        return transformation.update(jnp.ones(64), state)[1]
+
+    state: Any = transformation.init(jnp.zeros(64, jnp.bfloat16))
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, step, state))(state)
+    return np.asarray(state.buffer, np.float64).mean()
+
+
+@pytest.mark.parametrize(
+    ("coefficients", "k", "stalled", "due"),
+    [
+        # Half a unit is 2⁻⁹ from 0.5 on, more than 0.1/64.
+        (ema_coefficients(0.9), 64, 0.5, 1.0),
+        (ema_coefficients(0.9), 256, 0.125, 1.0),
+        # 1/256 is half a unit at 1, and the tie goes to 1.
+        (heavy_ball_coefficients(0.9), 256, 1.0, 10 * (1 - 0.9**60)),
+    ],
+)
+def test_accumulation_that_stalls_warns_and_the_named_storage_cures_it(
+    coefficients, k, stalled, due
+):
+    accumulated = accumulate(coefficients, k)
+    with pytest.warns(UserWarning, match="the buffer of params would stall") as warned:
+        assert settled(accumulated, 60 * k) == stalled
+    said = re.search(r"by (.+)%, as beta=1 and gain=(\S+) do", str(warned[0].message))
+    assert said is not None
+    gain = coefficients(jnp.asarray(0)).gain / k
+    assert [float(number) for number in said.groups()] == pytest.approx(
+        [100 * 0.1 / k, gain], rel=0.05
+    )
+    assert "Pass `storage=storage.bfloat16()`" in str(warned[0].message)
+    assert settled(accumulated, 60 * k, storage.float32()) == pytest.approx(due, 2e-3)
+    # A unit is 2⁻⁸·due or less; β·m alone would forget half of its noise in 7 steps.
+    unit = due / 128
+    deviation = unit / 2 * (k / (1 - 0.9**2)) ** 0.5 / 8  # of the mean of 64
+    got = settled(accumulated, 60 * k, storage.bfloat16())
+    assert abs(got - due) < 5 * deviation
+
+
+def test_the_warning_counts_gain_and_retention_together():
+    """(1 − β)/k must exceed 2⁻⁸, which 0.1/25 does and 0.1/26 doesn't."""
+    params = jnp.zeros(3, jnp.bfloat16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear_momentum(accumulate(ema_coefficients(0.9), 25)).init(params)
+        linear_momentum(accumulate(keras_coefficients(0.3, 0.9), 25)).init(params)
+        # The gain falls to nothing, but β·m follows it.
+        keras(lambda step: 0.3 * 0.5 ** (step / 10), 0.9).init(params)
+        jax.jit(lambda rate: keras(rate, 0.9).init(params))(0.1)
+    for coefficients in ema_coefficients(0.9), keras_coefficients(0.3, 0.9):
+        with pytest.warns(UserWarning, match=r"move it by 0.38%"):
+            linear_momentum(accumulate(coefficients, 26)).init(params)
+    with pytest.warns(UserWarning, match=r"move it by 0.38%"):
+        jax.jit(lambda rate: init_accumulated(keras_coefficients(rate, 0.9)))(0.1)
+    with pytest.warns(UserWarning, match="beta=1 and gain=1 do at step 99"):
+        linear_momentum(lambda step: Coefficients(1.0, 1.0)).init(params)
+
+
+def init_accumulated(coefficients):
+    accumulated = accumulate(coefficients, 26)
+    return linear_momentum(accumulated).init(jnp.zeros(3, jnp.bfloat16))
+
+
+def test_the_warning_reads_10_000_steps_of_a_schedule():
+    params = jnp.zeros(3, jnp.bfloat16)
+
+    def untraceable(step: Any):
+        return 0.9 if step < 9000 else 0.999
+
+    def jump_at(start):
+        return ema(lambda step: jnp.where(step < start, 0.9, 0.999))
+
+    with pytest.warns(UserWarning, match=r"beta=0.999 and gain=0.001 do at step 9000"):
+        jump_at(9000).init(params)
+    every_k = optax.join_schedules([lambda _: 1, lambda _: 64], [50])
+    accumulated = accumulate(ema_coefficients(0.9), every_k)
+    with pytest.warns(UserWarning, match=r"beta=1 and gain=0.001563 do at step"):
+        linear_momentum(accumulated).init(params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        jump_at(10_000).init(params)
+        ema(untraceable).init(params)  # read at step 0 only
 
 
 @pytest.mark.parametrize("beta", [0.6, 0.9])

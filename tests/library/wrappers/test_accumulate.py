@@ -121,14 +121,73 @@ def test_every_k_of_one_is_the_method_itself_bit_for_bit():
     np.testing.assert_array_equal(got, want)
 
 
-def test_every_k_may_be_traced_and_vmapped():
+def test_a_schedule_of_k_may_be_traced_and_vmapped():
     def updates(every_k):
-        tx = linear_momentum(accumulate(ema_coefficients(0.83), every_k))
-        return train(tx, MICRO_STEPS)[0]
+        accumulated = accumulate(ema_coefficients(0.83), lambda step: every_k)
+        return train(linear_momentum(accumulated), MICRO_STEPS)[0]
 
     lanes = jax.vmap(updates)(jnp.asarray([1, 3]))
     for lane, every_k in enumerate([1, 3]):
-        np.testing.assert_allclose(lanes[lane], updates(every_k), 1e-6, 1e-7)
+        constant = linear_momentum(accumulate(ema_coefficients(0.83), every_k))
+        want = train(constant, MICRO_STEPS)[0]
+        np.testing.assert_allclose(lanes[lane], want, 1e-6, 1e-7)
+
+
+@pytest.mark.parametrize(
+    "every_k",
+    [
+        lambda step: jnp.where(step < 2, 1, 3),
+        optax.piecewise_constant_schedule(1, {2: 3}),
+    ],
+)
+def test_k_may_change_between_steps(every_k):
+    with jax.numpy_dtype_promotion("standard"):  # Optax's schedule promotes
+        tx = linear_momentum(accumulate(heavy_ball_coefficients(0.5), every_k))
+        got, state = train(tx, np.arange(1.0, 9.0))
+    np.testing.assert_array_equal(got, [1, 2.5, 0, 0, 5.25, 0, 0, 9.625])
+    assert jax.tree.structure(state) == jax.tree.structure(heavy_ball(0.5).init(1.0))
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_steps_of_different_lengths_equal_steps_on_their_means(name, dtype):
+    lengths = np.array([2, 1, 4, 3, 1, 5, 3])
+    ends = np.cumsum(lengths)
+    gradients = np.random.default_rng(6).normal(size=(ends[-1], 4))
+    means = [part.mean(axis=0) for part in np.split(gradients, ends[:-1])]
+    with jax.enable_x64(dtype == np.float64):
+        every_k = jnp.asarray(lengths)
+        accumulated = accumulate(METHODS[name], lambda step: every_k[step])
+        want, _ = train(linear_momentum(METHODS[name]), np.asarray(means), dtype)
+        got, _ = train(linear_momentum(accumulated), gradients, dtype)
+    tolerance = 2e-6 if dtype == np.float32 else 1e-13
+    np.testing.assert_allclose(got[ends - 1], want, tolerance, tolerance)
+    np.testing.assert_array_equal(np.delete(got, ends - 1, axis=0), 0)
+
+
+@pytest.mark.parametrize("step, within, k", [(0, 0, 1), (3001, 1, 2), (12344, 2, 5)])
+def test_a_late_micro_step_is_found(step, within, k):
+    """k is 1, 2, ... 5, 1, ...; beyond the steps that are evaluated at once."""
+
+    def coefficients(step):
+        return Coefficients(0.5, jnp.asarray(step + 1, jnp.float32))
+
+    accumulated = accumulate(coefficients, lambda step: jnp.asarray(step) % 5 + 1)
+    before = 15 * (step // 5) + sum(range(1, step % 5 + 1))
+    now = jax.jit(accumulated)(jnp.asarray(before + within, jnp.int32))
+    want = (0.5 if within == 0 else 1.0, (step + 1) / k, float(within == k - 1))
+    np.testing.assert_allclose(now[:3], want, 1e-6)
+
+
+def test_a_traced_k_is_refused_because_it_could_change():
+    def update(every_k, state):
+        tx = linear_momentum(accumulate(heavy_ball_coefficients(0.5), every_k))
+        return tx.update(jnp.ones(()), state)
+
+    message = "accumulate: every_k must be a number or a schedule, got a tracer. The st"
+    with pytest.raises(TypeError, match=re.escape(message)) as raised:
+        jax.jit(update)(3, heavy_ball(0.5).init(jnp.zeros(())))
+    assert "`lambda step: k`" in str(raised.value)
 
 
 def test_a_rate_schedule_outside_counts_micro_steps():
@@ -195,7 +254,18 @@ def test_every_k_out_of_range_is_refused(wrong):
     assert "the number of update calls that make up one step." in str(raised.value)
 
 
-@pytest.mark.parametrize("wrong", ["4", None, lambda step: 4])
+@pytest.mark.parametrize("wrong", [0, 2.5, float("nan"), 2**20 + 1])
+def test_a_schedule_of_k_out_of_range_is_refused(wrong):
+    def every_k(step):
+        return jnp.where(step == 7, jnp.float32(wrong), 4.0)
+
+    message = "accumulate: every_k must be "
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        accumulate(ema_coefficients(0.9), every_k)
+    assert f"got {np.float32(wrong)!s}." in str(raised.value)
+
+
+@pytest.mark.parametrize("wrong", ["4", None])
 def test_every_k_that_is_not_a_number_is_refused(wrong):
     build: Any = partial(accumulate, ema_coefficients(0.9))
     with pytest.raises(TypeError, match="accumulate: every_k must be a number"):

@@ -242,6 +242,16 @@ def test_a_state_of_another_type_is_refused():
         transformation.update(jnp.ones(2), state)
 
 
+def test_an_inner_state_of_another_structure_is_refused():
+    guarded = guard(optax.chain(heavy_ball(0.9), optax.scale(0.1)))
+    state: Any = guarded.init(jnp.ones(2))
+    restored = state._replace(inner_state=list(state.inner_state))
+    message = "guard: inner_state must have the structure that init gives it. Pass"
+    with pytest.raises(TypeError, match=re.escape(message)) as raised:
+        guarded.update(jnp.ones(2), restored)
+    assert "  got:      PyTreeDef([CustomNode(" in str(raised.value)
+
+
 def test_scan_gives_the_bits_of_single_steps():
     transformation: Any = guard(CHAIN, max_norm=6.0)
     kernel = jnp.asarray(GRADIENTS["kernel"]).at[jnp.asarray([3, 7]), 1, 1].set(NAN)

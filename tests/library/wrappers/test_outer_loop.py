@@ -149,6 +149,12 @@ def test_outer_loop_refuses_wrong_arguments_states_and_parameters():
         optimizer.update(jnp.ones(2), optimizer.init(jnp.ones(2)))
     with pytest.raises(TypeError, match="must be a OuterState, got tuple"):
         optimizer.update(jnp.ones(2), (), jnp.ones(2))
+    chained = outer_loop(optax.chain(sgd(0.1)), optax.chain(sgd(0.7)), 2)
+    state: Any = chained.init(jnp.ones(2))
+    for field in "inner", "outer":
+        restored = state._replace(**{field: list(getattr(state, field))})
+        with pytest.raises(TypeError, match=f"outer_loop: {field} must have the struc"):
+            chained.update(jnp.ones(2), restored, jnp.ones(2))
     with pytest.raises(TypeError, match=r"params\['n'\] is of type int32"):
         optimizer.init({"n": jnp.arange(2)})
     assert isinstance(optimizer.init(jnp.ones(2)), OuterState)
