@@ -14,7 +14,12 @@ from rich.table import Table
 from experiments.distributed.devices import padded_batch_size
 from experiments.records.config import Config
 from experiments.records.runs import Run
-from experiments.reporting.statistics import compare_runs, in_points, winner
+from experiments.reporting.statistics import (
+    compare_runs,
+    counted,
+    in_points,
+    winner,
+)
 
 # The speed of the tutorial's CNN on two CPU cores, for images of 32 × 32 pixels; only
 # the expected duration uses it.
@@ -41,9 +46,10 @@ def announce(
     trained = images * sum(config.epochs for config in missing)
     per_image = height * width / 32**2 / _IMAGES_PER_SECOND
     console.print(
-        f"{len(missing)} runs of {missing[0].epochs} epochs on {images:,} images: "
-        f"about {_duration(compiling + trained * per_image)} on two CPU cores, less on "
-        "a GPU or TPU."
+        f"{counted(len(missing), 'run')} of {counted(missing[0].epochs, 'epoch')} on "
+        f"{counted(images, 'image')}: about "
+        f"{_duration(compiling + trained * per_image)} on two CPU cores, less on a GPU "
+        "or TPU."
     )
     batch_size, devices = missing[0].batch_size, jax.device_count()
     empty = padded_batch_size(batch_size, devices) - batch_size
@@ -88,7 +94,11 @@ def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyPro
 
 
 def print_results(
-    console: Console, finished: Sequence[Run], titles: Mapping[str, str]
+    console: Console,
+    finished: Sequence[Run],
+    titles: Mapping[str, str],
+    *,
+    smoke: bool = False,
 ) -> None:
     """Prints a row for each optimizer, then what made the differences between them."""
     arms = {arm: [run for run in finished if run.config.arm == arm] for arm in titles}
@@ -114,7 +124,7 @@ def print_results(
         say(
             console,
             f"• {each.isolates}: {each.first} − {each.second} = "
-            f"{in_points(each.interval)}; {winner(each, titles)}.",
+            f"{in_points(each.interval)}; {winner(each, titles, smoke=smoke)}.",
         )
 
 

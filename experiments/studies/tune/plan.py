@@ -1,11 +1,12 @@
 """What `tune` tries and what it concludes, as pure functions of plan and runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval, sign
+from experiments.reporting.statistics import Interval, mean_and_interval, sign
 from experiments.studies import paired, validation
 from experiments.studies.settings import significant
 from experiments.studies.sweep import plan as sweep_plan
@@ -122,6 +123,9 @@ class TuneResults(NamedTuple):
     reported: Mapping[str, Sequence[Run]]  # of the best of each method, by seed
     images: int  # training images
     classes: int
+    chance: float  # the share of the most frequent class among the training images
+    test_images: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
     @property
     def runs(self) -> list[Run]:
@@ -201,7 +205,25 @@ def gain(tuned: TuneResults) -> Interval:
     return paired.difference(momentum, sgd, tuned.classes)
 
 
-def recommended(tuned: TuneResults) -> str:
-    """Momentum if its gain is significant, else SGD, which is simpler."""
+def better_than_chance(tuned: TuneResults, method: str) -> bool:
+    """Whether the final runs of a method are better than always the same answer.
+
+    Their interval must lie above chance, and their mean above what chance reaches in
+    39 of 40 samples as small as the test images; seeds alone say nothing about those.
+    """
+    reached = mean_and_interval(
+        paired.accuracies(tuned.reported[method], tuned.classes)
+    )
+    error = math.sqrt(tuned.chance * (1 - tuned.chance) / tuned.test_images)
+    above = reached.mean > tuned.chance + 1.96 * error
+    return above and (reached.n < 3 or sign(reached, tuned.chance) > 0)
+
+
+def recommended(tuned: TuneResults) -> str | None:
+    """Momentum if its gain is significant, else SGD, which is simpler.
+
+    Only a method that is better than chance; None if there is none.
+    """
     sgd, momentum = tuned.reported
-    return momentum if sign(gain(tuned)) > 0 else sgd
+    order = (momentum, sgd) if sign(gain(tuned)) > 0 else (sgd, momentum)
+    return next((m for m in order if better_than_chance(tuned, m)), None)
