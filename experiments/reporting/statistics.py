@@ -244,7 +244,7 @@ def verdict(gain: Interval, *, smoke: bool = False) -> str:
             "momentum is worse, although β = 0 makes it SGD: it is under-tuned, and "
             "this is no evidence for SGD"
         )
-    return f"no difference is shown: {_doubt(gain)}"
+    return f"no difference is shown, as {_doubt(gain)}"
 
 
 def number_in_words(number: float) -> str:

@@ -294,8 +294,9 @@ def _paths_figure() -> Figure:
         "double-well-paths",
         f"Two paths of {_DRAWN_STEPS} steps without noise over the contours of the "
         "double well, whose left minimum is the global one: dots from one start, "
-        "crosses from the other; a star marks the end of a path. At equal settled step, momentum stays in its well; at equal learning "
-        "rate its steps are ten times larger, and it may cross the barrier.",
+        "crosses from the other; a star marks the end of a path. At equal settled "
+        "step, momentum stays in its well; at equal learning rate its steps are ten "
+        "times larger, and it may cross the barrier.",
         draw,
         Table("Points of the paths", header, rows, {"x": "{:.4f}", "y": "{:.4f}"}),
         (8.7, 3.0),
