@@ -1,5 +1,6 @@
 """The index shows every result in a directory, readable or not."""
 
+import base64
 import io
 import json
 import os
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from support.demonstration import PAGE, SCRIPT, TURNED
 from support.reports import SETUP
@@ -63,6 +65,31 @@ def test_index_shows_title_data_and_answer_of_studies_and_comparisons(tmp_path):
     assert "sweep · digits in a study" in page
     assert "<p>β = 0.9 is.</p>" in page
     assert page.count("Best mean test accuracy: 61.50%, Title of ema, n = 2.") == 2
+
+
+def test_card_has_the_date_the_picture_and_the_notice_of_its_page(tmp_path):
+    section = PAGE.sections[0]._replace(tables=())
+    study = PAGE._replace(
+        sections=(section,), notice="This is a smoke run.", conclusion="Learned <b>."
+    )
+    write_study(tmp_path / "a", study)
+    path = tmp_path / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"written": "2026-02-03"}))
+    page = read(tmp_path)
+    assert "· 3 February 2026</p>" in page
+    assert '<p class="smoke">This is a smoke run.</p>' in page
+    assert "<strong>Learned &lt;b&gt;.</strong>" in page
+    (picture,) = re.findall('<img src="data:image/png;base64,([^"]*)" alt="Val', page)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        assert image.width == 640
+    (tmp_path / "a" / "figures" / "heat.png").write_bytes(b"no picture")
+    os.utime(path, (0, 86_400 * 40))
+    del summary["written"]
+    path.write_text(json.dumps(summary))
+    os.utime(path, (0, 86_400 * 40))  # 10 February 1970
+    page = read(tmp_path)
+    assert "<img" not in page and "February 1970" in page
 
 
 def test_index_ignores_what_is_not_a_result(tmp_path):
