@@ -177,7 +177,8 @@ def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
     )
     extensions = (
         "If the best rate of one optimizer was the first or the last, all tried "
-        f"another beyond it, at most {planned['extensions']} times. "
+        f"another beyond it, at most "
+        f"{counted(planned['extensions'], 'time')}. "
         if planned["extensions"]
         else ""
     )

@@ -87,7 +87,8 @@ def _summary(results: CrossvalResults, planned: Mapping[str, Any]) -> str:
         f"error of it is {least.beta:g}. On the test images this choice reaches "
         f"{tested['momentum']:.2%}, and SGD, tuned on the same folds to "
         f"{in_words(sgd)}, {tested['sgd']:.2%}: a difference of {in_points(gain)}, "
-        f"n = {len(results.tests['sgd'])} paired seeds, each of which trains both from "
+        f"n = {counted(len(results.tests['sgd']), 'paired seed')}, each of which "
+        "trains both from "
         f"the same start; {verdict(gain, smoke=results.smoke)}."
     )
 

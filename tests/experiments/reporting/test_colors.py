@@ -37,7 +37,7 @@ def test_contrast_is_that_of_wcag():
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-@pytest.mark.parametrize(("scheme", "name"), product(SCHEMES, TEXTS))
+@pytest.mark.parametrize(("scheme", "name"), [*product(SCHEMES, TEXTS)])
 def test_every_color_of_text_has_a_contrast_of_4_5(scheme, name):
     palette = SCHEMES[scheme]
     for paper in ("--paper", "--card"):
