@@ -148,7 +148,7 @@ def _picture(summary: Mapping[str, Any], path: Path) -> dict[str, str]:
         with Image.open(path.parent / picture_path(first["name"])) as image:
             image.thumbnail((_PICTURE_WIDTH, 10 * _PICTURE_WIDTH))
             file = io.BytesIO()
-            image.convert("RGB").quantize(32).save(file, "PNG", optimize=True)
+            image.convert("RGB").quantize(128).save(file, "PNG", optimize=True)
     except (OSError, ValueError, Image.DecompressionBombError):
         return {}  # it isn't there, or is no picture
     content = base64.b64encode(file.getvalue()).decode()

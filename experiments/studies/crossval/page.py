@@ -155,7 +155,7 @@ def _test(results: CrossvalResults, planned: Mapping[str, Any]) -> Section:
             f"{counted(len(results.trials['momentum']), 'setting')}, SGD from "
             f"{len(results.trials['sgd'])}. {lost} of these runs diverged.",
             f"This is about batch size {planned['batch_size']} and a constant learning "
-            "rate. `tune` also chooses the batch size and the schedule of each "
+            "rate. The study tune also chooses the batch size and the schedule of each "
             "optimizer, which can do for SGD what momentum does here, or the reverse. "
             "If its verdict on these images is another, that is why, or its "
             f"{counted(planned['epochs'], 'epoch')} or seeds are not these.",

@@ -210,9 +210,9 @@ def _evidence(tuned: TuneResults) -> Section:
             _why(tuned),
             f"{_chance(tuned)} The test images were read {reads} times, once by each "
             "of these runs. A run that diverged counts as 0.",
-            "Each method has its own batch size and schedule here. `crossval` keeps "
-            "both fixed, and if its verdict on these images is another, that is why, "
-            "or its epochs or seeds are not these: a schedule can do for SGD what "
+            "Each method has its own batch size and schedule here. The study crossval "
+            "keeps both fixed, and if its verdict on these images is another, that is "
+            "why, or its epochs or seeds are not these: a schedule can do for SGD what "
             "momentum does at a constant rate.",
         ),
         figures=(_seeds_figure(tuned),),

@@ -76,6 +76,17 @@ def test_momentum_that_loses_to_sgd_is_called_under_tuned():
     assert "it is under-tuned, and this is no evidence for SGD." in made.summary
 
 
+def test_a_smoke_run_concludes_nothing():
+    made, words = written(example()._replace(smoke=True))
+    assert made.summary.endswith("no verdict: a smoke run concludes nothing.")
+    assert "momentum is better" not in words and "no difference is" not in words
+
+
+def test_the_page_says_why_tune_may_find_another_verdict():
+    _, words = written(example())
+    assert "This is about batch size 64 and a constant learning rate." in words
+
+
 def test_the_page_warns_of_a_choice_at_an_end_of_its_list():
     momentum, sgd = Setting(0.9, 0.5), Setting(0.0, 0.1)
     _, words = written(example(chosen={"momentum": momentum, "sgd": sgd}))
