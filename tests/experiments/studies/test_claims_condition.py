@@ -47,11 +47,11 @@ def test_steps_grow_in_theory_as_kappa_for_sgd_and_as_its_root_for_momentum():
 
 
 def test_sgd_is_blue_and_momentum_green_throughout():
-    for looks in (condition._LOOKS, trajectory_network._LOOKS):
-        for key, look in looks.items():
-            color = look[0].color if looks is condition._LOOKS else look.color
-            assert color == (BLUE if key.startswith("sgd") else GREEN)
-        assert len(set(looks.values())) == len(looks)  # dashes and marks differ
+    strokes = {key: stroke for key, (stroke, _) in condition._LOOKS.items()}
+    for looks in (strokes, trajectory_network._LOOKS):
+        for key, stroke in looks.items():
+            assert stroke.color == (BLUE if key.startswith("sgd") else GREEN)
+        assert len(set(looks.values())) == len(looks)  # their dashes differ
 
 
 def test_the_slope_is_recovered_for_every_start():

@@ -248,7 +248,9 @@ def test_diverged_final_run_counts_as_the_worst_and_is_reported():
     none = [diverged(each) for each in result.reported["sgd"]]
     result = result._replace(reported={**result.reported, "sgd": none})
     made = page(result, *PLAN)
-    assert "3 of these runs diverged, so look for a lower learning rate" in made.summary
+    # SGD, all of whose runs diverged, is no better than chance.
+    assert plan.recommended(result) == "nesterov"
+    assert "1 of these runs diverged, so look for a lower learning rate" in made.summary
 
 
 def test_names_from_data_are_escaped_on_the_page_and_absent_from_the_code():
