@@ -12,6 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from experiments.compare.learned import learned
 from experiments.records.plan import digest, shared
 from experiments.records.runs import Epoch, Run, provenance
 from experiments.reporting.drawing import (
@@ -27,6 +28,7 @@ from experiments.reporting.statistics import (
     DIFFERENCES,
     Comparison,
     compare_runs,
+    counted,
     winner,
 )
 
@@ -54,6 +56,7 @@ class Setup(NamedTuple):
     test_images: int
     command: str  # that repeats the comparison
     changes: Mapping[str, object] = {}  # entries of the plan about the data
+    smoke: bool = False  # whether it trained too little for any conclusion
 
 
 def page(runs: Sequence[Run], setup: Setup) -> Page:
@@ -61,9 +64,11 @@ def page(runs: Sequence[Run], setup: Setup) -> Page:
     plan = {**shared(runs[0].config), **setup.changes}
     arms = _by_arm(runs, setup.titles)
     compared = compare_runs(runs, setup.titles)
+    if setup.smoke:
+        compared = tuple(each._replace(winner=None) for each in compared)
     sections = [_optimizers(arms, setup), _curves(arms, setup.titles), _every_run(arms)]
     if compared:
-        sections.insert(0, _differences(compared, setup.titles))
+        sections.insert(0, _differences(compared, setup))
     if not plan["code"] and "keras_int8" not in arms:
         sections.insert(0, _step_sizes(arms, setup.titles))
     return Page(
@@ -75,6 +80,7 @@ def page(runs: Sequence[Run], setup: Setup) -> Page:
         plan_hash=digest(plan),
         command=setup.command,
         provenance=provenance(runs),
+        conclusion="" if setup.smoke else learned(arms, setup.titles, compared),
         data={
             "dataset": plan["dataset"],
             "plan": {"hash": digest(plan), **plan},
@@ -114,12 +120,8 @@ def _data(runs: Sequence[Run], title: str) -> dict[str, object]:
 def _subject(arms: Arms) -> str:
     (first, *_), *_ = arms.values()
     if first.config.code:
-        return _counted(len(arms), "optimizer")
+        return counted(len(arms), "optimizer")
     return "Momentum in fewer bytes" if "keras_int8" in arms else "SGD and momentum"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def _summary(arms: Arms, setup: Setup) -> str:
@@ -136,12 +138,12 @@ def _summary(arms: Arms, setup: Setup) -> str:
         answer += f"n = {len(arms[best])}."
     beta = "" if config.code else f" and β = {config.beta}"
     return (
-        f"{answer} {_counted(len(arms), 'optimizer')}, {_counted(len(seeds), 'seed')} "
+        f"{answer} {counted(len(arms), 'optimizer')}, {counted(len(seeds), 'seed')} "
         f"({', '.join(map(str, seeds))}), one convolutional network: trained on "
-        f"{setup.train_images:,} images, validated on {setup.validation_images:,} and "
-        f"tested on {setup.test_images:,}, over {_counted(config.epochs, 'epoch')} in "
-        f"batches of {config.batch_size}, with learning rate α = "
-        f"{config.learning_rate}{beta}."
+        f"{counted(setup.train_images, 'image')}, validated on "
+        f"{setup.validation_images:,} and tested on {setup.test_images:,}, over "
+        f"{counted(config.epochs, 'epoch')} in batches of {config.batch_size}, with "
+        f"learning rate α = {config.learning_rate}{beta}."
     )
 
 
@@ -177,7 +179,7 @@ def _step_sizes(arms: Arms, titles: Mapping[str, str]) -> Section:
         return f"{in_words(_mean_accuracy(arms[arm]), '{:.2%}')}, {titles[arm]}"
 
     table = Table(
-        f"Mean test accuracy, n = {_counted(len(arms['sgd']), 'seed')}.",
+        f"Mean test accuracy, n = {counted(len(arms['sgd']), 'seed')}.",
         ("Settled step", "Without momentum", "With momentum"),
         [
             (f"{small} g", cell("sgd"), cell("ema")),
@@ -187,21 +189,22 @@ def _step_sizes(arms: Arms, titles: Mapping[str, str]) -> Section:
     return Section(heading, (text,), tables=(table,))
 
 
-def _differences(compared: Sequence[Comparison], titles: Mapping[str, str]) -> Section:
+def _differences(compared: Sequence[Comparison], setup: Setup) -> Section:
     """Each comparison, seed by seed, with its interval and verdict."""
+    titles = setup.titles
     table = Table(
         "Mean differences of test accuracy in percentage points, with 95% intervals.",
-        ("What differs", "Difference", "Points", "From", "To", "n", "Verdict"),
+        ("What differs", "Points", "From", "To", "Verdict", "Difference", "n"),
         [
             (
                 _capitalized(pair.isolates),
-                _minus(pair, titles),
                 *(
                     None if end is None else 100 * end
                     for end in pair.interval.shown(DIFFERENCES)
                 ),
+                winner(pair, titles, smoke=setup.smoke),
+                _minus(pair, titles),
                 len(pair.seeds),
-                winner(pair, titles),
             )
             for pair in compared
         ],

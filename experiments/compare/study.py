@@ -26,6 +26,7 @@ from experiments.records.config import (
 from experiments.reporting import terminal
 from experiments.studies import lifecycle
 from experiments.studies.context import StudyContext, hold_out, run_groups, with_seeds
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.training import startup_check
 
 
@@ -148,7 +149,7 @@ def compare(options: Compare, console: Console) -> Path:
             for run in group
         ]
         titles = {key: arm.title for key, arm in arms.items()}
-        terminal.print_results(console, runs, titles)
+        terminal.print_results(console, runs, titles, smoke=options.preset == "smoke")
         setup = Setup(
             titles=titles,
             equations={key: arm.equation for key, arm in arms.items()},
@@ -157,9 +158,20 @@ def compare(options: Compare, console: Console) -> Path:
             test_images=len(dataset.test_labels),
             command=repeating("compare", options),
             changes=changes,
+            smoke=options.preset == "smoke",
         )
         study = lifecycle.OpenStudy(context, settings, compare_plan)
-        return lifecycle.publish(options, page(runs, setup), study, runs)
+        return lifecycle.publish(
+            options, page(runs, setup), study, runs, _work(options)
+        )
+
+
+def _work(options: Compare) -> Work:
+    """What the comparison trains at full size."""
+    budget = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+    _, arms, _ = _arms(options.arms)
+    runs = len(arms) * budget.seeds
+    return Work(runs, runs * budget.epochs)
 
 
 def _arms(name: str) -> tuple[str, Mapping[str, Arm], str]:

@@ -35,17 +35,20 @@ class Stroke(NamedTuple):
     dash: str
 
 
-# Okabe and Ito's colors that have a contrast of 3 : 1 both on white and on near-black.
+# Hues of Okabe and Ito, dark enough for a contrast of 4.5 : 1 on white. On a page they
+# are variables of `page.css`, which are lighter on a dark one.
+BLUE, GREEN, PINK, ORANGE = "#0072b2", "#007a5a", "#a8487f", "#b34f00"
+VARIABLES = {BLUE: "--blue", GREEN: "--green", PINK: "--pink", ORANGE: "--orange"}
 # Dashes distinguish neighbors in print and for color-blind readers.
 STROKES = (
-    Stroke("#0072b2", "dashed"),
-    Stroke("#009e73", "solid"),
-    Stroke("#cc79a7", "dashed"),
-    Stroke("#d55e00", "solid"),
-    Stroke("#0072b2", "dotted"),
-    Stroke("#009e73", "dotted"),
-    Stroke("#cc79a7", "dotted"),
-    Stroke("#d55e00", "dotted"),
+    Stroke(BLUE, "dashed"),
+    Stroke(GREEN, "solid"),
+    Stroke(PINK, "dashed"),
+    Stroke(ORANGE, "solid"),
+    Stroke(BLUE, "dotted"),
+    Stroke(GREEN, "dotted"),
+    Stroke(PINK, "dotted"),
+    Stroke(ORANGE, "dotted"),
 )
 STYLE: dict[Any, Any] = {
     "axes.formatter.useoffset": False,
@@ -107,6 +110,8 @@ def element(
         canvas.savefig(file, format="svg", transparent=True, metadata=nothing)
     drawn = file.getvalue()
     drawn = drawn[drawn.index("<svg ") :].replace(_PAGE_INK, "currentColor")
+    for color, variable in VARIABLES.items():
+        drawn = drawn.replace(color, f"var({variable})")
     drawn = re.sub(r'<g id="[^"]*"', "<g", drawn)  # Matplotlib repeats these ids
     head, body = drawn.split(">", 1)
     described = f"<title>{escape(title)}</title>"
@@ -160,7 +165,10 @@ def panels(canvas: Canvas, count: int, height: float = 2.9) -> list[Axes]:
 def legend(canvas: Canvas, axes: Axes, title: str | None = None) -> None:
     """Puts the legend of these axes above the canvas, in as many columns as fit."""
     handles, labels = axes.get_legend_handles_labels()
-    longest = max(map(len, labels), default=0) + 7  # a line's sample is as wide as 7
+    sample = 7  # characters: the width of a line's sample
+    labels = [_wrapped(label, _characters(canvas) - sample) for label in labels]
+    lines = (line for label in labels for line in label.split("\n"))
+    longest = max(map(len, lines), default=0) + sample
     columns = _characters(canvas) // longest
     canvas.legend(
         handles,
@@ -183,10 +191,9 @@ def label_rows(axes: Axes, labels: Sequence[str], ink: str) -> None:
     assert isinstance(canvas, Canvas)
     across = axes.get_yaxis_transform()  # x as a share of the axes, y as data
     for row, label in enumerate(labels):
-        width = _characters(canvas)
-        lines = textwrap.wrap(label, width, max_lines=2, placeholder=" …")
+        lines = _wrapped(label, _characters(canvas), max_lines=2)
         style: dict[str, Any] = {"color": ink, "va": "bottom", "linespacing": 1.1}
-        axes.text(0, row, "\n".join(lines), transform=across, **style)
+        axes.text(0, row, lines, transform=across, **style)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -199,15 +206,18 @@ def draw_intervals(
     *,
     scale: float = 100,
     possible: Range = DIFFERENCES,
+    row_colors: Sequence[str] | None = None,
 ) -> None:
     """Marks means, times `scale`, each with a line from its low to its high.
 
     Each series has an interval a row, or None for no mark; the first row is the
-    uppermost. Intervals are cut at what is possible before they are scaled.
+    uppermost. Intervals are cut at what is possible before they are scaled. Series
+    differ in color, or else all have the colors of the rows.
     """
     height = 0.7 / len(series)
     for place, (label, intervals) in enumerate(series.items()):
         offset = (place - (len(series) - 1) / 2) * height
+        color = STROKES[place % len(STROKES)].color
         for row, interval in enumerate(intervals):
             if interval is None:
                 continue
@@ -218,7 +228,7 @@ def draw_intervals(
                 row + offset,
                 xerr=np.nan_to_num([[mean - low], [high - mean]]),
                 fmt=_MARKERS[place % len(_MARKERS)],
-                color=STROKES[place % len(STROKES)].color,
+                color=row_colors[row] if row_colors else color,
                 label=label,
                 markersize=5,
                 capsize=2.5,
@@ -226,6 +236,22 @@ def draw_intervals(
             label = "_"  # the legend names each series once
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
+
+
+def line_of_chance(axes: Axes, chance: float, ink: str) -> None:
+    """A line at the accuracy of chance; a note at the lower end if it is far below.
+
+    The axis ends at most twice the range of the data below them, else what differs in
+    the data can't be seen.
+    """
+    low, high = axes.get_ylim()
+    if chance > low - 2 * (high - low):
+        axes.axhline(chance, color=ink, linewidth=1, linestyle=":", label="Chance")
+        axes.set_ylim(min(low, chance - 0.05 * (high - low)), max(high, chance))
+    else:
+        note = f"Chance, {chance:.1f}%, is far below."
+        axes.text(0.01, 0.02, note, color=ink, transform=axes.transAxes, va="bottom")
+        axes.set_ylim(low - 0.1 * (high - low), high)
 
 
 def line_with_band(
@@ -264,6 +290,7 @@ def heat_map(
     *,
     best: Callable[[Float[np.ndarray, " tiles"]], SupportsInt] = np.nanargmax,
     limits: tuple[float, float] | None = None,
+    floor: float = -np.inf,
 ) -> None:
     """Writes every value on a tile of its color, and frames the best one.
 
@@ -273,7 +300,8 @@ def heat_map(
 
     `values` has shape [len(y_labels), len(x_labels)] and `values[0, 0]` at the lower
     left. `best` returns an index into `values.ravel()`. `limits` are the values at the
-    ends of the color scale: by default, the least and the largest finite value.
+    ends of the color scale: by default, the least and the largest finite value. Values
+    up to `floor` are written without a tile.
     """
     values = np.where(np.isfinite(values), values, np.nan)
     known = values[np.isfinite(values)]
@@ -284,10 +312,12 @@ def heat_map(
     for (row, column), value in np.ndenumerate(values):
         word, color = "×", ink
         if np.isfinite(value):
+            word = words[row * len(x_labels) + column]
+        if np.isfinite(value) and value > floor:
             tile = colors((value - low) / (high - low) if high > low else 0.5)
             corner = (column - 0.48, row - 0.48)
             axes.add_patch(Rectangle(corner, 0.96, 0.96, facecolor=tile, linewidth=0))
-            word, color = words[row * len(x_labels) + column], _clearest_on(tile)
+            color = _clearest_on(tile)
         axes.text(column, row, word, color=color, size=size, ha="center", va="center")
     if known.size:
         row, column = divmod(int(best(values)), len(x_labels))
@@ -345,18 +375,23 @@ def _tick(value: float, _: object = None) -> str:
 
 
 def _spell_out(canvas: Canvas, known: Callable[[str], bool]) -> None:
-    """Escapes characters that can't be drawn, and cuts lines that leave no room."""
+    """Escapes characters that can't be drawn, and wraps lines that leave no room."""
     longest = _characters(canvas)
     for text in canvas.findobj(Text):
         assert isinstance(text, Text)
-        lines = (
-            line if len(line) <= longest else f"{line[: longest - 1]}…"
-            for line in text.get_text().split("\n")[:3]
-        )
-        words = "\n".join(lines)
+        lines = text.get_text().split("\n")
+        if max(map(len, lines)) > longest:
+            lines = [_wrapped(line, longest, max_lines=2) for line in lines]
+        words = "\n".join("\n".join(lines).split("\n")[:3])
         text.set_text(
             "".join(c if known(c) or c in "\n" else _escape(c) for c in words)
         )
+
+
+def _wrapped(text: str, width: int, max_lines: int = 3) -> str:
+    """The text in lines of at most this width; what doesn't fit becomes an ellipsis."""
+    lines = textwrap.wrap(text, width, max_lines=max_lines, placeholder=" …")
+    return "\n".join(lines)
 
 
 def _characters(canvas: Canvas) -> int:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from datetime import date
 from numbers import Integral, Real
 from pathlib import Path
 
@@ -28,8 +29,7 @@ def write(output: Path, page: Page) -> Path:
     summarized = to_json(summary(page), indent=2)
     files = {Path("summary.json"): f"{summarized}\n".encode()}
     for figure in (figure for section in page.sections for figure in section.figures):
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", figure.name)
-        path = Path("figures") / f"{name}.png"
+        path = picture_path(figure.name)
         if path in files:
             raise ValueError(f"figure {figure.name!r} is the second {path}: rename it")
         files[path] = drawing.png(figure)
@@ -38,6 +38,11 @@ def write(output: Path, page: Page) -> Path:
         make_directory((output / path).parent)
         write_atomically(output / path, content)
     return output / "report.html"
+
+
+def picture_path(figure: str) -> Path:
+    """Where the picture of a figure lies in the directory of its page."""
+    return Path("figures") / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', figure)}.png"
 
 
 def summary(page: Page) -> dict[str, JSON]:
@@ -58,6 +63,9 @@ def summary(page: Page) -> dict[str, JSON]:
         for section in page.sections
     ]
     values = {**page._asdict(), "sections": sections}
+    values["written"] = date.today().isoformat()
+    if page.full_size:
+        values["full_size"] = page.full_size._asdict()
     return _plain(values | values.pop("data"))
 
 
@@ -74,6 +82,7 @@ def html(page: Page) -> str:
         sort_value=sort_value,
         is_missing=is_missing,
         is_numeric=is_numeric,
+        options=_options,
     )
 
 
@@ -147,6 +156,11 @@ def _plain(value: object) -> JSON:
     if isinstance(value, Integral):
         return int(value)
     return float(value) if isinstance(value, Real) else str(value)
+
+
+def _options(command: str) -> list[str]:
+    """A command line in parts, each an option with its values."""
+    return command.replace(" --", "\n--").split("\n")
 
 
 def _setting_in_words(value: object) -> str:

@@ -1,17 +1,22 @@
 """The index command: one page that links to all results in a directory."""
 
+import base64
+import io
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from PIL import Image
 from rich.console import Console
 
 from experiments.records.config import JSON, UsageError
 from experiments.records.runs import write_atomically
+from experiments.reporting.html import picture_path
 from experiments.reporting.rendering import render
 
 
@@ -25,6 +30,7 @@ class Index:
 
 # In the head of every index; a page without it belongs to somebody else.
 GENERATOR = "optax_momentum index"
+_PICTURE_WIDTH = 640  # pixels
 
 
 class Entry(NamedTuple):
@@ -36,6 +42,11 @@ class Entry(NamedTuple):
     dataset: str = ""
     title: str = ""
     summary: str = ""
+    date: str = ""  # on which it was written
+    notice: str = ""  # such as that it is a smoke run
+    conclusion: str = ""  # what was learned, in one sentence
+    picture: str = ""  # its first figure, as an address that holds all of it
+    caption: str = ""
     problem: str = ""  # why the rest is unknown
 
 
@@ -96,6 +107,8 @@ def _entry(path: Path) -> Entry:
             entry = entry._replace(link=link)
         summary = json.loads(path.read_bytes())
         fields = _fields(summary) if "study" in summary else _old_fields(summary)
+        fields["date"] = _date(summary, path)
+        fields |= _picture(summary, path)
         return entry._replace(**{key: str(value) for key, value in fields.items()})
     except OSError as error:
         return entry._replace(problem=f"it can't be read: {error.strerror}")
@@ -109,7 +122,37 @@ def _fields(summary: Mapping[str, JSON]) -> dict[str, str]:
         "dataset": summary["plan"].get("dataset", ""),
         "title": summary["title"],
         "summary": summary["summary"],
+        "notice": summary.get("notice", ""),
+        "conclusion": summary.get("conclusion", ""),
     }
+
+
+def _date(summary: Mapping[str, JSON], path: Path) -> str:
+    """The day on which a summary was written, which early ones don't record."""
+    recorded = summary.get("written")
+    written = (
+        date.fromisoformat(recorded)
+        if recorded
+        else date.fromtimestamp(path.stat().st_mtime)
+    )
+    return f"{written.day} {written:%B %Y}"
+
+
+def _picture(summary: Mapping[str, JSON], path: Path) -> dict[str, str]:
+    """The first figure of the page, small enough to be part of the index."""
+    figures = (f for s in summary.get("sections", ()) for f in s.get("figures", ()))
+    first = next(figures, None)
+    if first is None:
+        return {}
+    try:
+        with Image.open(path.parent / picture_path(first["name"])) as image:
+            image.thumbnail((_PICTURE_WIDTH, 10 * _PICTURE_WIDTH))
+            file = io.BytesIO()
+            image.convert("RGB").quantize(128).save(file, "PNG", optimize=True)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return {}  # it isn't there, or is no picture
+    content = base64.b64encode(file.getvalue()).decode()
+    return {"picture": f"data:image/png;base64,{content}", "caption": first["caption"]}
 
 
 def _old_fields(summary: Mapping[str, JSON]) -> dict[str, str]:

@@ -47,6 +47,13 @@ class Section(NamedTuple):
     code: str | None = None  # a program, shown as it is, with a button to copy it
 
 
+class FullSize(NamedTuple):
+    """The study with nothing left out, for somebody who has seen a smaller one."""
+
+    cost: str  # runs and time
+    command: str
+
+
 class Page(NamedTuple):
     """All results of a study in words, figures and tables."""
 
@@ -58,4 +65,7 @@ class Page(NamedTuple):
     plan_hash: str
     command: str  # that repeats the study
     provenance: Mapping[str, Sequence[str]]  # by fact, such as "device", its values
+    notice: str = ""  # what to know before anything else, such as that it's a smoke run
+    full_size: FullSize | None = None  # None for a study that is at full size
+    conclusion: str = ""  # what was learned, in one sentence, before the summary
     data: Mapping[str, object] = {}  # further entries of summary.json, for programs

@@ -15,12 +15,23 @@ ANY: Range = (-math.inf, math.inf)
 ACCURACIES: Range = (0.0, 1.0)
 DIFFERENCES: Range = (-1.0, 1.0)  # of two accuracies
 
+# An interval that ends nearer than this to a bound, as a share of half its width, does
+# not decide on which side of the bound it lies: another machine rounds differently,
+# training amplifies that, and the end may fall on the other side.
+MARGIN = 0.1
+
 # Every page says this once.
 INTERVALS = (
     "An interval is Student's 95% interval of a mean over n values, usually one a "
     "seed. An interval of accuracies is cut at 0 and 100%, one of differences at −100 "
-    "and +100 points. Two values give no useful interval: for n = 2 none is shown."
+    "and +100 points. Two values give no useful interval: for n = 2 none is shown, and "
+    "nothing is concluded. If an interval ends within a tenth of half its width of the "
+    "value that decides, the result is too close to call, because rounding differs "
+    "between machines and can move the end across that value."
 )
+
+_SMOKE = "a smoke run concludes nothing"
+_NUMBERS = "zero one two three four five six seven eight nine ten".split()
 
 
 class Interval(NamedTuple):
@@ -56,7 +67,7 @@ class Comparison(NamedTuple):
     mean: float
     low: float | None
     high: float | None
-    winner: str | None  # None also where the interval contains 0
+    winner: str | None  # None unless the interval lies clear of 0
 
     @property
     def interval(self) -> Interval:
@@ -155,9 +166,30 @@ def compare_runs(
     return comparisons(accuracies, pairs)
 
 
-def sign(difference: Interval) -> int:
-    """1 or −1 if the whole interval lies above or below 0, else 0."""
-    return int((difference.low or 0) > 0) - int((difference.high or 0) < 0)
+def sign(difference: Interval, bound: float = 0.0) -> int:
+    """1 or −1 if the whole interval lies above or below the bound, else 0.
+
+    0 also where fewer than three values bound nothing, and where it is `too_close`.
+    """
+    _, low, high, n = difference
+    if low is None or high is None or n < 3 or too_close(difference, bound):
+        return 0
+    return int(low > bound) - int(high < bound)
+
+
+def too_close(difference: Interval, bound: float = 0.0) -> bool:
+    """Whether an end of the interval is so near the bound that rounding may decide.
+
+    >>> too_close(Interval(0.5, 0.02, 0.98, n=9)), too_close(Interval(0.5, 0, 0.9, 9))
+    (True, True)
+    >>> too_close(Interval(0.5, 0.1, 0.9, n=9)), too_close(Interval(0.0, 0, 0, n=9))
+    (False, False)
+    """
+    _, low, high, n = difference
+    if low is None or high is None or n < 3:
+        return False
+    nearest = min(abs(low - bound), abs(high - bound))
+    return nearest < MARGIN * (high - low) / 2
 
 
 def points(difference: float) -> str:
@@ -189,32 +221,54 @@ def percent(accuracy: Interval) -> str:
     return f"{mean:.2%} (95% interval {100 * low:.2f} to {100 * high:.2f})"
 
 
-def winner(comparison: Comparison, titles: Mapping[str, str]) -> str:
+def winner(
+    comparison: Comparison, titles: Mapping[str, str], *, smoke: bool = False
+) -> str:
     """The winner of a comparison in words, or why there is none."""
-    if comparison.low is None:
-        return "one seed: no interval, no winner"
-    if math.isnan(comparison.mean):
-        return "no winner: a run has no result"
-    words = "no winner: the interval contains 0"
-    if comparison.winner is not None:
-        words = f"winner: {titles[comparison.winner]}{_caveat(comparison.interval)}"
+    if smoke or comparison.winner is None:
+        return f"no winner: {_SMOKE if smoke else _doubt(comparison.interval)}"
+    words = f"winner: {titles[comparison.winner]}"
     if comparison.low == comparison.high:
         words += "; every seed shows the same difference"
     return words
 
 
-def verdict(gain: Interval) -> str:
+def verdict(gain: Interval, *, smoke: bool = False) -> str:
     """What the interval of momentum's gain over SGD shows, and no more."""
-    if gain.low is None:
-        return "one seed shows no difference: it has no interval"
+    if smoke:
+        return f"no verdict: {_SMOKE}"
     if sign(gain) > 0:
-        return f"momentum is better{_caveat(gain)}"
+        return "momentum is better"
     if sign(gain) < 0:
         return (
             "momentum is worse, although β = 0 makes it SGD: it is under-tuned, and "
             "this is no evidence for SGD"
         )
-    return "no difference is shown, as the interval contains 0"
+    return f"no difference is shown, as {_doubt(gain)}"
+
+
+def number_in_words(number: float) -> str:
+    """Whole numbers up to ten as words, others as digits.
+
+    >>> number_in_words(10.000000000000002), number_in_words(12), number_in_words(2.5)
+    ('ten', '12', '2.5')
+    """
+    digits = f"{number:.4g}"
+    return _NUMBERS[int(digits)] if digits in map(str, range(11)) else digits
+
+
+def seeds_in_words(count: int) -> str:
+    """The number of seeds in a sentence.
+
+    >>> seeds_in_words(1), seeds_in_words(12)
+    ('one seed', '12 seeds')
+    """
+    return f"{number_in_words(count)} seed{'s' if count != 1 else ''}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun in the singular or plural: 1 epoch, 2,000 epochs."""
+    return f"{number:,} {noun}{'s' if number != 1 else ''}"
 
 
 def wall_time(runs: Sequence[Run]) -> str:
@@ -226,8 +280,16 @@ def wall_time(runs: Sequence[Run]) -> str:
     return f"{minutes:.1f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
-def _caveat(interval: Interval) -> str:
-    return ", though n = 2 is weak evidence" if interval.n == 2 else ""
+def _doubt(difference: Interval) -> str:
+    """Why an interval shows no difference."""
+    if difference.n < 3:
+        bounds = "bounds" if difference.n == 1 else "bound"
+        return f"{seeds_in_words(difference.n)} {bounds} nothing"
+    if math.isnan(difference.mean):
+        return "a run has no result"
+    if too_close(difference):
+        return "the interval ends too close to 0 to call"
+    return "the interval contains 0"
 
 
 def _no_interval(interval: Interval) -> str:

@@ -14,7 +14,12 @@ from rich.table import Table
 from experiments.distributed.devices import padded_batch_size
 from experiments.records.config import Config
 from experiments.records.runs import Run
-from experiments.reporting.statistics import compare_runs, in_points, winner
+from experiments.reporting.statistics import (
+    compare_runs,
+    counted,
+    in_points,
+    winner,
+)
 
 
 def say(console: Console, line: str) -> None:
@@ -38,15 +43,14 @@ def announce(
       seconds: for all runs.
       memory: bytes for those that train at a time.
     """
-    runs = "1 run" if len(missing) == 1 else f"{len(missing):,} runs"
     most = max(config.epochs for config in missing)
     least = min(config.epochs for config in missing)
-    epochs = "1 epoch" if most == 1 else f"{most} epochs"
     upto = "" if least == most else "up to "
     size = f"{memory / 1e9:,.1f} GB" if memory >= 1e9 else f"{memory / 1e6:,.0f} MB"
     say(
         console,
-        f"{runs} of {upto}{epochs} on {images:,} images: about {_duration(seconds)} "
+        f"{counted(len(missing), 'run')} of {upto}{counted(most, 'epoch')} on "
+        f"{counted(images, 'image')}: about {_duration(seconds)} "
         f"and {size} of memory here.",
     )
 
@@ -96,7 +100,11 @@ def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyPro
 
 
 def print_results(
-    console: Console, finished: Sequence[Run], titles: Mapping[str, str]
+    console: Console,
+    finished: Sequence[Run],
+    titles: Mapping[str, str],
+    *,
+    smoke: bool = False,
 ) -> None:
     """Prints a row for each optimizer, then what made the differences between them."""
     arms = {arm: [run for run in finished if run.config.arm == arm] for arm in titles}
@@ -122,7 +130,7 @@ def print_results(
         say(
             console,
             f"• {each.isolates}: {each.first} − {each.second} = "
-            f"{in_points(each.interval)}; {winner(each, titles)}.",
+            f"{in_points(each.interval)}; {winner(each, titles, smoke=smoke)}.",
         )
 
 

@@ -29,6 +29,8 @@ from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
 from experiments.studies.context import Fold, StudyContext, hold_out
+from experiments.studies.full_size import Work, full_size
+from experiments.studies.terms import SMOKE
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
 
@@ -270,7 +272,11 @@ def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Da
 
 
 def publish(
-    options: StudyOptions, page: Page, opened: OpenStudy, runs: Sequence[Run]
+    options: StudyOptions,
+    page: Page,
+    opened: OpenStudy,
+    runs: Sequence[Run],
+    at_full_size: Work,
 ) -> Path:
     """Writes page, index and, if requested, event files; returns the page's path."""
     output, console = opened.context.output, opened.context.console
@@ -278,6 +284,11 @@ def publish(
     page = page._replace(summary=" ".join([page.summary, *changes]))
     if not is_first():
         return output
+    if options.preset == "smoke":
+        page = page._replace(notice=SMOKE)
+    if options.preset != "paper":
+        larger = full_size(page.study, options, at_full_size, runs)
+        page = page._replace(full_size=larger)
     path = html.write(output, page)
     if options.tensorboard:
         tensorboard.write_events(output, runs)
@@ -285,10 +296,9 @@ def publish(
         index.write_index(output.parent)
     except UsageError as error:  # the study itself is written
         terminal.say(console, str(error))
-    console.print(page.summary, markup=False, highlight=False)
-    if options.preset != "paper":
-        console.print(
-            f"At full size: {page.study} --preset paper; its --help says what it takes."
-        )
+    for paragraph in filter(None, (page.notice, page.summary, page.conclusion)):
+        console.print(paragraph, markup=False, highlight=False)
+    if page.full_size:
+        terminal.say(console, "At full size, {}: {}".format(*page.full_size))
     console.print(f"Report: {path}", markup=False, highlight=False, soft_wrap=True)
     return path

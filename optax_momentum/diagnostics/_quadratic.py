@@ -142,7 +142,7 @@ def measured_convergence_rate(
     return float(np.abs(rates[np.abs(shares) > 1e-6]).max(initial=0.0))
 
 
-def _check_coefficients(call: str, coefficients: Any) -> None:
+def _check_coefficients(call: str, coefficients: object) -> None:
     if isinstance(coefficients, tuple | list) and len(coefficients) == 4:
         return
     raise TypeError(

@@ -23,9 +23,11 @@ from experiments.reporting.statistics import (
     DIFFERENCES,
     Interval,
     Range,
+    counted,
     in_points,
     mean_and_interval,
     sign,
+    too_close,
     wall_time,
 )
 from experiments.studies.batch_size.plan import (
@@ -41,7 +43,8 @@ from experiments.studies.validation import count_diverged, mean_score
 Means = Mapping[BatchSizeCell, Interval]
 
 _STROKES = strokes(("sgd", "momentum", "held"))  # the same in all drawings
-_SETTING = ("Batch size", "Optimizer", "Beta", "Effective rate", "Learning rate")
+_CELL = ("Batch size", "Optimizer")
+_SETTING = ("Beta", "Effective rate", "Learning rate")
 _ACCURACY = ("Accuracy", "Lower", "Upper")
 
 
@@ -80,6 +83,18 @@ def gains(
 def _summary(results: BatchSizeResults, planned: Plan) -> str:
     equal = gains(results, "momentum")
     first, last = min(equal), max(equal)
+    differences = (
+        f"Its difference from SGD in test accuracy is {in_points(equal[first])} at "
+        f"batch size {first:,} and {in_points(equal[last])} at {last:,}, over "
+        f"{paired_seeds(planned['seeds'])}."
+    )
+    of = (
+        f"On {planned['dataset']}, {counted(planned['epochs'], 'epoch')}, each "
+        "optimizer at the best of its learning rates, momentum with beta "
+        f"{planned['beta']:g}"
+    )
+    if results.smoke:
+        return f"{of} was compared with SGD. {differences}"
     lost = [f"{size:,}" for size, gain in equal.items() if sign(gain) < 0]
     under_tuned = (
         f"At {', '.join(lost)} tuned momentum lost to SGD, which it contains as beta "
@@ -88,18 +103,18 @@ def _summary(results: BatchSizeResults, planned: Plan) -> str:
         else ""
     )
     return (
-        f"On {planned['dataset']}, {planned['epochs']} epochs, each optimizer at the "
-        f"best of its learning rates, momentum with beta {planned['beta']:g} "
-        f"{_from(equal)} Its difference from SGD in test accuracy is "
-        f"{in_points(equal[first])} at batch size {first:,} and "
-        f"{in_points(equal[last])} at {last:,}, over {paired_seeds(planned['seeds'])}. "
-        f"{under_tuned}Momentum whose half-life is the same number of images at every "
+        f"{of} {_from(equal)} {differences} {under_tuned}"
+        "Momentum whose half-life is the same number of images at every "
         f"batch size {_from(gains(results, 'held'))}"
     )
 
 
 def _from(gained: Mapping[int, Interval]) -> str:
     start, (*_, last) = first_gain(gained), sorted(gained)
+    if start is None and too_close(gained[last]):
+        return f"is too close to SGD to call at the largest batch size, {last:,}."
+    if start is None and gained[last].n < 3:
+        return f"was compared with SGD on too few seeds, {gained[last].n}, to tell."
     if start is None:
         return f"shows no gain over SGD at the largest batch size, {last:,}."
     if start == min(gained):
@@ -162,7 +177,8 @@ def _rates(results: BatchSizeResults, planned: Plan) -> Section:
     )
     extensions = (
         "If the best rate of one optimizer was the first or the last, all tried "
-        f"another beyond it, at most {planned['extensions']} times. "
+        f"another beyond it, at most "
+        f"{counted(planned['extensions'], 'time')}. "
         if planned["extensions"]
         else ""
     )
@@ -196,11 +212,13 @@ def _method(results: BatchSizeResults, planned: Plan, ran: Sequence[Run]) -> Sec
     return Section(
         "How it was done",
         [
-            f"{len(ran)} runs of {planned['epochs']} epochs took {wall_time(ran)}, "
+            f"{counted(len(ran), 'run')} of {counted(planned['epochs'], 'epoch')} "
+            f"took {wall_time(ran)}, "
             f"without compilation; {lost} diverged. Rates were chosen by the accuracy "
             "on the last 20% of the training images, and by the loss if accuracies "
-            f"were equal; tuning seeds: {planned['tuning_seeds']}. {tested} runs, on "
-            f"{planned['seeds']} seeds that no tuning run used, read the test images, "
+            f"were equal; tuning seeds: {planned['tuning_seeds']}. "
+            f"{counted(tested, 'run')}, on {counted(planned['seeds'], 'seed')} that no "
+            "tuning run used, read the test images, "
             "each once, after its last epoch. Equal half-life and equal beta are the "
             f"same optimizer at batch size {planned['anchor']}, where it is trained "
             "once."
@@ -213,8 +231,9 @@ def _accuracies(results: BatchSizeResults, means: Means) -> Table:
     seeds = [f"Seed {run.config.seed}" for run in first]
     rows = [
         (
-            *_setting_cells(results, cell, results.choice[cell]),
+            *_cell_cells(results, cell),
             *means[cell].shown(ACCURACIES),
+            *_setting_cells(results.choice[cell]),
             count_diverged(runs, results.classes),
             *(run.test_accuracy for run in runs),
         )
@@ -223,7 +242,7 @@ def _accuracies(results: BatchSizeResults, means: Means) -> Table:
     return Table(
         "Test accuracy of each optimizer at the best of its rates; a run that diverged "
         "counts as 0 in the mean.",
-        (*_SETTING, *_ACCURACY, "Diverged", *seeds),
+        (*_CELL, *_ACCURACY, *_SETTING, "Diverged", *seeds),
         rows,
         dict.fromkeys((*_ACCURACY, *seeds), "{:.2%}"),
     )
@@ -253,11 +272,11 @@ def _chosen(results: BatchSizeResults) -> Table:
             if not count_diverged(runs, results.classes)
         ]
         largest = max(stable, default=None)
-        rows.append((*_setting_cells(results, cell, setting), largest))
+        rows.append((*_cell_cells(results, cell), *_setting_cells(setting), largest))
     return Table(
         "The chosen settings. Largest stable: the largest effective rate tried at "
         "which no run diverged.",
-        (*_SETTING, "Largest stable"),
+        (*_CELL, *_SETTING, "Largest stable"),
         rows,
     )
 
@@ -265,8 +284,9 @@ def _chosen(results: BatchSizeResults) -> Table:
 def _trials(results: BatchSizeResults) -> Table:
     rows = [
         (
-            *_setting_cells(results, cell, setting),
+            *_cell_cells(results, cell),
             mean_score(runs, results.classes).accuracy,
+            *_setting_cells(setting),
             count_diverged(runs, results.classes),
             len(runs),
         )
@@ -276,18 +296,20 @@ def _trials(results: BatchSizeResults) -> Table:
     return Table(
         "Every setting tried, with its mean validation accuracy. A run diverged if "
         "neither loss of its last epoch is better than guessing; it counts as 0.",
-        (*_SETTING, "Accuracy", "Diverged", "Runs"),
+        (*_CELL, "Accuracy", *_SETTING, "Diverged", "Runs"),
         rows,
         {"Accuracy": "{:.2%}"},
     )
 
 
-def _setting_cells(
-    results: BatchSizeResults, cell: BatchSizeCell, setting: Setting
-) -> tuple[Cell, ...]:
+def _cell_cells(results: BatchSizeResults, cell: BatchSizeCell) -> tuple[Cell, ...]:
+    """The cells of a row under `_CELL`."""
+    return cell.batch_size, results.series[cell.series].title
+
+
+def _setting_cells(setting: Setting) -> tuple[Cell, ...]:
     """The cells of a row under `_SETTING`."""
-    title = results.series[cell.series].title
-    return (cell.batch_size, title, *setting, learning_rate(setting))
+    return *setting, learning_rate(setting)
 
 
 def _titles(results: BatchSizeResults) -> dict[str, str]:
@@ -345,6 +367,11 @@ def _rates_figure(
             rule = first * (sizes / sizes[0]) ** power
             axes.plot(sizes, rule, dash, color=ink, alpha=0.6, label=f"{name} rule")
         axes.set(yscale="log", ylabel="Best effective learning rate")
+        low, high = min(rates.values()), max(rates.values())
+        axes.set_ylim(0.8 * low, 1.25 * high)  # a marker at an end is drawn whole
+        chosen = sorted(set(rates.values()))
+        axes.set_yticks(chosen, [f"{rate:g}" for rate in chosen])
+        axes.set_yticks([], minor=True)
         legend(canvas, axes)
 
     return Figure(
@@ -380,7 +407,8 @@ def _speed_figure(results: BatchSizeResults) -> Figure:
         axes = canvas.subplots()
         axes.plot(list(medians), list(medians.values()), "o-", color=ink, linewidth=1.8)
         _batch_size_axis(axes, sorted(medians), ink)
-        axes.set(ylabel="Images per second", ylim=(0, None))
+        axes.set(ylabel="Images per second", ylim=(0, 1.1 * max(medians.values())))
+        axes.yaxis.set_major_formatter("{x:,.0f}")
 
     return Figure(
         "speed",

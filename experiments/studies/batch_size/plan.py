@@ -59,6 +59,7 @@ class BatchSizeResults(NamedTuple):
     compared: Mapping[BatchSizeCell, Sequence[Run]]  # one run of the choice per seed
     left_out: Sequence[int]  # batch sizes
     classes: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
 
 def series(beta: float, anchor: int) -> dict[str, Series]:

@@ -22,6 +22,7 @@ from experiments.studies.batch_size.plan import (
     series,
 )
 from experiments.studies.context import run_groups, with_seeds
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.methods import METHODS
 from experiments.studies.settings import Setting, configured, extended
@@ -108,11 +109,22 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         }
         compared = run_groups(study.context, groups, "comparing")
         results = BatchSizeResults(
-            optimizers, tuned, choice, compared, left_out, classes
+            *(optimizers, tuned, choice, compared, left_out, classes),
+            smoke=options.preset == "smoke",
         )
         runs = list(study.context.finished.values())
         written = page(results, study.plan, runs, repeating("batch-size", options))
-        return lifecycle.publish(options, written, study, runs)
+        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        if options.dataset is not None:
+            full = full._replace(batch_sizes=fitting(full.batch_sizes, dataset))
+        return lifecycle.publish(options, written, study, runs, work(full))
+
+
+def work(budget: BatchSizeBudget) -> Work:
+    """The runs of three optimizers at each batch size, before rates are added."""
+    of_each = len(budget.effective_rates) * budget.tuning_seeds + budget.seeds
+    runs = 3 * len(budget.batch_sizes) * of_each
+    return Work(runs, runs * budget.epochs)
 
 
 def split_by_fit(

@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from experiments.records.config import JSON
-from experiments.reporting.drawing import STROKES, legend, plain_axes
+from experiments.reporting.drawing import BLUE, GREEN, Stroke, legend, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import verdict
 from experiments.studies.claims.budget import ClaimsBudget
@@ -70,7 +70,7 @@ class Tuning(NamedTuple):
     """The hyper-parameters of a method at each condition number."""
 
     title: str
-    settled_step: PerCondition  # η/(1 − β)
+    settled_step: PerCondition  # α/(1 − β)
     beta: PerCondition
 
 
@@ -91,6 +91,13 @@ def tunings(conditions: PerCondition) -> dict[str, Tuning]:
     }
 
 
+# As on the whole page, SGD is blue and momentum green.
+_LOOKS = {
+    "sgd": (Stroke(BLUE, "dashed"), "o"),
+    "tuned": (Stroke(GREEN, "solid"), "o"),
+    "settled": (Stroke(GREEN, "dotted"), "s"),
+    "rate": (Stroke(GREEN, "dashdot"), "^"),
+}
 _TITLES = {key: tuning.title for key, tuning in tunings(np.ones(1)).items()}
 
 
@@ -225,11 +232,13 @@ def _steps_figure(measured: dict[str, JSON]) -> Figure:
         plain_axes(axes, ink)
         axes.set(xscale="log", yscale="log", xlabel="condition number κ")
         axes.set_ylabel("steps to 1/1,000 of the distance")
-        for (key, title), stroke in zip(_TITLES.items(), STROKES, strict=False):
+        for key, title in _TITLES.items():
+            (color, dash), marker = _LOOKS[key]
             means = [row[0] for row in measured["steps"][key]]
-            axes.plot(conditions, means, "o", color=stroke.color, label=title)
-            theory = measured["theory"][key]
-            axes.plot(conditions, theory, color=stroke.color, linestyle=stroke.dash)
+            axes.plot(conditions, means, marker, color=color)
+            look: dict[str, Any] = {"color": color, "linestyle": dash}
+            axes.plot(conditions, measured["theory"][key], **look)
+            axes.plot([], [], marker=marker, label=title, **look)
         legend(canvas, axes)
 
     header = ["method", "κ", "steps", "low", "high", "starts", "theory"]

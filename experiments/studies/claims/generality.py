@@ -31,7 +31,7 @@ FIXED = {"betas": BETAS, "batch_size": problems.BATCH_SIZE}
 class Candidate(NamedTuple):
     """The hyper-parameters to tune."""
 
-    settled_step: float  # η/(1 − β)
+    settled_step: float  # α/(1 − β)
     beta: float
 
     def with_seed(self, seed: int) -> Point:
@@ -220,9 +220,9 @@ def _gains(compared: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Fig
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        draw_intervals(axes, titles, {"": intervals})
+        draw_intervals(axes, titles, {"": intervals}, row_colors=[ink] * len(titles))
         axes.axvline(0, color=ink, linewidth=0.8)
-        axes.set_xlabel("Test accuracy, tuned momentum − tuned SGD, points")
+        axes.set_xlabel("Momentum − SGD, points of test accuracy")
         plain_axes(axes, ink)
 
     header = ("problem", "method", "seed", "test accuracy")

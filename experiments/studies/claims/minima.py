@@ -18,7 +18,14 @@ from jaxtyping import Bool, Float
 from matplotlib.figure import Figure as Canvas
 
 from experiments.records.config import JSON
-from experiments.reporting.drawing import STROKES, legend, panels, plain_axes
+from experiments.reporting.drawing import (
+    BLUE,
+    GREEN,
+    STROKES,
+    legend,
+    panels,
+    plain_axes,
+)
 from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import verdict
 from experiments.studies.claims.budget import ClaimsBudget
@@ -272,9 +279,10 @@ def _paths_figure() -> Figure:
         for axes, title in zip(places, drawn, strict=True):
             levels = np.linspace(-0.3, 6, 22)
             axes.contour(x, y, values, levels, colors=ink, alpha=0.2, linewidths=0.6)
-            for number, stroke in zip(range(len(starts)), STROKES, strict=False):
+            color = BLUE if title == "SGD" else GREEN
+            for number, marker in enumerate(("o-", "x-")):
                 path = paths[title, number].T
-                axes.plot(*path, ".-", color=stroke.color, linewidth=1)
+                axes.plot(*path, marker, color=color, linewidth=1, markersize=3)
                 axes.plot(*path[:, -1:], "*", color=ink, markersize=9, zorder=3)
             axes.set(title=title, xlabel="x", ylabel="y")
             plain_axes(axes, ink)
@@ -288,9 +296,10 @@ def _paths_figure() -> Figure:
     return Figure(
         "double-well-paths",
         f"Two paths of {_DRAWN_STEPS} steps without noise over the contours of the "
-        "double well, whose left minimum is the global one; a star marks the end of a "
-        "path. At equal settled step, momentum stays in its well; at equal learning "
-        "rate its steps are ten times larger, and it may cross the barrier.",
+        "double well, whose left minimum is the global one: dots from one start, "
+        "crosses from the other; a star marks the end of a path. At equal settled "
+        "step, momentum stays in its well; at equal learning rate its steps are ten "
+        "times larger, and it may cross the barrier.",
         draw,
         Table("Points of the paths", header, rows, {"x": "{:.4f}", "y": "{:.4f}"}),
         (8.7, 3.0),

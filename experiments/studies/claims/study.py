@@ -12,19 +12,28 @@ from experiments.records.command_line import repeating
 from experiments.records.config import JSON
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
-from experiments.studies.claims import condition, generality, minima, record, trajectory
+from experiments.studies.claims import (
+    condition,
+    generality,
+    minima,
+    record,
+    trajectory,
+    trajectory_network,
+)
 from experiments.studies.claims.budget import BUDGETS, ClaimsBudget
 from experiments.studies.claims.record import ClaimRecord
 from experiments.studies.claims.verdict import (
     MEASURED_FORMATS,
-    RULE,
+    READING,
     JudgedPrediction,
     Outcome,
     Prediction,
     count,
     judge_all,
+    tally,
     verdict,
 )
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import (
     OpenStudy,
     StudyOptions,
@@ -131,27 +140,45 @@ def claims(options: Claims, console: Console) -> Path:
                 console.print(f"Measuring: momentum {claim.says} …", highlight=False)
                 measured = claim.measure(study, budget)
                 recorded[key] = record.write(study, key, measured)
-        page = _page(by_key, recorded, study, repeating("claims", options))
-        return publish(options, page, study, list(study.context.finished.values()))
+        smoke = options.preset == "smoke"
+        judged = {
+            key: JudgedClaim(
+                claim, judge_all(claim.predictions, recorded[key].measured, smoke=smoke)
+            )
+            for key, claim in by_key.items()
+        }
+        page = _page(judged, recorded, study, repeating("claims", options))
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
+        finished = list(study.context.finished.values())
+        return publish(options, page, study, finished, work(full))
+
+
+def work(budget: ClaimsBudget) -> Work:
+    """The runs of the network in claims 1 and 4; those of small problems are short."""
+    octaves = budget.high_octave - budget.low_octave
+    trials = sum(
+        len(space(0, octaves))
+        for space in (generality.sgd_space, generality.momentum_space)
+    )
+    runs = trials * budget.tuning_seeds + 2 * budget.seeds
+    walks = len(trajectory_network.ARMS) * budget.seeds
+    epochs = runs * budget.epochs + walks * budget.walk_epochs
+    return Work(runs + walks, epochs)
 
 
 def _page(
-    by_key: dict[str, Claim],
+    judged: Mapping[str, JudgedClaim],
     recorded: Mapping[str, ClaimRecord],
     study: OpenStudy,
     command: str,
 ) -> Page:
-    judged = {
-        key: JudgedClaim(claim, judge_all(claim.predictions, recorded[key].measured))
-        for key, claim in by_key.items()
-    }
     sections = [
         claim.section(recorded[key].measured, predictions)
         for key, (claim, predictions) in judged.items()
     ]
     verdicts = "; ".join(
-        f"{claim.says}: {verdict(predictions)}, {count(predictions, 'met')} of "
-        f"{len(predictions)} predictions met"
+        f"{claim.says}: {verdict(predictions)}"
+        + ("" if verdict(predictions) == "not judged" else f", {tally(predictions)}")
         for claim, predictions in judged.values()
     )
     return Page(
@@ -167,13 +194,14 @@ def _page(
 
 
 def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
-    outcomes: tuple[Outcome, ...] = ("met", "contradicted", "open")
+    outcomes: tuple[Outcome, ...]
+    outcomes = ("met", "contradicted", "too close to call", "open")
     verdicts = [
         (f"Momentum {claim.says}", verdict(made), *(count(made, o) for o in outcomes))
         for claim, made in judged
     ]
     quoted = [
-        (claim.says, prediction.quantity, *measured, outcome)
+        (prediction.quantity, outcome, *measured, claim.says)
         for claim, predictions in judged
         for prediction, measured, outcome in predictions
         if prediction.key in claim.quoted
@@ -181,10 +209,10 @@ def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
     return Section(
         "Verdicts",
         (
-            RULE,
+            READING,
             "Under a constant gradient, the steps of momentum grow until they settle "
-            "at η/(1 − β) times the gradient, for learning rate η: this factor is the "
-            "settled step. SGD's is η. At β = 0.9 and the same learning rate, momentum "
+            "at α/(1 − β) times the gradient, for learning rate α: this factor is the "
+            "settled step. SGD's is α. At β = 0.9 and the same learning rate, momentum "
             "thus takes steps ten times as large. Each claim is therefore tested both "
             "at equal learning rate and at equal settled step; only the second shows "
             "what momentum does beyond taking larger steps.",
@@ -201,7 +229,7 @@ def _verdicts(judged: Sequence[JudgedClaim]) -> Section:
             ),
             Table(
                 "The most telling predictions of each claim, with 95% intervals",
-                ("momentum", "quantity", "measured", "low", "high", "n", "outcome"),
+                ("quantity", "outcome", "measured", "low", "high", "n", "momentum"),
                 quoted,
                 MEASURED_FORMATS,
             ),

@@ -1,6 +1,6 @@
 """Claim 1, "smoother trajectory": sign changes and path lengths across a ravine.
 
-The ravine is ½(x²/κ + y²). The settled step is s = η/(1 − β). Since y has curvature 1,
+The ravine is ½(x²/κ + y²). The settled step is s = α/(1 − β). Since y has curvature 1,
 SGD overshoots in y for s > 1 and diverges for s > 2. `trajectory_network` puts the same
 question to a network.
 """

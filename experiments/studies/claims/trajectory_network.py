@@ -19,7 +19,9 @@ from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
 from experiments.records.config import JSON
 from experiments.reporting.drawing import (
-    STROKES,
+    BLUE,
+    GREEN,
+    Stroke,
     draw_intervals,
     legend,
     panels,
@@ -52,6 +54,13 @@ TITLES = {
     "sgd_large_step": "SGD, 0.1",
     "ema": "Momentum, 0.01",
     "keras": "Momentum, 0.1",
+}
+# On this page SGD is blue and momentum green, whatever else they differ in.
+_LOOKS = {
+    "sgd": Stroke(BLUE, "dotted"),
+    "sgd_large_step": Stroke(BLUE, "dashed"),
+    "ema": Stroke(GREEN, "dotted"),
+    "keras": Stroke(GREEN, "solid"),
 }
 FIXED = {"arms": ARMS, "batch_size": BATCH_SIZE, "watched": WATCHED}
 
@@ -236,7 +245,9 @@ def walks_figure(walks: dict[str, JSON]) -> Figure:
         places = panels(canvas, len(_METRICS), 2.2)
         for axes, (name, metric) in zip(places, _METRICS.items(), strict=True):
             series = {"": intervals[name]}
-            draw_intervals(axes, [*TITLES.values()], series, scale=1, possible=ANY)
+            style: dict[str, Any] = {"scale": 1, "possible": ANY}
+            style["row_colors"] = [_LOOKS[arm].color for arm in TITLES]
+            draw_intervals(axes, [*TITLES.values()], series, **style)
             axes.set(title=metric.title)
             axes.margins(x=0.15)
             plain_axes(axes, ink)
@@ -266,8 +277,9 @@ def losses_figure(walks: dict[str, JSON]) -> Figure:
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        for (arm, title), stroke in zip(TITLES.items(), STROKES, strict=False):
-            look = {"color": stroke.color, "linestyle": stroke.dash, "linewidth": 1.2}
+        for arm, title in TITLES.items():
+            color, dash = _LOOKS[arm]
+            look: dict[str, Any] = {"color": color, "linestyle": dash, "linewidth": 1.2}
             axes.plot(range(1, 1 + len(losses[arm])), losses[arm], label=title, **look)
         axes.set(xlabel="Step", ylabel="Training loss")
         plain_axes(axes, ink)

@@ -9,20 +9,37 @@ from numpy.typing import ArrayLike
 
 from experiments.records.config import JSON
 from experiments.reporting.page import Table
-from experiments.reporting.statistics import mean_and_interval
+from experiments.reporting.statistics import (
+    Interval,
+    counted,
+    mean_and_interval,
+    sign,
+    too_close,
+)
 
 # The rule and the quantities of all predictions are part of the plan: with other words
-# the plan has another hash, and directories of earlier runs don't resume.
+# the plan has another hash, and directories of earlier runs don't resume. So the rule
+# is worded as in format 1; `READING` says what pages make of it.
 RULE = (
     "A prediction is met if its whole 95% interval lies on the predicted side of the "
     "bound, contradicted if the whole interval lies on the other side, and open "
     "otherwise. A claim holds if all its predictions are met, holds partly if some "
     "are, and does not hold if none is, be it for want of evidence."
 )
+READING = (
+    "A prediction is met if its whole 95% interval lies on the predicted side of the "
+    "bound, contradicted if the whole interval lies on the other side, too close to "
+    "call if the interval ends within a tenth of half its width of the bound, and open "
+    "otherwise. A claim holds if all its predictions are met, holds partly if some "
+    "are, does not hold if none is and some are contradicted, and is open if none is "
+    "met or contradicted: lack of evidence is not evidence against it. (The rule in "
+    "the plan is older: it has no margin, and calls such a claim one that does not "
+    "hold.)"
+)
 MEASURED_FORMATS: dict[str, str] = dict.fromkeys(("measured", "low", "high"), "{:.3g}")
 
-Verdict = Literal["holds", "holds partly", "does not hold"]
-Outcome = Literal["met", "contradicted", "open"]
+Verdict = Literal["holds", "holds partly", "does not hold", "open", "not judged"]
+Outcome = Literal["met", "contradicted", "too close to call", "open", "not judged"]
 
 
 class Prediction(NamedTuple):
@@ -70,31 +87,55 @@ def ratio(first: ArrayLike, second: ArrayLike) -> Measured:
     return Measured(math.exp(log), math.exp(low), math.exp(high), n)
 
 
-def judge(prediction: Prediction, measured: Measured) -> JudgedPrediction:
-    """Applies `RULE` to a prediction; NaN, or a single pair, leaves it open."""
-    _, low, high, _ = measured
+def judge(
+    prediction: Prediction, measured: Measured, *, smoke: bool = False
+) -> JudgedPrediction:
+    """Applies `READING` to a prediction; a smoke run is too small to be judged.
+
+    NaN, or fewer than three pairs, leaves it open.
+    """
+    interval = Interval(*measured)
     outcome: Outcome = "open"
-    if low is not None and high is not None:
-        below, above = high < prediction.bound, low > prediction.bound
-        if below or above:
-            predicted = below == (prediction.side == "below")
-            outcome = "met" if predicted else "contradicted"
+    if smoke:
+        outcome = "not judged"
+    elif too_close(interval, prediction.bound):
+        outcome = "too close to call"
+    elif side := sign(interval, prediction.bound):
+        predicted = (side < 0) == (prediction.side == "below")
+        outcome = "met" if predicted else "contradicted"
     return JudgedPrediction(prediction, measured, outcome)
 
 
 def judge_all(
-    predictions: Sequence[Prediction], measured: Mapping[str, Sequence[JSON]]
+    predictions: Sequence[Prediction],
+    measured: Mapping[str, Sequence[JSON]],
+    *,
+    smoke: bool = False,
 ) -> tuple[JudgedPrediction, ...]:
     """Judges all predictions of a claim by the recorded quantities, found by key."""
-    return tuple(judge(p, _from_json(measured[p.key])) for p in predictions)
+    return tuple(
+        judge(p, _from_json(measured[p.key]), smoke=smoke) for p in predictions
+    )
 
 
 def verdict(judged: Sequence[JudgedPrediction]) -> Verdict:
-    """Applies `RULE` to a claim with all its predictions judged."""
-    met = count(judged, "met")
-    if met == 0:
-        return "does not hold"
-    return "holds" if met == len(judged) else "holds partly"
+    """Applies `READING` to a claim with all its predictions judged."""
+    if count(judged, "not judged"):
+        return "not judged"
+    if met := count(judged, "met"):
+        return "holds" if met == len(judged) else "holds partly"
+    return "does not hold" if count(judged, "contradicted") else "open"
+
+
+def tally(judged: Sequence[JudgedPrediction]) -> str:
+    """How many predictions were met, and how many are too close to call.
+
+    A prediction that another machine might judge otherwise is said to be one, so that
+    two machines don't contradict each other.
+    """
+    words = f"{count(judged, 'met')} of {counted(len(judged), 'prediction')} met"
+    close = count(judged, "too close to call")
+    return f"{words} and {close} too close to call" if close else words
 
 
 def count(judged: Sequence[JudgedPrediction], outcome: Outcome) -> int:
@@ -106,9 +147,9 @@ def table(judged: Sequence[JudgedPrediction]) -> Table:
     """All predictions of a claim, with their measurements and outcomes."""
     return Table(
         "Predictions, stated before the run, and the measurements that test them",
-        ("quantity", "predicted", "measured", "low", "high", "n", "outcome"),
+        ("quantity", "outcome", "measured", "low", "high", "predicted", "n"),
         [
-            (p.quantity, f"{p.side} {p.bound:g}", *measured, outcome)
+            (p.quantity, outcome, *measured[:3], f"{p.side} {p.bound:g}", measured.n)
             for p, measured, outcome in judged
         ],
         MEASURED_FORMATS,

@@ -26,6 +26,7 @@ class CrossvalResults(NamedTuple):
     estimates: Mapping[str, Sequence[FoldEstimate]]  # empty without inner folds
     tests: Mapping[str, Sequence[Run]]  # of the chosen settings, one run a seed
     classes: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
     @property
     def all_trials(self) -> Trials:

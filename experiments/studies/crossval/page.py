@@ -12,9 +12,10 @@ from experiments.records import plan, runs
 from experiments.records.plan import Plan
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
-from experiments.reporting.page import Figure, Page, Section, Table
+from experiments.reporting.page import Cell, Figure, Page, Section, Table
 from experiments.reporting.statistics import (
     ACCURACIES,
+    counted,
     in_points,
     mean_and_interval,
     percent,
@@ -30,8 +31,8 @@ from experiments.studies.paired import accuracies, difference
 from experiments.studies.settings import Setting, learning_rate
 from experiments.studies.validation import diverged
 
-_HEADER = ("Beta", "Effective rate", "Learning rate", "Accuracy", "Lower", "Upper")
-_PERCENT: dict[str, str] = dict.fromkeys(_HEADER[3:], "{:.2%}")
+_HEADER = ("Beta", "Accuracy", "Lower", "Upper", "Effective rate", "Learning rate")
+_PERCENT: dict[str, str] = dict.fromkeys(_HEADER[1:4], "{:.2%}")
 _COMPARED = {"SGD": "{:.2%}", "Momentum": "{:.2%}", "Difference": "{:+.2%}"}
 
 _LEAST_POINTS = 3  # of a curve at one learning rate
@@ -45,7 +46,7 @@ def page(
     results: CrossvalResults, planned: plan.Plan, ran: Sequence[Run], command: str
 ) -> Page:
     """The page of a cross-validation; `command` repeats it."""
-    sections = [_choice(results, planned), _test(results)]
+    sections = [_choice(results, planned), _test(results, planned)]
     if any(results.estimates.values()):
         sections.append(_estimate(results))
     return Page(
@@ -86,8 +87,9 @@ def _summary(results: CrossvalResults, planned: Plan) -> str:
         f"error of it is {least.beta:g}. On the test images this choice reaches "
         f"{tested['momentum']:.2%}, and SGD, tuned on the same folds to "
         f"{in_words(sgd)}, {tested['sgd']:.2%}: a difference of {in_points(gain)}, "
-        f"n = {len(results.tests['sgd'])} paired seeds, each of which trains both from "
-        f"the same start; {verdict(gain)}."
+        f"n = {counted(len(results.tests['sgd']), 'paired seed')}, each of which "
+        "trains both from "
+        f"the same start; {verdict(gain, smoke=results.smoke)}."
     )
 
 
@@ -136,21 +138,27 @@ def _at_an_end(results: CrossvalResults, planned: Plan) -> list[str]:
     ]
 
 
-def _test(results: CrossvalResults) -> Section:
+def _test(results: CrossvalResults, planned: Mapping[str, Any]) -> Section:
     ran = [run for of_arm in results.tests.values() for run in of_arm]
     lost = sum(diverged(run, results.classes) for run in ran)
     gain = difference(results.tests["momentum"], results.tests["sgd"], results.classes)
     return Section(
         "Is it better than SGD on the test images?",
         [
-            f"Momentum − SGD: {in_points(gain)}, on {len(results.tests['sgd'])} seeds "
-            f"that no tuning has used; {verdict(gain)}. The seeds are paired: with the "
+            f"Momentum − SGD: {in_points(gain)}, on "
+            f"{counted(len(results.tests['sgd']), 'seed')} that no tuning has used; "
+            f"{verdict(gain, smoke=results.smoke)}. The seeds are paired: with the "
             "same seed, both optimizers start from the same parameters and see the "
             "images in the same order, and the difference is taken seed by seed. Both "
             "trained on the first 80% of the training images; each run read the test "
             "images once. Momentum was chosen from "
-            f"{len(results.trials['momentum'])} settings, SGD from "
-            f"{len(results.trials['sgd'])}. {lost} of these runs diverged."
+            f"{counted(len(results.trials['momentum']), 'setting')}, SGD from "
+            f"{len(results.trials['sgd'])}. {lost} of these runs diverged.",
+            f"This is about batch size {planned['batch_size']} and a constant learning "
+            "rate. The study tune also chooses the batch size and the schedule of each "
+            "optimizer, which can do for SGD what momentum does here, or the reverse. "
+            "If its verdict on these images is another, that is why, or its "
+            f"{counted(planned['epochs'], 'epoch')} or seeds are not these.",
         ],
         [_by_seed(results)],
     )
@@ -199,7 +207,8 @@ def _method(results: CrossvalResults, planned: Plan, ran: Sequence[Run]) -> Sect
     return Section(
         "How it was done",
         [
-            f"{len(ran)} runs of {planned['epochs']} epochs at batch size "
+            f"{counted(len(ran), 'run')} of {counted(planned['epochs'], 'epoch')} at "
+            "batch size "
             f"{planned['batch_size']} took {wall_time(ran)}, not counting compilation; "
             f"{lost} diverged. {test} of them, those of the chosen settings, read the "
             "test images, each once, after its last epoch. Every run starts from new "
@@ -347,13 +356,19 @@ def betas_table(results: CrossvalResults) -> Table:
     remarks.setdefault(results.chosen["momentum"], []).insert(0, "chosen")
     return Table(
         "Every beta at the best of its effective rates.",
-        (*_HEADER, "Remark"),
+        (_HEADER[0], _HEADER[1], "Remark", *_HEADER[2:]),
         [
-            (*_row(results, setting), ", ".join(remarks.get(setting, [])) or None)
+            _with_remark(_row(results, setting), remarks.get(setting, []))
             for setting in best_of_betas(results.all_trials, results.classes)
         ],
         _PERCENT,
     )
+
+
+def _with_remark(row: Sequence[Cell], remarks: Sequence[str]) -> tuple[Cell, ...]:
+    """The row with its remarks after the accuracy, which they explain."""
+    beta, accuracy, *rest = row
+    return beta, accuracy, ", ".join(remarks) or None, *rest
 
 
 def _folds_table(results: CrossvalResults) -> Table:
@@ -378,4 +393,4 @@ def _folds_table(results: CrossvalResults) -> Table:
 def _row(results: CrossvalResults, setting: Setting) -> tuple[float | None, ...]:
     """Cells under `_HEADER`."""
     accuracy = results.accuracy(setting).shown(ACCURACIES)
-    return *setting, learning_rate(setting), *accuracy
+    return setting.beta, *accuracy, setting.rate, learning_rate(setting)

@@ -14,6 +14,7 @@ from experiments.studies.context import Fold, run_groups, with_seeds
 from experiments.studies.crossval.choice import CrossvalResults, estimate
 from experiments.studies.crossval.folds import nested, stratified
 from experiments.studies.crossval.page import page
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import (
     TUNING_SEED,
     OpenStudy,
@@ -122,9 +123,18 @@ def crossval(options: Crossval, console: Console) -> Path:
     ) as study:
         study = study._replace(base=replace(study.base, batch_size=budget.batch_size))
         results = _run(study, budget, outer, inner)
+        results = results._replace(smoke=options.preset == "smoke")
         runs = list(study.context.finished.values())
         written = page(results, study.plan, runs, repeating("crossval", options))
-        return publish(options, written, study, runs)
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
+        return publish(options, written, study, runs, work(full))
+
+
+def work(budget: CrossvalBudget) -> Work:
+    """The runs of a cross-validation: each setting on each fold, then the tests."""
+    settings = (1 + len(budget.betas)) * len(budget.effective_rates)
+    runs = settings * budget.folds * (1 + budget.nested) + 2 * budget.seeds
+    return Work(runs, runs * budget.epochs)
 
 
 def _run(

@@ -22,8 +22,11 @@ from experiments.reporting.statistics import (
     ACCURACIES,
     DIFFERENCES,
     Interval,
+    counted,
     in_points,
+    seeds_in_words,
     sign,
+    too_close,
     wall_time,
 )
 from experiments.studies.lr_decay.plan import (
@@ -58,7 +61,7 @@ def page(results: LrDecayResults, command: str) -> Page:
         title=f"Momentum under schedules of the rate, on {results.plan['dataset']}",
         summary=_summary(results, answers),
         sections=(
-            *(_schedules(results), _conventions(answers)),
+            *(_schedules(results), _conventions(results, answers)),
             *(_reason(), _tuning(results)),
         ),
         plan=results.plan,
@@ -76,13 +79,15 @@ def _summary(results: LrDecayResults, answers: Answers) -> str:
             f"accuracies over {paired_seeds(n)}, with the learning rate inside or "
             "outside momentum's buffer:",
             *(_best_schedule(results, arm) for arm in TUNED),
-            *_findings(answers),
-            *_under_tuned(answers),
+            *_findings(results, answers),
+            *([] if results.smoke else _under_tuned(answers)),
         ]
     )
 
 
-def _findings(answers: Answers) -> list[str]:
+def _findings(results: LrDecayResults, answers: Answers) -> list[str]:
+    if results.smoke:
+        return []
     return [
         _conclusion(answers[TUNED_APART], "each at its own tuned rate"),
         *_control(answers[TUNED_APART]),
@@ -96,10 +101,14 @@ def _best_schedule(results: LrDecayResults, arm: str) -> str:
     cells.sort(key=lambda cell: -accuracy(results, cell).mean)
     first = cells[0]
     words = f"{ARMS[arm].title} did best under the {first.schedule} schedule, "
+    if len(cells) == 1:
+        words = f"{ARMS[arm].title} under the {first.schedule} schedule: "
     words += f"{accuracy(results, first).mean:.2%}"
     if len(cells) > 1:
         lead = difference(results, first, cells[1])
         doubt = "" if sign(lead) else ", not significantly different from 0"
+        if too_close(lead):
+            doubt = ", too close to 0 to call"
         words += f", {in_points(lead)} ahead of {cells[1].schedule}{doubt}"
     return f"{words}."
 
@@ -108,15 +117,27 @@ def _conclusion(compared: Sequence[Comparison], how: str) -> str:
     """The changing schedules under which inside and outside differ."""
     compared = [c for c in compared if c.schedule != CONSTANT] or compared
     differing = [c for c in compared if sign(c.difference)]
-    if compared[0].difference.low is None:
-        return f"One seed can't show whether inside and outside, {how}, differ."
-    if not differing:
+    close = [c for c in compared if too_close(c.difference)]
+    if (n := compared[0].difference.n) < 3:
+        return (
+            f"Whether inside and outside, {how}, differ is unknown, as "
+            f"{seeds_in_words(n)} {'bounds' if n == 1 else 'bound'} nothing."
+        )
+    if not differing and not close:
         return (
             f"Inside and outside, {how}, do not differ significantly under any "
             "changing schedule."
         )
-    words = "; ".join(f"{c.schedule}: {in_points(c.difference)}" for c in differing)
-    return f"Inside − outside, {how}, differs significantly from 0 under {words}."
+    clauses = [
+        f"{words} under "
+        + "; ".join(f"{c.schedule}: {in_points(c.difference)}" for c in found)
+        for words, found in (
+            ("differs significantly from 0", differing),
+            ("is too close to 0 to call", close),
+        )
+        if found
+    ]
+    return f"Inside − outside, {how}, {', and '.join(clauses)}."
 
 
 def _control(compared: Sequence[Comparison]) -> list[str]:
@@ -160,13 +181,13 @@ def _schedules(results: LrDecayResults) -> Section:
         rate = "its own" if cell in tuned else "that of outside"
         arm = ARMS[cell.arm].title
         rows.append(
-            (cell.schedule, arm, cell.rate, rate, mean, low, high, lost, len(runs))
+            (cell.schedule, arm, mean, low, high, cell.rate, rate, lost, len(runs))
         )
-    header = ("Schedule", "Method", "Effective rate", "Rate tuned for", "Test accuracy")
+    header = ("Schedule", "Method", "Test accuracy", "From", "To", "Effective rate")
     table = Table(
         "Test accuracy after the last epoch: mean and 95% interval over seeds; the "
         "effective rate is the largest under the schedule.",
-        (*header, "From", "To", "Diverged", "n"),
+        (*header, "Rate tuned for", "Diverged", "n"),
         rows,
         dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
     )
@@ -182,15 +203,15 @@ def _schedules(results: LrDecayResults) -> Section:
     )
 
 
-def _conventions(answers: Answers) -> Section:
+def _conventions(results: LrDecayResults, answers: Answers) -> Section:
     rows = [
-        (q, c.schedule, *c.difference.shown(DIFFERENCES), c.first.rate, c.second.rate)
+        (c.schedule, *c.difference.shown(DIFFERENCES), q, c.first.rate, c.second.rate)
         for q, compared in answers.items()
         for c in compared
     ]
     table = Table(
         "Differences of test accuracy, first − second, paired by seed.",
-        ("Compared", "Schedule", "Difference", "From", "To", "Rate, first", "Second"),
+        ("Schedule", "Difference", "From", "To", "Compared", "Rate, first", "Second"),
         rows,
         dict.fromkeys(("Difference", "From", "To"), "{:+.2%}"),
     )
@@ -211,7 +232,7 @@ def _conventions(answers: Answers) -> Section:
             f"amplified by training: at most {100 * largest:.2f} points in the mean "
             "here. A difference as small as that means nothing. And by chance alone, "
             "one of twenty 95% intervals doesn't contain the true value.",
-            *_findings(answers),
+            *_findings(results, answers),
         ),
         figures=(_differences_figure(answers, table),),
     )
@@ -239,8 +260,8 @@ def _tuning(results: LrDecayResults) -> Section:
         (
             cell.schedule,
             ARMS[cell.arm].title,
-            cell.rate,
             mean_score(runs, results.classes).accuracy,
+            cell.rate,
             count_diverged(runs, results.classes),
             len(runs),
         )
@@ -248,7 +269,7 @@ def _tuning(results: LrDecayResults) -> Section:
     ]
     table = Table(
         "Validation accuracy of every trial; a run that diverged counts as 0.",
-        ("Schedule", "Method", "Effective rate", "Validation", "Diverged", "Runs"),
+        ("Schedule", "Method", "Validation", "Effective rate", "Diverged", "Runs"),
         rows,
         {"Validation": "{:.2%}"},
     )
@@ -261,9 +282,9 @@ def _tuning(results: LrDecayResults) -> Section:
         "How the rates were tuned",
         (
             f"Every schedule and method tried the same {len(rates)} rates, from "
-            f"{rates[0]:g} to {rates[-1]:g}. {edge} Diverged: {lost} of {count} runs. "
-            f"All {len(all_runs)} runs of this page took {wall_time(all_runs)} without "
-            "compilation.",
+            f"{rates[0]:g} to {rates[-1]:g}. {edge} Diverged: {lost} of "
+            f"{counted(count, 'run')}. This page's {counted(len(all_runs), 'run')} "
+            f"took {wall_time(all_runs)} without compilation.",
         ),
         figures=(_tuning_figure(results.tuning, results.classes, table),),
     )

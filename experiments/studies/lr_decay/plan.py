@@ -99,6 +99,7 @@ class LrDecayResults(NamedTuple):
     tuning: CellRuns
     compared: CellRuns
     classes: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
 
 class Comparison(NamedTuple):

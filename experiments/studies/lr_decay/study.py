@@ -17,10 +17,12 @@ from experiments.records.config import Config
 from experiments.records.runs import Run
 from experiments.studies import lifecycle
 from experiments.studies.context import run_groups, with_seeds
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lr_decay.page import page
 from experiments.studies.lr_decay.plan import (
     ARMS,
     BUDGETS,
+    TUNED,
     LrDecayBudget,
     LrDecayCell,
     LrDecayResults,
@@ -91,10 +93,19 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
         cells = compared_cells(best(tuning, classes))
         seeds = range(budget.seeds)
         compared = _run(study, budget, cells, seeds, "comparing", test=True)
-        results = LrDecayResults(study.plan, tuning, compared, classes)
+        smoke = options.preset == "smoke"
+        results = LrDecayResults(study.plan, tuning, compared, classes, smoke)
         written = page(results, repeating("lr-decay", options))
         runs = list(study.context.finished.values())
-        return lifecycle.publish(options, written, study, runs)
+        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        return lifecycle.publish(options, written, study, runs, work(full))
+
+
+def work(budget: LrDecayBudget) -> Work:
+    """The runs of the tuned methods and of the one that is outside in another form."""
+    tried = len(TUNED) * len(budget.effective_rates) * budget.tuning_seeds
+    runs = len(budget.schedules) * (tried + len(ARMS) * budget.seeds)
+    return Work(runs, runs * budget.epochs)
 
 
 def _tune(

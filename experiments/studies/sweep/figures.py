@@ -205,17 +205,20 @@ def budget_curves(swept: SweepResults) -> Figure:
     return Figure("budget", caption, draw, table)
 
 
-def maps(swept: SweepResults) -> list[Figure]:
-    """Validation accuracy over the space, a map for each method and batch size."""
+def maps(swept: SweepResults, chance: float = 0.0) -> list[Figure]:
+    """Validation accuracy over the space, a map for each method and batch size.
+
+    Trials that are no better than `chance` have no color.
+    """
     return [
-        _map(swept, method, size)
+        _map(swept, method, size, chance)
         for method in swept.budget.methods
         if METHODS[method].tunes_beta
         for size in swept.budget.batch_sizes
     ]
 
 
-def _map(swept: SweepResults, method: str, batch_size: int) -> Figure:
+def _map(swept: SweepResults, method: str, batch_size: int, chance: float) -> Figure:
     results = swept.trials_of(method)
     results = [result for result in results if result.trial.batch_size == batch_size]
     values, rates, others = _levels(results)
@@ -225,9 +228,10 @@ def _map(swept: SweepResults, method: str, batch_size: int) -> Figure:
         axes = canvas.subplots()
         axes.set(xlabel=RATE, ylabel=OTHER)
         if on_grid:
-            heat_map(axes, values, rates, others, ink, "{:.1%}", limits=swept.resolved)
+            style: dict[str, Any] = {"limits": swept.resolved, "floor": chance}
+            heat_map(axes, values, rates, others, ink, "{:.1%}", **style)
         else:
-            _dots(axes, canvas, results, swept, ink)
+            _dots(axes, canvas, results, swept, ink, chance)
 
     header = [RATE, OTHER, "validation accuracy"]
     rows = [
@@ -238,6 +242,8 @@ def _map(swept: SweepResults, method: str, batch_size: int) -> Figure:
         f"{title(method)}, batch size {batch_size}: validation accuracy of every "
         "trial. The best trial is framed; a cross is a trial that diverged."
     )
+    if chance:
+        caption += f" A trial without color is no better than chance, {chance:.2%}."
     if len(swept.rounds) > 1 and not on_grid:
         caption += " The dashed frame is the space as it was declared."
     return Figure(
@@ -277,6 +283,7 @@ def _dots(
     results: list[TrialResult],
     swept: SweepResults,
     ink: str,
+    chance: float,
 ) -> None:
     """The trials where they lie, colored by accuracy."""
     plain_axes(axes, ink)
@@ -291,6 +298,7 @@ def _dots(
             axes.plot(*place, "x", color=ink, ms=7, clip_on=False)
         else:
             color = colors(scale(result.accuracy))
+            color = color if result.accuracy > chance else "none"
             axes.plot(*place, "o", color=color, mec=ink, ms=11, clip_on=False)
     top = max(results, key=lambda result: result.score)
     if not top.diverged:

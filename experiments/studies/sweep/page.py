@@ -9,6 +9,7 @@ from experiments.reporting.page import Page, Section, Table
 from experiments.reporting.statistics import (
     ACCURACIES,
     DIFFERENCES,
+    counted,
     in_points,
     mean_and_interval,
     percent,
@@ -19,7 +20,6 @@ from experiments.studies.methods import METHODS, title
 from experiments.studies.paired import accuracies, difference
 from experiments.studies.sweep import figures
 from experiments.studies.sweep.figures import OTHER, RATE, as_percent
-from experiments.studies.sweep.plan import BUDGETS
 from experiments.studies.sweep.results import (
     SweepResults,
     TrialResult,
@@ -30,8 +30,6 @@ from experiments.studies.sweep.space import Side, can_extend, edges
 from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
 from experiments.studies.validation import count_diverged
 
-# A run of the paper preset, 400,000 images, on two CPU cores: docs/performance.md.
-_PAPER_SECONDS = 52
 _AXIS = {"effective_rate": "the effective learning rate", "one_minus_beta": OTHER}
 
 
@@ -48,7 +46,6 @@ def page(swept: SweepResults, plan: Plan, command: str) -> Page:
             _sensitivity(swept),
             _stability(swept),
             _trials(swept),
-            _full_size(swept),
         ),
         plan=plan,
         plan_hash=digest(plan),
@@ -61,15 +58,17 @@ def _summary(swept: SweepResults, plan: Plan) -> str:
     tops, sgd = best(swept.results), swept.final["sgd"]
     count = len(swept.trials_of("sgd"))
     sentences = [
-        f"On {plan['dataset']}, after {count} trials of each method, test accuracies "
-        f"over {paired_seeds(len(sgd))}:"
+        f"On {plan['dataset']}, after {counted(count, 'trial')} of each method, test "
+        f"accuracies over {paired_seeds(len(sgd))}:"
     ]
     for method, runs in swept.final.items():
         accuracy = mean_and_interval(accuracies(runs, swept.classes))
         words = f"{title(method)} ({_settings(tops[method])}) {percent(accuracy)}"
         if method != "sgd":
             gain = difference(runs, sgd, swept.classes)
-            words += f", {in_points(gain)} against SGD: {verdict(gain)}"
+            words += (
+                f", {in_points(gain)} against SGD: {verdict(gain, smoke=swept.smoke)}"
+            )
         sentences.append(f"{words}.")
     outside = [title(method) for method in tops if _open_sides(swept, method)]
     if outside:
@@ -82,7 +81,7 @@ def _summary(swept: SweepResults, plan: Plan) -> str:
         for method in tops
     )
     sentences.append(f"Trials that diverged: {', '.join(shares)}.")
-    sentences.append(f"{len(swept.runs)} runs took {wall_time(swept.runs)}.")
+    sentences.append(f"{counted(len(swept.runs), 'run')} took {wall_time(swept.runs)}.")
     return " ".join(sentences)
 
 
@@ -105,10 +104,10 @@ def _gains(swept: SweepResults) -> Section:
         (
             " ".join(equations),
             "Each method runs its own best trial, chosen by validation accuracy, with "
-            f"{swept.budget.seeds} new seeds. Runs of one seed start from the same "
-            "parameters and see the images in the same order, so differences are taken "
-            f"seed by seed. The test images were read {reads} times: once by each of "
-            "these runs.",
+            f"{counted(swept.budget.seeds, 'new seed')}. Runs of one seed start from "
+            "the same parameters and see the images in the same order, so differences "
+            f"are taken seed by seed. The test images were read {reads} times: once by "
+            "each of these runs.",
         ),
         figures=(figures.final(swept),),
         tables=(_accuracies(swept), _differences(swept)),
@@ -123,17 +122,17 @@ def _accuracies(swept: SweepResults) -> Table:
         rows.append(
             [
                 title(method),
+                *mean_and_interval(accuracies(runs, swept.classes)).shown(ACCURACIES),
+                len(runs),
                 runs[0].config.learning_rate,
                 trial.beta if METHODS[method].tunes_beta else None,
                 trial.effective_rate,
                 trial.batch_size,
-                len(runs),
-                *mean_and_interval(accuracies(runs, swept.classes)).shown(ACCURACIES),
                 mean_and_interval([run.test_loss for run in runs]).mean,
             ]
         )
-    header = ["method", "α", "β", "α/(1 − β)", "batch size", "n", "test accuracy"]
-    header += ["from", "to", "test loss"]
+    header = ["method", "test accuracy", "from", "to", "n", "α", "β", "α/(1 − β)"]
+    header += ["batch size", "test loss"]
     caption = "Final runs: means with 95% intervals (Student's t)."
     return Table(caption, header, rows, as_percent(("test accuracy", "from", "to")))
 
@@ -144,11 +143,13 @@ def _differences(swept: SweepResults) -> Table:
         if method != "sgd":
             gain = difference(runs, swept.final["sgd"], swept.classes)
             values = [None if x is None else 100 * x for x in gain.shown(DIFFERENCES)]
-            rows.append([title(method), len(runs), *values, verdict(gain)])
+            rows.append(
+                [title(method), *values, verdict(gain, smoke=swept.smoke), len(runs)]
+            )
     return Table(
         "Paired differences from SGD in test accuracy, in percentage points, with 95% "
         "intervals.",
-        ["method", "n", "points", "from", "to", "verdict"],
+        ["method", "points", "from", "to", "verdict", "n"],
         rows,
         dict.fromkeys(("points", "from", "to"), "{:+.2f}"),
     )
@@ -255,18 +256,18 @@ def _stability(swept: SweepResults) -> Section:
 
 
 def _trials(swept: SweepResults) -> Section:
-    header = ["method", "α/(1 − β)", "1 − β", "α", "β", "batch size"]
-    header += ["validation accuracy", "validation loss", "run"]
+    header = ["method", "validation accuracy", "validation loss", "α/(1 − β)"]
+    header += ["1 − β", "α", "β", "batch size", "run"]
     rows = [
         [
             title(result.trial.method),
+            result.accuracy,
+            math.nan if result.diverged else -result.score.negative_loss,
             result.trial.effective_rate,
             result.trial.one_minus_beta,
             result.runs[0].config.learning_rate,
             result.trial.beta,
             result.trial.batch_size,
-            result.accuracy,
-            math.nan if result.diverged else -result.score.negative_loss,
             " ".join(run.config_hash for run in result.runs),
         ]
         for result in swept.results
@@ -284,22 +285,5 @@ def _trials(swept: SweepResults) -> Section:
         tables=(
             Table("Trials, in the order of the plan.", header, rows, accuracy),
             Table("Final runs.", columns, final, accuracy),
-        ),
-    )
-
-
-def _full_size(swept: SweepResults) -> Section:
-    paper = BUDGETS["paper"]
-    trials = len(paper.methods) * len(paper.batch_sizes) * paper.trials
-    least = trials * paper.tuning_seeds + len(paper.methods) * paper.seeds
-    hours = [_PAPER_SECONDS * n / 3600 for n in (least, 2 * least)]
-    return Section(
-        "At full size",
-        (
-            f"This sweep had {len(swept.runs)} runs of {swept.budget.epochs} epochs. "
-            f"--preset paper has {least} of {paper.epochs} epochs on {paper.dataset} "
-            "before any extension of the space, and up to twice as many with two: "
-            f"at about {_PAPER_SECONDS} seconds a run on two CPU cores, "
-            f"{hours[0]:.0f} to {hours[1]:.0f} hours.",
         ),
     )

@@ -36,6 +36,7 @@ class SweepResults(NamedTuple):
     results: Sequence[TrialResult]  # of all trials, in the order of the plan
     final: Mapping[str, Sequence[Run]]  # by method: its best trial's, in order of seed
     classes: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
     def trials_of(self, method: str) -> list[TrialResult]:
         """The results of a method's trials."""

@@ -11,6 +11,7 @@ from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.studies import lifecycle
 from experiments.studies.context import StudyContext, run_all, run_groups, with_seeds
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
@@ -96,9 +97,18 @@ def sweep(options: Sweep, console: Console) -> Path:
         for method, top in best(results).items():
             configs = with_seeds(configured(base, top.trial), seeds, test=True)
             final[method] = run_all(context, configs, f"final {method}")
-        swept = SweepResults(budget, rounds, results, final, context.dataset.classes)
+        classes, smoke = context.dataset.classes, options.preset == "smoke"
+        swept = SweepResults(budget, rounds, results, final, classes, smoke)
         written = page(swept, study.plan, repeating("sweep", options))
-        return lifecycle.publish(options, written, study, swept.runs)
+        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        return lifecycle.publish(options, written, study, swept.runs, work(full))
+
+
+def work(budget: SweepBudget) -> Work:
+    """The runs of a sweep whose space does not grow."""
+    trials_of_method = len(budget.batch_sizes) * budget.trials * budget.tuning_seeds
+    runs = len(budget.methods) * (trials_of_method + budget.seeds)
+    return Work(runs, runs * budget.epochs)
 
 
 def search(

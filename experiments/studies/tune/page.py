@@ -1,6 +1,7 @@
 """The page of `tune`: the recommendation first, then the evidence for it."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -8,10 +9,18 @@ from matplotlib.figure import Figure as Canvas
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
 from experiments.records.runs import Run
-from experiments.reporting.drawing import heat_map, legend, panels, plain_axes, strokes
+from experiments.reporting.drawing import (
+    heat_map,
+    legend,
+    line_of_chance,
+    panels,
+    plain_axes,
+    strokes,
+)
 from experiments.reporting.page import Figure, Page, Section, Table
 from experiments.reporting.statistics import (
     ACCURACIES,
+    counted,
     in_points,
     mean_and_interval,
     percent,
@@ -48,7 +57,8 @@ def page(
         title=f"What to train {plan['dataset']} with",
         summary=_summary(tuned, plan),
         sections=(
-            *(_use(tuned), _evidence(tuned), _settings(tuned, extended_command)),
+            *_use(tuned),
+            *(_evidence(tuned), _settings(tuned, extended_command)),
             *(_screening(tuned), space_section(tuned.screening), _trials(tuned)),
         ),
         plan=plan,
@@ -64,19 +74,18 @@ def _in_words(run: Run) -> str:
     beta = f", β = {config.beta:g}" if config.beta else ""
     return (
         f"learning rate {config.learning_rate:g}{beta}, batch size "
-        f"{config.batch_size}, {config.schedule} schedule, {config.epochs} epochs"
+        f"{config.batch_size}, {config.schedule} schedule, "
+        f"{counted(config.epochs, 'epoch')}"
     )
 
 
-def _summary(tuned: TuneResults, plan: Plan) -> str:
-    method = recommended(tuned)
+def _reached(tuned: TuneResults, method: str) -> str:
     runs = tuned.reported[method]
-    reached = percent(mean_and_interval(accuracies(runs, tuned.classes)))
-    sentences = [
-        f"Train {plan['dataset']} with {title(method)}: {_in_words(runs[0])}. Its test "
-        f"accuracy is {reached}, over {paired_seeds(len(runs))}.",
-        _why(tuned),
-    ]
+    return percent(mean_and_interval(accuracies(runs, tuned.classes)))
+
+
+def _summary(tuned: TuneResults, plan: Plan) -> str:
+    sentences = [_recommendation(tuned, plan), _why(tuned)]
     edges = {title(method): at_edge(tuned, method) for method in tuned.reported}
     if any(edges.values()):
         best = (
@@ -88,22 +97,60 @@ def _summary(tuned: TuneResults, plan: Plan) -> str:
             "A better setting may lie beyond those that were tried: at an end of their "
             f"range is the best {', and the best '.join(best)}."
         )
-    lost = count_diverged(runs, tuned.classes)
+    method = recommended(tuned)
+    lost = count_diverged(tuned.reported[method], tuned.classes) if method else 0
     if lost:
         sentences.append(
             f"{lost} of these runs diverged, so look for a lower learning rate before "
             "relying on this."
         )
-    sentences.append(f"{len(tuned.runs)} runs took {wall_time(tuned.runs)}.")
-    return " ".join(sentences)
+    ran = counted(len(tuned.runs), "run")
+    return " ".join([*sentences, f"{ran} took {wall_time(tuned.runs)}."])
+
+
+def _recommendation(tuned: TuneResults, plan: Plan) -> str:
+    """What to train with; or, without a recommendation, what was reached."""
+    method = recommended(tuned)
+    if method is not None and not tuned.smoke:
+        runs = tuned.reported[method]
+        return (
+            f"Train {plan['dataset']} with {title(method)}: {_in_words(runs[0])}. Its "
+            f"test accuracy is {_reached(tuned, method)}, over "
+            f"{paired_seeds(len(runs))}."
+        )
+    both = "; ".join(
+        f"{title(each)} ({_in_words(runs[0])}) {_reached(tuned, each)}"
+        for each, runs in tuned.reported.items()
+    )
+    seeds = paired_seeds(len(next(iter(tuned.reported.values()))))
+    reached = f"test accuracies over {seeds}: {both}; chance is {tuned.chance:.2%}."
+    if tuned.smoke:
+        return f"On {plan['dataset']}, {reached}"
+    return (
+        f"Nothing that was tried on {plan['dataset']} is better than chance, so "
+        f"nothing is recommended: {reached} Look for wrong labels, give more --epochs, "
+        "or another --model."
+    )
+
+
+def _chance(tuned: TuneResults) -> str:
+    return (
+        f"Chance is {tuned.chance:.2%}, the share of the most frequent class among the "
+        "training images: what always the same answer reaches."
+    )
 
 
 def _why(tuned: TuneResults) -> str:
     """The gain of momentum, and what follows from it."""
     sgd, momentum = tuned.reported
-    gained = gain(tuned)
+    gained, method = gain(tuned), recommended(tuned)
     words = f"{title(momentum)} − {title(sgd)}, tuned with equally many trials, paired "
-    words += f"by seed: {in_points(gained)}; {verdict(gained)}."
+    words += f"by seed: {in_points(gained)}; {verdict(gained, smoke=tuned.smoke)}."
+    if tuned.smoke or method is None:
+        return words
+    if method == momentum and sign(gained) <= 0:
+        words += f" {title(momentum)} is recommended, as {title(sgd)} is not better "
+        return f"{words}than chance."
     if sign(gained) == 0:
         words += f" So {title(sgd)}, the simpler one, is recommended."
     if sign(gained) < 0:
@@ -111,42 +158,48 @@ def _why(tuned: TuneResults) -> str:
     return words
 
 
-def _use(tuned: TuneResults) -> Section:
-    method = recommended(tuned)
+def _use(tuned: TuneResults) -> list[Section]:
+    """The code of the recommendation, if there is one."""
+    method = None if tuned.smoke else recommended(tuned)
+    if method is None:
+        return []
     config = tuned.reported[method][0].config
-    return Section(
-        "To use it",
-        (
-            f"{METHODS[method].arm.equation}. The code builds exactly the optimizer "
-            "that was trained here; its schedule counts the steps of all epochs.",
-        ),
-        code=snippet(config, tuned.images),
-    )
+    return [
+        Section(
+            "To use it",
+            (
+                f"{METHODS[method].arm.equation}. The code builds exactly the "
+                "optimizer that was trained here; its schedule counts the steps of all "
+                "epochs.",
+            ),
+            code=snippet(config, tuned.images),
+        )
+    ]
 
 
 def _evidence(tuned: TuneResults) -> Section:
-    header = ("Method", "Learning rate", "β", "Effective rate", "Batch size")
     rows = []
     for method, runs in tuned.reported.items():
         trial, config = winner(tuned, method).trial, runs[0].config
         rows.append(
             [
                 title(method),
+                *mean_and_interval(accuracies(runs, tuned.classes)).shown(ACCURACIES),
+                len(runs),
                 config.learning_rate,
                 config.beta,
-                trial.effective_rate,
                 trial.batch_size,
                 config.schedule,
-                *mean_and_interval(accuracies(runs, tuned.classes)).shown(ACCURACIES),
+                trial.effective_rate,
                 count_diverged(runs, tuned.classes),
-                len(runs),
             ]
         )
+    header = ("Method", "Test accuracy", "From", "To", "n", "Learning rate", "β")
     table = Table(
         "The best of each method, with seeds on which nothing was tuned. The effective "
         "rate is α/(1 − β), and α for SGD: under a constant gradient, steps settle at "
         "it times the gradient.",
-        (*header, "Schedule", "Test accuracy", "From", "To", "Diverged", "n"),
+        (*header, "Batch size", "Schedule", "Effective rate", "Diverged"),
         rows,
         dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
     )
@@ -155,8 +208,12 @@ def _evidence(tuned: TuneResults) -> Section:
         "Is momentum worth it here?",
         (
             _why(tuned),
-            f"The test images were read {reads} times, once by each of these runs. A "
-            "run that diverged counts as 0.",
+            f"{_chance(tuned)} The test images were read {reads} times, once by each "
+            "of these runs. A run that diverged counts as 0.",
+            "Each method has its own batch size and schedule here. The study crossval "
+            "keeps both fixed, and if its verdict on these images is another, that is "
+            "why, or its epochs or seeds are not these: a schedule can do for SGD what "
+            "momentum does at a constant rate.",
         ),
         figures=(_seeds_figure(tuned),),
         tables=(table,),
@@ -175,7 +232,8 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
     header = ("Seed", *values, "Difference")
     formats = {**dict.fromkeys(values, "{:.2%}"), "Difference": "{:+.2%}"}
     rows = list(zip(seeds, first, second, gains, strict=True))
-    caption = "Test accuracy by seed; a line joins the paired runs of one seed."
+    caption = "Test accuracy by seed; a line joins the paired runs of one seed. "
+    caption += f"Always the same answer would reach {tuned.chance:.2%}, chance."
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
@@ -185,6 +243,7 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
         for label, mark, reached in zip(drawn, "os", pairs, strict=True):
             axes.plot(seeds, reached, mark, color=drawn[label].color, label=label)
         axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
+        line_of_chance(axes, 100 * tuned.chance, ink)
         plain_axes(axes, ink)
         legend(canvas, axes)
 
@@ -195,21 +254,21 @@ def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
     rows = [
         [
             title(method),
+            mean_score(runs, tuned.classes).accuracy,
             candidate.schedule,
             candidate.trial.batch_size,
             candidate.trial.beta,
             candidate.trial.effective_rate,
             runs[0].config.learning_rate,
-            mean_score(runs, tuned.classes).accuracy,
             len(runs),
         ]
         for method, tried in tuned.settled.items()
         for candidate, runs in tried.items()
     ]
-    header = ("Method", "Schedule", "Batch size", "β", "Effective rate")
+    header = ("Method", "Validation accuracy", "Schedule", "Batch size", "β")
     table = Table(
         "Every trial over the full epochs; a run that diverged counts as 0.",
-        (*header, "Learning rate", "Validation accuracy", "Runs"),
+        (*header, "Effective rate", "Learning rate", "Runs"),
         rows,
         {"Validation accuracy": "{:.2%}"},
     )
@@ -217,8 +276,8 @@ def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
     return Section(
         "Batch size, schedule and rate",
         (
-            f"The {tuned.budget.finalists} best trials of each method in the screening "
-            "run with every batch size and schedule; the rate is scaled in proportion "
+            f"{_finalists(tuned.budget.finalists)} of each method in the screening run "
+            "with every batch size and schedule; the rate is scaled in proportion "
             "to the batch size. The best of each method then runs at rates "
             f"{factors} times lower and higher. The farther rates are tried only if a "
             "nearer one was best for a method, and then for both methods.",
@@ -227,6 +286,10 @@ def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
         figures=(_settings_figure(tuned, table),),
         code=extended_command,
     )
+
+
+def _finalists(count: int) -> str:
+    return "The best trial" if count == 1 else f"The {count} best trials"
 
 
 def _open_end(tuned: TuneResults, extended_command: str | None) -> list[str]:
@@ -269,13 +332,15 @@ def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
     caption = (
         "Validation accuracy at each batch size and schedule: the best over the rates "
         "and betas tried there. The best of all is framed; at a cross, all runs "
-        "diverged."
+        "diverged; a number without a tile is no better than chance, "
+        f"{tuned.chance:.2%}."
     )
 
     def draw(canvas: Canvas, ink: str) -> None:
         labels, places = list(map(str, sizes)), panels(canvas, len(tiles), 2.6)
         for axes, (name, values) in zip(places, tiles.items(), strict=True):
-            heat_map(axes, values, labels, schedules, ink, "{:.2%}", limits=limits)
+            style: dict[str, Any] = {"limits": limits, "floor": tuned.chance}
+            heat_map(axes, values, labels, schedules, ink, "{:.2%}", **style)
             axes.set(title=name, xlabel="Batch size")
 
     return Figure("settings", caption, draw, table, (8.0, 2.8))
@@ -290,7 +355,7 @@ def _screening(tuned: TuneResults) -> Section:
             f"rate; epochs: {budget.screening_epochs}. {title(momentum)} was chosen, "
             "as its best trial was the better one of the two momenta.",
         ),
-        figures=maps(tuned.screening),
+        figures=maps(tuned.screening, tuned.chance),
     )
 
 

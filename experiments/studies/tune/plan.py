@@ -1,6 +1,8 @@
 """What `tune` tries and what it concludes, as pure functions of plan and runs."""
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 from experiments.optimizers.schedules import SCHEDULES
@@ -122,6 +124,9 @@ class TuneResults(NamedTuple):
     reported: Mapping[str, Sequence[Run]]  # of the best of each method, by seed
     images: int  # training images
     classes: int
+    chance: float  # the share of the most frequent class among the training images
+    test_images: int
+    smoke: bool = False  # whether it trained too little for any conclusion
 
     @property
     def runs(self) -> list[Run]:
@@ -201,7 +206,22 @@ def gain(tuned: TuneResults) -> Interval:
     return paired.difference(momentum, sgd, tuned.classes)
 
 
-def recommended(tuned: TuneResults) -> str:
-    """Momentum if its gain is significant, else SGD, which is simpler."""
+def better_than_chance(tuned: TuneResults, method: str) -> bool:
+    """Whether the final runs of a method are better than always the same answer.
+
+    Their mean must lie above what chance reaches in 39 of 40 samples as small as the
+    test images. An interval over seeds says nothing about those.
+    """
+    reached = fmean(paired.accuracies(tuned.reported[method], tuned.classes))
+    error = math.sqrt(tuned.chance * (1 - tuned.chance) / tuned.test_images)
+    return reached > tuned.chance + 1.96 * error
+
+
+def recommended(tuned: TuneResults) -> str | None:
+    """Momentum if its gain is significant, else SGD, which is simpler.
+
+    Only a method that is better than chance; None if there is none.
+    """
     sgd, momentum = tuned.reported
-    return momentum if sign(gain(tuned)) > 0 else sgd
+    order = (momentum, sgd) if sign(gain(tuned)) > 0 else (sgd, momentum)
+    return next((m for m in order if better_than_chance(tuned, m)), None)

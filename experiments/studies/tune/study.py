@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from experiments.data.image_dataset import Dataset
@@ -15,6 +16,7 @@ from experiments.records.config import Config
 from experiments.records.runs import Run
 from experiments.studies import lifecycle
 from experiments.studies.context import run_all, run_groups, with_seeds
+from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep.results import SweepResults
@@ -92,6 +94,7 @@ def tune(options: Tune, console: Console) -> Path:
         options, "tune", budget, arms, console, dataset=dataset
     ) as study:
         tuned = _run_study(study, budget)
+        tuned = tuned._replace(smoke=options.preset == "smoke")
         command, extended_command = repeating("tune", options), None
         if more := beyond(tuned):
             sizes = (*budget.batch_sizes, *more)
@@ -99,7 +102,18 @@ def tune(options: Tune, console: Console) -> Path:
                 "tune", replace(options, batch_sizes=sizes, output=None)
             )
         written = page(tuned, study.plan, command, extended_command)
-        return lifecycle.publish(options, written, study, tuned.runs)
+        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        return lifecycle.publish(options, written, study, tuned.runs, work(full))
+
+
+def work(budget: TuneBudget) -> Work:
+    """The runs of a study whose space and rates are extended as little as possible."""
+    screening = len(SCREENED) * budget.trials
+    sizes_and_schedules = len(budget.batch_sizes) * len(budget.schedules)
+    candidates_of_method = budget.finalists * sizes_and_schedules + 2
+    later = 2 * (candidates_of_method * budget.tuning_seeds + budget.seeds)
+    epochs = screening * budget.screening_epochs + later * budget.epochs
+    return Work(screening + later, epochs)
 
 
 def fitting_sizes(
@@ -137,9 +151,13 @@ def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
     for method, top in _best(settled, classes).items():
         configs = _configs(base, top, seeds, test=True)
         reported[method] = run_all(context, configs, f"final {method}")
-    images = len(context.folds[base.fold].train)
+    labels = context.dataset.train_labels[context.folds[base.fold].train]
     return TuneResults(
-        budget, screening, settled, centers, last_factor, reported, images, classes
+        *(budget, screening, settled, centers, last_factor, reported),
+        images=len(labels),
+        classes=classes,
+        chance=float(np.bincount(labels).max() / len(labels)),
+        test_images=len(context.dataset.test_labels),
     )
 
 

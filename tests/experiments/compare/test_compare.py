@@ -64,6 +64,9 @@ def test_compare_writes_runs_summary_page_and_curves(compared):
     assert f"Report: {output / 'report.html'}" in out
     summary = json.loads((output / "summary.json").read_text())
     assert summary["dataset"] == "data.npz"
+    learned = "Two seeds bound nothing; --seeds 3 is the least."
+    assert summary["conclusion"] == learned and f"\n{learned}\n" in out
+    assert "At full size, at least 40 runs, about " in out
     assert list(summary["arms"]) == ["sgd", "ema", "sgd_large_step", "keras"]
     records = [json.loads(s) for s in (output / "runs.jsonl").read_text().splitlines()]
     assert len(records) == 8

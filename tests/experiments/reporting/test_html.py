@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from support.demonstration import (
 from support.reports import Reader
 
 from experiments.reporting.html import html, in_words, sort_value, summary, write
-from experiments.reporting.page import Figure, Section, Table
+from experiments.reporting.page import Figure, FullSize, Section, Table
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +40,42 @@ def test_page_needs_nothing_from_elsewhere(page, reader):
     assert not {"link", "img", "iframe", "object", "form", "base", "image"} & tags
     for _, attributes in reader.elements:
         for name in ("href", "src", "xlink:href"):
-            assert attributes.get(name, "#").startswith("#")
+            address = attributes.get(name) or "#"
+            assert address.startswith("#") or address == "../index.html"
     assert "url(http" not in page
     assert "@import" not in page
+
+
+def test_page_links_to_its_index_and_to_every_section(page, reader):
+    links = [each["href"] for each in reader.all("a")]
+    assert links[0] == "../index.html"
+    targets = [f"#{each['id']}" for each in reader.all("section") if "id" in each]
+    assert links[1:] == targets == ["#section-1", "#section-2", "#section-3", "#repeat"]
+
+
+def test_command_breaks_only_between_options():
+    command = "python -m experiments sweep --batch-sizes 8 16 --output a-b"
+    larger = FullSize("at least 3 runs", "python -m experiments sweep --preset paper")
+    made = html(PAGE._replace(sections=(), command=command, full_size=larger))
+    (words, full) = re.findall(r'<code class="words">(.*?)</code>', made)
+    assert re.findall("<span>(.*?)</span>", words) == [
+        "python -m experiments sweep",
+        "--batch-sizes 8 16",
+        "--output a-b",
+    ]
+    assert re.sub("<.*?>", "", words) == command  # which the button copies
+    assert re.sub("<.*?>", "", full) == larger.command
+    assert "At full size, at least 3 runs:" in made
+
+
+def test_page_begins_with_its_notice_and_its_conclusion():
+    made = PAGE._replace(sections=(), notice="Beware.", conclusion="Learned.")
+    text = Reader(html(made)).text
+    places = [text.index(words) for words in ("Beware.", "Learned.", PAGE.summary[:30])]
+    assert places == sorted(places)
+    made = summary(made)
+    assert (made["notice"], made["conclusion"]) == ("Beware.", "Learned.")
+    assert date.fromisoformat(made["written"])
 
 
 def test_page_lets_only_its_own_script_run(page, reader):

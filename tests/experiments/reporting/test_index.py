@@ -1,5 +1,6 @@
 """The index shows every result in a directory, readable or not."""
 
+import base64
 import io
 import json
 import os
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 from support.demonstration import PAGE, SCRIPT, TURNED
 from support.reports import SETUP
@@ -18,6 +20,7 @@ from experiments.records.config import UsageError
 from experiments.records.runs import to_json
 from experiments.reporting import html
 from experiments.reporting.index import Index, index, write_index
+from experiments.studies.full_size import Work
 from experiments.studies.lifecycle import StudyOptions, publish
 
 ACCURACIES = {"sgd": [0.50, 0.52], "ema": [0.61, 0.62], "keras": [0.4, 0.41]}
@@ -62,6 +65,31 @@ def test_index_shows_title_data_and_answer_of_studies_and_comparisons(tmp_path):
     assert "sweep · digits in a study" in page
     assert "<p>β = 0.9 is.</p>" in page
     assert page.count("Best mean test accuracy: 61.50%, Title of ema, n = 2.") == 2
+
+
+def test_card_has_the_date_the_picture_and_the_notice_of_its_page(tmp_path):
+    section = PAGE.sections[0]._replace(tables=())
+    study = PAGE._replace(
+        sections=(section,), notice="This is a smoke run.", conclusion="Learned <b>."
+    )
+    write_study(tmp_path / "a", study)
+    path = tmp_path / "a" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"written": "2026-02-03"}))
+    page = read(tmp_path)
+    assert "· 3 February 2026</p>" in page
+    assert '<p class="smoke">This is a smoke run.</p>' in page
+    assert "<strong>Learned &lt;b&gt;.</strong>" in page
+    (picture,) = re.findall('<img src="data:image/png;base64,([^"]*)" alt="Val', page)
+    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
+        assert image.width == 640
+    (tmp_path / "a" / "figures" / "heat.png").write_bytes(b"no picture")
+    os.utime(path, (0, 86_400 * 40))
+    del summary["written"]
+    path.write_text(json.dumps(summary))
+    os.utime(path, (0, 86_400 * 40))  # 10 February 1970
+    page = read(tmp_path)
+    assert "<img" not in page and "February 1970" in page
 
 
 def test_index_ignores_what_is_not_a_result(tmp_path):
@@ -138,9 +166,9 @@ def test_index_of_a_comparison_without_any_result_says_so(tmp_path):
 def test_index_needs_nothing_from_elsewhere(tmp_path):
     write_study(tmp_path / "a")
     page = read(tmp_path)
-    assert "default-src 'none'; style-src 'unsafe-inline'\"" in page
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in page
     assert "http" not in page.replace("http-equiv", "")
-    assert not re.search("<(script|link|img|iframe)", page)
+    assert not re.search("<(script|link|iframe)", page)
 
 
 def test_index_command_says_where_the_page_is(tmp_path):
@@ -178,7 +206,8 @@ def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     said = io.StringIO()
     context = SimpleNamespace(output=tmp_path / "a", console=Console(file=said))
     study: Any = SimpleNamespace(context=context)
-    assert publish(StudyOptions(), STUDY, study, []) == tmp_path / "a" / "report.html"
+    made = publish(StudyOptions(), STUDY, study, [], Work(1, 2))
+    assert made == tmp_path / "a" / "report.html"
     path = tmp_path / "index.html"
     assert f"{path} was not written by this program" in said.getvalue()
     assert path.read_text() == "my own page"

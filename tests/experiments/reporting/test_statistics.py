@@ -15,10 +15,12 @@ from experiments.reporting.statistics import (
     against_first,
     compare,
     comparisons,
+    counted,
     in_points,
     mean_and_interval,
     percent,
     sign,
+    too_close,
     verdict,
     winner,
 )
@@ -68,8 +70,9 @@ def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
         ([0.02, 0.03, -0.01], None),
         ([0.5], None),
         ([0.0, 0.0, 0.0], None),
-        ([0.25, 0.25], "a"),
-        ([0.25, math.nan], None),
+        ([0.25, 0.25], None),  # two seeds bound nothing
+        ([0.25, 0.25, 0.25], "a"),
+        ([0.25, math.nan, 0.25], None),
     ],
 )
 def test_compare_names_a_winner_only_off_the_interval(differences, winning):
@@ -152,10 +155,64 @@ def test_interval_is_shown_cut_and_only_for_three_values():
 
 def test_conclusions_are_drawn_from_the_whole_interval():
     assert sign(mean_and_interval([0.9, -0.5, 0.9])) == 0
-    two = compare("a", "b", "a cause", {"a": {0: 0.25, 1: 0.25}, "b": {0: 0, 1: 0}})
-    assert two.winner == "a" and two.interval == (0.25, 0.25, 0.25, 2)
-    assert winner(two, {"a": "Title"}) == (
-        "winner: Title, though n = 2 is weak evidence; every seed shows the same "
-        "difference"
+    three = {"a": dict.fromkeys(range(3), 0.25), "b": dict.fromkeys(range(3), 0.0)}
+    clear = compare("a", "b", "a cause", three)
+    assert clear.winner == "a" and clear.interval == (0.25, 0.25, 0.25, 3)
+    assert winner(clear, {"a": "Title"}) == (
+        "winner: Title; every seed shows the same difference"
     )
-    assert verdict(two.interval) == "momentum is better, though n = 2 is weak evidence"
+    assert verdict(clear.interval) == "momentum is better"
+
+
+def test_two_seeds_bound_nothing_and_a_smoke_run_concludes_nothing():
+    two = {"a": {0: 0.25, 1: 0.25}, "b": {0: 0, 1: 0}}
+    compared = compare("a", "b", "a cause", two)
+    assert winner(compared, {}) == "no winner: two seeds bound nothing"
+    assert verdict(compared.interval) == (
+        "no difference is shown, as two seeds bound nothing"
+    )
+    clear = Interval(0.25, 0.2, 0.3, 5)
+    assert verdict(clear, smoke=True) == "no verdict: a smoke run concludes nothing"
+    assert "smoke" in winner(compared, {}, smoke=True)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bound", "close", "side"),
+    [
+        # A tenth of half the width is 0.05·(high − low).
+        (0.011, 0.2, 0.0, False, 1),
+        (0.009, 0.2, 0.0, True, 0),
+        (-0.009, 0.2, 0.0, True, 0),
+        (-0.011, 0.2, 0.0, False, 0),
+        (-0.2, -0.009, 0.0, True, 0),
+        (-0.2, -0.011, 0.0, False, -1),
+        (0.76, 0.94, 0.75, False, 1),
+        (0.758, 0.94, 0.75, True, 0),
+        (0.0, 0.0, 0.0, False, 0),
+        (0.25, 0.25, 0.0, False, 1),
+    ],
+)
+def test_what_hangs_on_rounding_is_too_close_to_call(low, high, bound, close, side):
+    interval = Interval((low + high) / 2, low, high, 9)
+    assert too_close(interval, bound) == close
+    assert sign(interval, bound) == side
+    if close and not bound:
+        assert verdict(interval).endswith("ends too close to 0 to call")
+
+
+def test_rounding_of_another_machine_does_not_turn_a_verdict_round():
+    values = np.random.default_rng(8).normal(size=8)
+    mean, low, _, _ = mean_and_interval(values.tolist())
+    assert low is not None
+    edge, half = values - low, mean - low  # the interval of `edge` ends at 0
+    for nudge in (-0.09, -0.01, 0.01, 0.09):
+        assert sign(mean_and_interval((edge + nudge * half).tolist())) == 0
+    assert sign(mean_and_interval((edge + 0.11 * half).tolist())) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (2000, "2,000 epochs")],
+)
+def test_one_is_singular(number, words):
+    assert counted(number, "epoch") == words

@@ -31,6 +31,18 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     assert words in printed.getvalue()
 
 
+def test_announcement_counts_in_the_singular_and_the_plural():
+    (run, *_) = synthetic_comparison({"a": [0.5]})
+    for epochs, runs, words in (
+        (1, 1, "1 run of 1 epoch on"),
+        (2, 2, "2 runs of 2 ep"),
+    ):
+        console, printed = printing()
+        configs = [replace(run.config, epochs=epochs)] * runs
+        terminal.announce(console, configs, (90, 8, 8, 1))
+        assert words in printed.getvalue()
+
+
 def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     uneven = "is not shared evenly by 2 devices: in each step"
     for batch_size, said in [

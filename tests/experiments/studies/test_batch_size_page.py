@@ -4,6 +4,7 @@ import math
 from itertools import product
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 from support.synthetic import synthetic_comparison
 from support.validated_runs import validated
 
@@ -131,6 +132,27 @@ def test_summary_states_from_which_batch_size_on_momentum_is_better(momentum, wo
         "shows no gain over SGD at the largest batch size, 32."
     )
     assert "under-tuned" not in made.summary
+
+
+def test_a_smoke_run_concludes_nothing():
+    made, words = written(results((0.1, 0.1, 0.2))._replace(smoke=True))
+    assert "momentum with beta 0.8 was compared with SGD. Its diff" in made.summary
+    assert "better than SGD at" not in words and "shows no gain" not in words
+
+
+def test_every_tick_of_the_best_rates_has_a_label_and_every_marker_is_whole():
+    made, _ = written(results((0.0, 0.1, 0.2)))
+    figure = made.sections[1].figures[0]
+    canvas = Canvas(layout="constrained")
+    figure.draw(canvas, "black")
+    (axes,) = canvas.axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    low, high = axes.get_ylim()
+    ticks = list(map(float, axes.get_yticks()))
+    rates = {setting.rate for setting in results((0.0, 0.1, 0.2)).choice.values()}
+    assert set(ticks) == rates and list(map(float, labels)) == ticks
+    assert low < min(ticks) and max(ticks) < high
+    assert not axes.get_yticks(minor=True).size
 
 
 def test_batch_sizes_at_which_momentum_lost_are_flagged_as_under_tuned():

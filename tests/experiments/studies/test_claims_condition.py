@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.studies.claims import condition
+from experiments.reporting.drawing import BLUE, GREEN
+from experiments.studies.claims import condition, trajectory_network
 from experiments.studies.claims.condition import count_steps, slope, tunings
 from experiments.studies.claims.trajectory import closed_form
 
@@ -43,6 +44,14 @@ def test_steps_grow_in_theory_as_kappa_for_sgd_and_as_its_root_for_momentum():
     steps = condition.steps_in_theory(wide, tunings(wide)["tuned"])
     rates = condition.TARGET ** (1 / steps)
     np.testing.assert_allclose(rates, (wide**0.5 - 1) / (wide**0.5 + 1), rtol=1e-6)
+
+
+def test_sgd_is_blue_and_momentum_green_throughout():
+    strokes = {key: stroke for key, (stroke, _) in condition._LOOKS.items()}
+    for looks in (strokes, trajectory_network._LOOKS):
+        for key, stroke in looks.items():
+            assert stroke.color == (BLUE if key.startswith("sgd") else GREEN)
+        assert len(set(looks.values())) == len(looks)  # their dashes differ
 
 
 def test_the_slope_is_recovered_for_every_start():

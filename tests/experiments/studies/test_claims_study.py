@@ -17,12 +17,12 @@ pytestmark = pytest.mark.usefixtures("small_network")
 
 
 def run(output, **options) -> str:
-    return printed(claims, Claims(preset="smoke", **options), output)
+    return printed(claims, Claims(**{"preset": "smoke", **options}), output)
 
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """Replaces the claims with four cheap ones.
+    """Replaces the claims with four cheap ones; runs are of the default preset.
 
     Yields the keys of measured claims in order, and a set of keys: measuring one of
     them is interrupted.
@@ -34,7 +34,7 @@ def cheap(monkeypatch):
             measured.append(key)
             if key in stops:
                 raise KeyboardInterrupt
-            return {f"{key} gain": difference([gain, gain + 0.1], [0.0, 0.0])}
+            return {f"{key} gain": difference([gain, gain + 0.1, gain], [0.0] * 3)}
 
         prediction = Prediction(f"{key} gain", f"gain of {key}", "above", 0.0)
         return Claim(
@@ -57,19 +57,19 @@ def test_an_interrupted_study_resumes_with_the_claim_it_stopped_in(cheap, tmp_pa
     measured, stops = cheap
     stops.add("three")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
+        run(tmp_path, preset="default")
     assert measured == ["one", "two", "three"]
     lines = (tmp_path / "claims.jsonl").read_bytes().splitlines()
     assert [json.loads(line)["claim"] for line in lines] == ["one", "two"]
     stops.clear()
-    output = run(tmp_path)
+    output = run(tmp_path, preset="default")
     assert measured[3:] == ["three", "four"]
     assert (
-        "Momentum does one: holds, 1 of 1 predictions met; does two: does not hold, 0 "
-        "of 1 predictions met; does three: does not hold, 0 of 1 predictions met; does "
-        "four: holds, 1 of 1 predictions met.\n"
+        "Momentum does one: holds, 1 of 1 prediction met; does two: does not hold, 0 "
+        "of 1 prediction met; does three: open, 0 of 1 prediction met; does four: "
+        "holds, 1 of 1 prediction met.\n"
     ) in output
-    run(tmp_path)
+    run(tmp_path, preset="default")
     assert len(measured) == 5
     page = (tmp_path / "report.html").read_text()
     assert "gain of three" in page and "does not hold" in page
@@ -78,13 +78,27 @@ def test_an_interrupted_study_resumes_with_the_claim_it_stopped_in(cheap, tmp_pa
     assert len(records.splitlines()) == 4
 
 
+def test_a_smoke_run_judges_nothing_and_says_so(cheap, tmp_path):
+    output = run(tmp_path)
+    assert "This is a smoke run" in output
+    assert "Momentum does one: not judged; does two: not judged;" in output
+    page = (tmp_path / "report.html").read_text()
+    assert '<p class="notice">This is a smoke run' in page
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    verdicts, quoted = summary["sections"][0]["tables"]
+    assert {row[1] for row in verdicts["rows"] + quoted["rows"]} == {"not judged"}
+    assert all(row[2:] == [0, 0, 0, 0] for row in verdicts["rows"])
+    assert summary["notice"].startswith("This is a smoke run")
+    assert "This is a smoke run" in (tmp_path.parent / "index.html").read_text()
+
+
 def test_predictions_and_rule_are_in_the_plan_before_anything_is_measured(
     cheap, tmp_path
 ):
     _, stops = cheap
     stops.add("one")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
+        run(tmp_path, preset="default")
     plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
     assert plan["predictions"]["two gain"] == "gain of two: above 0"
     assert plan["fixed"]["two"] == {"strength": -3.0}
@@ -92,13 +106,13 @@ def test_predictions_and_rule_are_in_the_plan_before_anything_is_measured(
 
 
 def test_another_plan_and_incomplete_records_are_refused(cheap, tmp_path):
-    run(tmp_path)
+    run(tmp_path, preset="default")
     with pytest.raises(UsageError, match="holds runs of another plan"):
-        run(tmp_path, seeds=5)
+        run(tmp_path, preset="default", seeds=5)
     path = tmp_path / "claims.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(UsageError, match=r"claims.jsonl, line 4, is not a complete"):
-        run(tmp_path)
+        run(tmp_path, preset="default")
 
 
 @pytest.mark.parametrize("preset", list(BUDGETS))

@@ -23,7 +23,12 @@ def judged(*outcomes) -> list[verdict.JudgedPrediction]:
         (BELOW, 0.7, 0.9, "met"),
         (BELOW, 1.1, 1.3, "contradicted"),
         (BELOW, 0.9, 1.1, "open"),
-        (BELOW, 0.9, 1.0, "open"),
+        (BELOW, 0.9, 1.0, "too close to call"),
+        (BELOW, 0.9, 1.004, "too close to call"),
+        (BELOW, 0.9, 0.996, "too close to call"),
+        (BELOW, 0.9, 0.99, "met"),
+        (BELOW, 1.003, 1.2, "too close to call"),
+        (ABOVE, -0.2, 0.009, "too close to call"),
         (ABOVE, 0.02, 0.3, "met"),
         (ABOVE, -0.3, -0.02, "contradicted"),
         (ABOVE, -0.1, 0.2, "open"),
@@ -43,7 +48,10 @@ def test_a_prediction_is_met_only_by_its_whole_interval(prediction, low, high, o
         (["met", "open", "met"], "holds partly"),
         (["contradicted", "met"], "holds partly"),
         (["contradicted", "open"], "does not hold"),
-        (["open"], "does not hold"),
+        (["open", "open"], "open"),
+        (["open", "too close to call"], "open"),
+        (["met", "too close to call"], "holds partly"),
+        (["not judged"], "not judged"),
     ],
 )
 def test_the_verdict_follows_its_rule(outcomes, expected):
@@ -79,4 +87,20 @@ def test_intervals_are_judged_as_json_stores_them():
     assert (met.outcome, opened.outcome) == ("met", "open")
     assert math.isnan(opened.measured.mean)
     rows = verdict.table((met, opened)).rows
-    assert rows[0] == ("cost, momentum / SGD", "below 1", 0.7, 0.6, 0.8, 9, "met")
+    assert rows[0] == ("cost, momentum / SGD", "met", 0.7, 0.6, 0.8, "below 1", 9)
+
+
+def test_two_pairs_and_a_smoke_run_decide_nothing():
+    clear = Measured(0.5, 0.4, 0.6, 9)
+    assert judge(ABOVE, clear).outcome == "met"
+    assert judge(ABOVE, clear._replace(n=2)).outcome == "open"
+    assert judge(ABOVE, clear, smoke=True).outcome == "not judged"
+
+
+def test_predictions_too_close_to_call_are_counted_apart():
+    assert verdict.tally(judged("met", "open", "contradicted")) == (
+        "1 of 3 predictions met"
+    )
+    assert verdict.tally(judged("met", "too close to call")) == (
+        "1 of 2 predictions met and 1 too close to call"
+    )

@@ -76,6 +76,17 @@ def test_momentum_that_loses_to_sgd_is_called_under_tuned():
     assert "it is under-tuned, and this is no evidence for SGD." in made.summary
 
 
+def test_a_smoke_run_concludes_nothing():
+    made, words = written(example()._replace(smoke=True))
+    assert made.summary.endswith("no verdict: a smoke run concludes nothing.")
+    assert "momentum is better" not in words and "no difference is" not in words
+
+
+def test_the_page_says_why_tune_may_find_another_verdict():
+    _, words = written(example())
+    assert "This is about batch size 64 and a constant learning rate." in words
+
+
 def test_the_page_warns_of_a_choice_at_an_end_of_its_list():
     momentum, sgd = Setting(0.9, 0.5), Setting(0.0, 0.1)
     _, words = written(example(chosen={"momentum": momentum, "sgd": sgd}))
@@ -86,7 +97,7 @@ def test_the_page_warns_of_a_choice_at_an_end_of_its_list():
 
 def test_a_curve_at_equal_learning_rate_has_all_settings_that_share_it():
     made, words = written(example())
-    curve = [row[:3] for row in rows(made, "equal-learning-rate")]
+    curve = [(row[0], *row[4:]) for row in rows(made, "equal-learning-rate")]
     assert curve == [(0.5, 0.1, 0.05), (0.8, 0.25, 0.05), (0.9, 0.5, 0.05)]
     assert len(rows(made, "equal-effective-rate")) == 4 * 3
     assert "No three of these settings" not in words
@@ -102,7 +113,7 @@ def test_without_a_shared_learning_rate_the_page_says_so():
 
 
 def test_the_table_of_betas_marks_what_both_rules_choose():
-    remarks = {row[0]: row[-1] for row in betas_table(example()).rows}
+    remarks = {row[0]: row[2] for row in betas_table(example()).rows}
     assert remarks[0.8] == "chosen, smallest beta within one standard error"
     assert remarks[0.0] == "SGD" and remarks[0.9] is None
 

@@ -92,6 +92,13 @@ def test_interval_that_contains_zero_names_no_winner():
     assert row["from"] < 0 < row["to"] and row["n"] == 3
 
 
+def test_a_smoke_run_concludes_nothing():
+    made = written(swept(momentum=[0.912, 0.921, 0.930])._replace(smoke=True))
+    (row, _) = table(made, "Paired differences")
+    assert row["verdict"] == "no verdict: a smoke run concludes nothing"
+    assert "momentum is better" not in made.summary
+
+
 def test_difference_is_taken_seed_by_seed():
     made = written(swept(momentum=[0.912, 0.921, 0.930]))
     (row, _) = table(made, "Paired differences")

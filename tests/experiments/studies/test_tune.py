@@ -1,6 +1,7 @@
 """The command `tune`: its runs, recommendation, resumption and refusals."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
 from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.tune import plan
 from experiments.studies.tune.plan import BUDGETS
 from experiments.studies.tune.snippet import snippet
 from experiments.studies.tune.study import Tune, fitting_sizes, tune
@@ -70,9 +72,26 @@ def test_final_runs_are_paired_and_alone_read_the_test_images(finished):
         assert replace(config, seed=TUNING_SEED, test=False) in tried
 
 
-def test_code_is_that_of_the_recommended_final_runs(finished):
+def test_a_smoke_run_says_so_and_recommends_nothing(finished):
     summary = json.loads((finished / "summary.json").read_text())
-    final = [snippet(c, IMAGES) for c in configs(finished, test=True, seed=0)]
+    assert summary["notice"].startswith("This is a smoke run")
+    assert "recommended" not in summary["summary"]
+    assert "a smoke run concludes nothing" in summary["summary"]
+    assert "optax.sgd" not in (finished / "report.html").read_text()
+    assert "This is a smoke run" in (finished.parent / "index.html").read_text()
+
+
+def test_code_is_that_of_the_recommended_final_runs(
+    options, finished, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(BUDGETS, "default", BUDGETS["smoke"])  # the same plan
+    # So few images are too few to be better than chance.
+    monkeypatch.setattr(plan, "better_than_chance", lambda tuned, method: True)
+    output = shutil.copytree(finished, tmp_path / "study")
+    said = printed(tune, replace(options, preset="default"), output)
+    assert "smoke" not in said
+    summary = json.loads((output / "summary.json").read_text())
+    final = [snippet(c, IMAGES) for c in configs(output, test=True, seed=0)]
     code = summary["sections"][0]["code"]
     assert code in final
     exec(code, names := {})

@@ -7,7 +7,7 @@ from support.synthetic import diverged
 from support.validated_runs import validated
 
 from experiments.records.runs import Run
-from experiments.reporting import html
+from experiments.reporting import drawing, html
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.results import SweepResults, TrialResult
@@ -73,7 +73,9 @@ def tuned(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Tune
     ]
     none = {method: [] for method in SCREENED}
     screening = SweepResults(BUDGET.screening, [first], results, none, 10)
-    return TuneResults(BUDGET, screening, settled, centers, 4.0, reported, 777, 10)
+    return TuneResults(
+        BUDGET, screening, settled, centers, 4.0, reported, 777, 10, 0.11, 400
+    )
 
 
 def center_of(method: str) -> Candidate:
@@ -182,7 +184,7 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
             "it is under-tuned, and this is no evidence for SGD. SGD is recommended "
             "because nothing tried was better.",
         ),
-        ([0.8], [0.9], "sgd", "it has no interval. So SGD, the simpler one, is"),
+        ([0.8], [0.9], "sgd", "one seed bounds nothing. So SGD, the simpler one, is"),
     ],
 )
 def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, said):
@@ -196,6 +198,45 @@ def test_momentum_is_recommended_only_where_it_is_better(sgd, momentum, method, 
     html.html(made)
 
 
+def test_nothing_is_recommended_that_is_no_better_than_chance():
+    # Of 400 images, chance of 11% reaches 11% + 1.96·√(0.11·0.89/400) = 14.07%.
+    guessing = tuned([0.139, 0.141, 0.14], [0.13, 0.14, 0.12])
+    assert plan.recommended(guessing) is None
+    made = page(guessing, *PLAN)
+    assert "Nothing that was tried on digits is better than chance" in made.summary
+    assert "chance is 11.00%" in made.summary and "Train" not in made.summary
+    assert [section.code for section in made.sections] == [None] * len(made.sections)
+    assert "recommended." not in made.sections[0].paragraphs[0]
+    barely = tuned([0.142, 0.141, 0.140], [0.13, 0.14, 0.12])
+    assert plan.recommended(barely) == "sgd"
+    momentum = tuned([0.12, 0.13, 0.14], [0.142, 0.141, 0.14])
+    assert plan.recommended(momentum) == "nesterov"
+    made = page(momentum, *PLAN)
+    assert "is recommended, as SGD is not better than chance." in made.summary
+    more = guessing._replace(test_images=40_000)
+    assert plan.recommended(more) == "sgd"
+
+
+def test_a_smoke_run_recommends_nothing():
+    made = page(tuned([0.8, 0.81, 0.82], [0.9, 0.91, 0.92])._replace(smoke=True), *PLAN)
+    for words in ("Train ", "recommended", "better"):
+        assert words not in made.summary
+    assert "no verdict: a smoke run concludes nothing" in made.summary
+    assert made.sections[0].heading == "Is momentum worth it here?"
+
+
+def test_chance_is_a_line_in_the_figure_of_the_seeds():
+    def drawn(result):
+        made = page(result, *PLAN)
+        figures = {f.name: f for s in made.sections for f in s.figures}
+        return drawing.svg(figures["seeds"])
+
+    near = tuned([0.14, 0.15, 0.16], [0.13, 0.14, 0.12])
+    assert ">Chance</text>" in drawn(near)
+    far = drawn(tuned([0.9, 0.91, 0.92], [0.93, 0.94, 0.92]))
+    assert ">Chance, 11.0%, is far below.</text>" in far
+
+
 def test_diverged_final_run_counts_as_the_worst_and_is_reported():
     result = tuned([0.8, 0.82, 0.81], [0.84, 0.85, 0.86])
     assert plan.gain(result).mean == pytest.approx(0.04)
@@ -207,7 +248,9 @@ def test_diverged_final_run_counts_as_the_worst_and_is_reported():
     none = [diverged(each) for each in result.reported["sgd"]]
     result = result._replace(reported={**result.reported, "sgd": none})
     made = page(result, *PLAN)
-    assert "3 of these runs diverged, so look for a lower learning rate" in made.summary
+    # SGD, all of whose runs diverged, is no better than chance.
+    assert plan.recommended(result) == "nesterov"
+    assert "1 of these runs diverged, so look for a lower learning rate" in made.summary
 
 
 def test_names_from_data_are_escaped_on_the_page_and_absent_from_the_code():
