@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,17 +43,17 @@ def check_beta(call: str, beta: object) -> None:
         )
 
 
-def one_beta(call: str, beta: Beta, momentum: Beta) -> Beta:
+def one_beta(call: str, beta: Beta | None, momentum: Beta | None) -> Beta:
     """Returns β, which PyTorch, Keras and `optax.sgd` call momentum; raises for two.
 
-    The caller checks the value.
+    The caller checks the value, also that of None if neither is given.
     """
     if beta is not None and momentum is not None:
         raise TypeError(
             f"{call}: got beta={beta!s} and momentum={momentum!s}, which are two names "
             "of one argument. Drop one of them."
         )
-    return beta if momentum is None else momentum
+    return cast(Beta, beta if momentum is None else momentum)
 
 
 def check_dampening(call: str, dampening: object, nesterov: object) -> None:

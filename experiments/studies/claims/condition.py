@@ -236,9 +236,9 @@ def _steps_figure(measured: dict[str, JSON]) -> Figure:
             (color, dash), marker = _LOOKS[key]
             means = [row[0] for row in measured["steps"][key]]
             axes.plot(conditions, means, marker, color=color)
-            look: dict[str, Any] = {"color": color, "linestyle": dash}
-            axes.plot(conditions, measured["theory"][key], **look)
-            axes.plot([], [], marker=marker, label=title, **look)
+            theory = measured["theory"][key]
+            axes.plot(conditions, theory, color=color, linestyle=dash)
+            axes.plot([], [], marker, label=title, color=color, linestyle=dash)
         legend(canvas, axes)
 
     header = ["method", "κ", "steps", "low", "high", "starts", "theory"]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
 from experiments.records import plan, runs
+from experiments.records.config import JSON
 from experiments.records.plan import Plan
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
@@ -138,7 +139,7 @@ def _at_an_end(results: CrossvalResults, planned: Plan) -> list[str]:
     ]
 
 
-def _test(results: CrossvalResults, planned: Mapping[str, Any]) -> Section:
+def _test(results: CrossvalResults, planned: Mapping[str, JSON]) -> Section:
     ran = [run for of_arm in results.tests.values() for run in of_arm]
     lost = sum(diverged(run, results.classes) for run in ran)
     gain = difference(results.tests["momentum"], results.tests["sgd"], results.classes)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -228,8 +229,8 @@ def _map(swept: SweepResults, method: str, batch_size: int, chance: float) -> Fi
         axes = canvas.subplots()
         axes.set(xlabel=RATE, ylabel=OTHER)
         if on_grid:
-            style: dict[str, Any] = {"limits": swept.resolved, "floor": chance}
-            heat_map(axes, values, rates, others, ink, "{:.1%}", **style)
+            tiles = partial(heat_map, limits=swept.resolved, floor=chance)
+            tiles(axes, values, rates, others, ink, "{:.1%}")
         else:
             _dots(axes, canvas, results, swept, ink, chance)
 

@@ -146,9 +146,9 @@ def test_page_accepts_a_file_name_that_is_not_unicode(tmp_path):
 def test_page_says_what_was_compared_on_what(text):
     assert (
         "SGD and momentum on digits A step ten times larger gained 10 points without "
-        "momentum and gained 13 points with momentum; momentum itself gained nothing that "
-        "three seeds can show at the smaller step and gained 3.2 points at the larger "
-        "step. Best mean test accuracy: 64.20%, Title"
+        "momentum and gained 13 points with momentum; momentum itself gained nothing "
+        "that three seeds can show at the smaller step and gained 3.2 points at the "
+        "larger step. Best mean test accuracy: 64.20%, Title"
     ) in text
     assert (
         "4 optimizers, 3 seeds (0, 1, 2), one convolutional network: trained on 40,001 "

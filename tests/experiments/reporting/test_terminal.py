@@ -31,18 +31,6 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     assert words in printed.getvalue()
 
 
-def test_announcement_counts_in_the_singular_and_the_plural():
-    (run, *_) = synthetic_comparison({"a": [0.5]})
-    for epochs, runs, words in (
-        (1, 1, "1 run of 1 epoch on"),
-        (2, 2, "2 runs of 2 ep"),
-    ):
-        console, printed = printing()
-        configs = [replace(run.config, epochs=epochs)] * runs
-        terminal.announce(console, configs, (90, 8, 8, 1))
-        assert words in printed.getvalue()
-
-
 def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     uneven = "is not shared evenly by 2 devices: in each step"
     for batch_size, said in [
@@ -61,6 +49,7 @@ def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     [
         ([10] * 12, 1149, 41.4, 52_400_000, "12 runs of 10 epochs on 1,149 images: "),
         ([1], 57, 0.4, 10**6, "1 run of 1 epoch on 57 images: about 0 s and 1 MB of"),
+        ([1, 1], 1, 2.0, 10**6, "2 runs of 1 epoch on 1 image: about 2 s and 1 MB"),
         ([2, 5], 9, 119.4, 10**8, "2 runs of up to 5 epochs on 9 images: about 119 s"),
         ([3], 9, 240, 5_433_000_000, "about 4 min and 5.4 GB of memory here."),
         ([3], 9, 9_000, 10**7, "about 2 hours and 10 MB of memory here."),
