@@ -2,16 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import tyro
 from rich.console import Console
 
 from experiments.data import image_dataset
 from experiments.distributed import shared_plan
-from experiments.distributed.processes import ALONE, Processes, is_first
+from experiments.distributed.processes import is_first
 from experiments.networks import cnn, user_network
 from experiments.networks.network import Network, check_takes
 from experiments.optimizers.arms import Arm
@@ -19,8 +17,6 @@ from experiments.records import plan
 from experiments.records.config import (
     Config,
     UsageError,
-    check_at_least_one,
-    check_save_every,
     recorded_digest,
     serialized,
 )
@@ -28,10 +24,9 @@ from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
 from experiments.studies.context import Fold, StudyContext, hold_out
+from experiments.studies.options import TUNING_SEED, StudyOptions
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
-
-TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 
 # Fields of budgets that have a default and were in plans from the first format on. A
 # field that is added later, with a default, is left out of plans where it has it.
@@ -39,84 +34,10 @@ _FIRST = frozenset(
     {"factors", "fixed", "metric", "predictions", "rule", "scramble_seed", "seed"}
 )
 
-Budget = TypeVar("Budget", bound=NamedTuple)
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """What all studies can be told."""
-
-    preset: Literal["smoke", "default", "paper"] = "default"
-    """How much is done. smoke: a look at the page, in less
-    than a minute. default: minutes on two CPU cores, on
-    the built-in digits. paper: the full protocol on
-    CIFAR-10, hours. What a preset sets, the options below
-    can change."""
-
-    dataset: str | None = None
-    """digits; a name of tensorflow-datasets, such as
-    cifar10; a path that ends in .npz; or a folder of
-    images, one subfolder a class."""
-
-    data_dir: Path | None = None
-    """Where tensorflow-datasets has prepared its data
-    sets; without it, TFDS_DATA_DIR or else
-    ~/tensorflow_datasets."""
-
-    skip_broken: bool = False
-    """Leave out images of a folder that can't be read,
-    instead of stopping."""
-
-    model: str | None = None
-    """FILE.py:function, which takes (image_shape, classes,
-    rngs) and returns a Flax module; without it, the
-    tutorial's CNN."""
-
-    epochs: int | None = None
-    """Passes over the training images."""
-
-    seeds: int | None = None
-    """Runs of each final comparison, paired by seed; they
-    are other seeds than those of the tuning."""
-
-    output: Path | None = None
-    """Directory of the results, made if it isn't there;
-    without it, one under runs/ that is named after the
-    plan."""
-
-    save_every: float = 30.0
-    """Seconds between the checkpoints of a run."""
-
-    tensorboard: bool = False
-    """Also write event files for TensorBoard."""
-
-    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
-
-    def check(self) -> None:
-        """Raises `UsageError` for what is impossible whatever the data are."""
-        if self.epochs is not None:
-            check_at_least_one("--epochs", self.epochs, "the passes over the data")
-        check_save_every(self.save_every)
-        if self.seeds is not None:
-            if self.seeds > TUNING_SEED:
-                raise UsageError(
-                    f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
-                    "seeds from there on are those of the tuning."
-                )
-            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
-
 
 def tuning_seeds(count: int) -> range:
     """The seeds of a trial, on which nothing is reported."""
     return range(TUNING_SEED, TUNING_SEED + count)
-
-
-def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
-    """The preset's budget, changed by the options that were given."""
-    budget = budgets[options.preset]
-    given = {name: getattr(options, name, None) for name in budget._fields}
-    changed = {name: value for name, value in given.items() if value is not None}
-    return budget._replace(**changed)
 
 
 class OpenStudy(NamedTuple):

@@ -19,7 +19,7 @@ from experiments.studies.methods import METHODS, title
 from experiments.studies.paired import accuracies, difference
 from experiments.studies.sweep import figures
 from experiments.studies.sweep.figures import OTHER, RATE, as_percent
-from experiments.studies.sweep.plan import BUDGETS
+from experiments.studies.sweep.options import BUDGETS
 from experiments.studies.sweep.results import (
     SweepResults,
     TrialResult,
