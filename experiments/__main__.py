@@ -23,9 +23,11 @@ from experiments.bench.options import Bench
 from experiments.compare.options import Compare
 from experiments.conformance.options import BadInputs, Conformance
 from experiments.data.prepare import Prepare
+from experiments.distributed.environment import import_jax
 from experiments.distributed.signals import ProcessLost, Stopped
 from experiments.records.config import UsageError
 from experiments.reporting.index import Index
+from experiments.reporting.streams import replace_streams, status_of
 from experiments.studies.batch_size.options import BatchSize
 from experiments.studies.claims.options import Claims
 from experiments.studies.crossval.options import Crossval
@@ -43,6 +45,7 @@ class Command(NamedTuple):
 
     options: type
     module: str
+    uses_jax: bool = True
 
 
 COMMANDS = {
@@ -53,8 +56,8 @@ COMMANDS = {
     "lr-decay": Command(LrDecay, "experiments.studies.lr_decay.study"),
     "claims": Command(Claims, "experiments.studies.claims.study"),
     "tune": Command(Tune, "experiments.studies.tune.study"),
-    "index": Command(Index, "experiments.reporting.index"),
-    "prepare": Command(Prepare, "experiments.data.prepare"),
+    "index": Command(Index, "experiments.reporting.index", uses_jax=False),
+    "prepare": Command(Prepare, "experiments.data.prepare", uses_jax=False),
     "bench": Command(Bench, "experiments.bench.command"),
     "conformance": Command(Conformance, "experiments.conformance.command"),
     "bad-inputs": Command(BadInputs, "experiments.conformance.bad_inputs.command"),
@@ -90,7 +93,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(name: str, options: Any) -> None:
     """Imports what the command needs, and runs it."""
-    function = getattr(import_module(COMMANDS[name].module), name.replace("-", "_"))
+    command = COMMANDS[name]
+    if command.uses_jax:
+        import_jax()
+    function = getattr(import_module(command.module), name.replace("-", "_"))
     if not hasattr(options, "together"):
         function(options, Console())
         return
@@ -147,8 +153,8 @@ class _Options:
 def _any_command() -> Any:
     """All commands as one type, each explained by its docstring's first paragraph."""
     commands = []
-    for name, (kind, _) in COMMANDS.items():
-        paragraph = (inspect.getdoc(kind) or "").split("\n\n")[0]
+    for name, command in COMMANDS.items():
+        paragraph = (inspect.getdoc(command.options) or "").split("\n\n")[0]
         summary = " ".join(paragraph.split())
         commands.append(
             Annotated[_Options, tyro.conf.subcommand(name, description=summary)]
@@ -217,4 +223,9 @@ def _exit(status: int) -> NoReturn:
 
 if __name__ == "__main__":
     configure()
-    _exit(main())
+    output = replace_streams()
+    try:
+        status = main()
+    except SystemExit as stop:  # after a help
+        status = int(stop.code or 0)
+    _exit(status or status_of(output))

@@ -9,14 +9,17 @@ from experiments.bench.scaling import bench_scaling
 from experiments.bench.sweep import bench_sweep
 from experiments.bench.train import bench_train
 from experiments.bench.update import bench_update
+from experiments.distributed.environment import find_devices
 
 
 def bench(options: Bench, _: Console) -> None:
     """Measures, prints JSON lines to stdout and a table to stderr.
 
     Raises:
-      UsageError: the peers' interpreter is missing or lacks the libraries.
+      UsageError: JAX can't start, or the peers' interpreter is missing or lacks the
+        libraries.
     """
+    find_devices()
     match options.what:
         case "train":
             bench_train(options.peers)

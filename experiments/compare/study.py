@@ -10,6 +10,7 @@ from rich.console import Console
 from experiments.compare.options import Compare
 from experiments.compare.page import Setup, page
 from experiments.data import image_dataset
+from experiments.distributed import shared_plan
 from experiments.optimizers import user_arms
 from experiments.optimizers.arms import ARMS, STORAGES, Arm
 from experiments.records import plan
@@ -63,7 +64,7 @@ def compare(options: Compare, console: Console) -> Path:
         code=" ".join(filter(None, (arms_code, network_code))),
         nonfinite=options.nonfinite,
     )
-    compare_plan = plan.shared(settings)
+    compare_plan = {**plan.shared(settings), **shared_plan.numerics()}
     with lifecycle.hold_directory(
         options, subject, compare_plan, console, dataset.name
     ) as (output, finished):

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from experiments.distributed.devices import device_mesh, to_host
+from experiments.distributed.environment import find_devices
 from experiments.distributed.options import Processes
 from experiments.distributed.signals import ProcessLost, Stopped
 from experiments.records.config import UsageError
@@ -50,6 +51,7 @@ def join_processes(
     options.check()
     if options.coordinator is not None:
         _connect(options)
+    find_devices()
     try:
         if options.coordinator is not None:
             _check_equal_devices()

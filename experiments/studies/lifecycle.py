@@ -13,7 +13,7 @@ from experiments.distributed.processes import is_first
 from experiments.networks import cnn, user_network
 from experiments.networks.network import Network, check_takes
 from experiments.optimizers.arms import Arm
-from experiments.records import plan
+from experiments.records import plan, runs
 from experiments.records.config import (
     Config,
     UsageError,
@@ -23,7 +23,7 @@ from experiments.records.config import (
 from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
-from experiments.studies.context import Fold, StudyContext, hold_out
+from experiments.studies.context import Fold, StudyContext, hold_out, runs_on
 from experiments.studies.options import TUNING_SEED, StudyOptions
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
@@ -90,6 +90,7 @@ def open_study(
         "data_digest": base.data_digest,
         "network": base.network,
         "code": code,
+        **shared_plan.numerics(),
     }
     name = dataset.name
     with hold_directory(options, study, study_plan, console, name) as (
@@ -130,7 +131,25 @@ def hold_directory(
         console.print(f"Plan {digest}, in {output}", markup=False)
         if finished:
             console.print(f"{len(finished)} finished runs of this plan are kept.")
+            if change := _change(finished):
+                terminal.say(console, change)
         yield output, {recorded_digest(run.config): run for run in finished}
+
+
+def _change(finished: Sequence[Run]) -> str:
+    """Says what finished runs ran on that has changed since, if anything has."""
+    here = {**runs.environment(), **runs_on()}
+    there = {
+        name: [value for value in values if value not in (here.get(name), "unknown")]
+        for name, values in runs.provenance(finished).items()
+        if name in here
+    }
+    changed = {name: values for name, values in there.items() if values}
+    if not changed:
+        return ""
+    before = ", ".join(f"{name} {' and '.join(v)}" for name, v in changed.items())
+    now = ", ".join(f"{name} {here[name]}" for name in changed)
+    return f"They ran with {before}; now with {now}: digits may differ."
 
 
 def read_network(
@@ -163,7 +182,7 @@ def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Da
 
 
 def publish(
-    options: StudyOptions, page: Page, opened: OpenStudy, runs: Sequence[Run]
+    options: StudyOptions, page: Page, opened: OpenStudy, finished: Sequence[Run]
 ) -> Path:
     """Writes page, index and, if requested, event files; returns the page's path."""
     output, console = opened.context.output, opened.context.console
@@ -171,7 +190,7 @@ def publish(
         return output
     path = html.write(output, page)
     if options.tensorboard:
-        tensorboard.write_events(output, runs)
+        tensorboard.write_events(output, finished)
     try:
         index.write_index(output.parent)
     except UsageError as error:  # the study itself is written

@@ -124,13 +124,34 @@ def test_helps_and_refused_words_import_nothing_slow():
     assert backend == "agg"  # not Jupyter's, which this environment lacks
 
 
+@pytest.mark.parametrize("lost", ["/dev/full", "pipe"])
+def test_a_lost_output_is_reported_and_ends_nothing(tmp_path, lost):
+    if lost == "pipe":
+        reader, output = os.pipe()
+        os.close(reader)
+    else:
+        output = os.open(lost, os.O_WRONLY)
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments", "index", "--directory", str(tmp_path)],
+        stdout=output,
+        stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        text=True,
+    )
+    os.close(output)
+    reason = "Broken pipe" if lost == "pipe" else "No space left on device"
+    assert done.stderr == f"standard output is lost ({reason}); continuing.\n"
+    assert done.returncode == (0 if lost == "pipe" else 1)
+    assert (tmp_path / "index.html").is_file()
+
+
 def test_the_help_lists_every_command_with_its_summary(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])
     out = capsys.readouterr().out
-    for command, (options, _) in COMMANDS.items():
-        assert command in out
-        assert options.__doc__.split()[0] in out
+    for name, command in COMMANDS.items():
+        assert name in out
+        assert command.options.__doc__.split()[0] in out
 
 
 # JAX can be configured only once in a process.
