@@ -32,7 +32,7 @@ def import_jax() -> None:
             f"JAX refuses a variable of the environment, {' or '.join(named)}: "
             f"{reason.rstrip('.')}. Correct or unset it."
         ) from None
-    if jax.config.jax_disable_jit:
+    if jax.config.values["jax_disable_jit"]:
         raise UsageError(
             "JAX_DISABLE_JIT is set, but runs are compiled as one program, and would "
             "take hours operation by operation. Unset it."
@@ -50,7 +50,7 @@ def find_devices() -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # the latter without a message
-        platforms = jax.config.jax_platforms  # from the variable
+        platforms = jax.config.values["jax_platforms"]  # from the variable
         reason = " ".join(str(error).split()) or "it finds no such device"
         what = f"JAX_PLATFORMS={platforms}: " if platforms else ""
         raise UsageError(

@@ -126,7 +126,7 @@ def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
             "device": run.device,
             "commit": run.git_commit or "not run from a git checkout",
             **run.versions,
-            **({"devices": str(run.devices)} if getattr(run, "devices", None) else {}),
+            **_device_count(run),
         }
         for run in runs
     ]
@@ -134,6 +134,12 @@ def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
     return {
         name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
     }
+
+
+def _device_count(run: Traced) -> dict[str, str]:
+    """The number of devices, in records that have it."""
+    count = run.devices if isinstance(run, Run) else None
+    return {} if count is None else {"devices": str(count)}
 
 
 def environment() -> dict[str, str]:

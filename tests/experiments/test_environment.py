@@ -89,6 +89,13 @@ def test_compare_runs_under_every_setting(dataset, tmp_path, setting, usual, nam
     assert (losses(tmp_path) == expected) == drawn_alike
 
 
+def test_sweep_runs_with_x64(dataset, tmp_path, setting):
+    setting("jax_enable_x64", True)
+    words = "sweep --preset smoke --trials 1 --extensions 0 --seeds 1 --epochs 1"
+    words += " --batch-sizes 16 --dataset"
+    assert main([*words.split(), str(dataset), "--output", str(tmp_path)]) == 0
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
