@@ -8,8 +8,9 @@ scalars.
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import jax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_beta, check_learning_rate, check_scalar
@@ -19,9 +20,9 @@ from optax_momentum._base.scalars import is_concrete, promote_scalar
 class Qhm(NamedTuple):
     """Settings of `qhm` and its learning rate, as numbers or traced scalars."""
 
-    learning_rate: Any  # α, in parameters per gradient
-    beta: Any  # β in [0, 1)
-    nu: Any  # ν in [0, 1]
+    learning_rate: float | jax.Array  # α, in parameters per gradient
+    beta: float | jax.Array  # β in [0, 1)
+    nu: float | jax.Array  # ν in [0, 1]
 
 
 def nesterov(learning_rate: ArrayLike, beta: ArrayLike) -> Qhm:
@@ -151,7 +152,7 @@ def triple_momentum(largest_curvature: ArrayLike, condition_number: ArrayLike) -
 
 
 def robust_momentum(
-    largest_curvature: ArrayLike, condition_number: ArrayLike, rho: ArrayLike
+    largest_curvature: ArrayLike, condition_number: ArrayLike, rho: float | jax.Array
 ) -> Qhm:
     """The robust momentum method, which trades speed for robustness to gradient noise.
 
@@ -231,7 +232,9 @@ def accsgd(
     return Qhm(delta * e * (1 + x) / (1 + e), (k - e * e * x) / (k + e * x), nu)
 
 
-def _from_rate(largest_curvature: Any, condition_number: Any, rho: Any) -> Qhm:
+def _from_rate(
+    largest_curvature: ArrayLike, condition_number: ArrayLike, rho: float | jax.Array
+) -> Qhm:
     """Returns the `Qhm` of `robust_momentum`, without checking its arguments."""
     kappa = promote_scalar(condition_number)
     step = kappa * ((1 - rho) ** 2 * (1 + rho))  # α·L
@@ -241,7 +244,7 @@ def _from_rate(largest_curvature: Any, condition_number: Any, rho: Any) -> Qhm:
     return Qhm(step / promote_scalar(largest_curvature) / (1 - beta), beta, nu)
 
 
-def _check_loss(call: str, curvature: Any, condition_number: Any) -> None:
+def _check_loss(call: str, curvature: object, condition_number: object) -> None:
     name = f"{call}: largest_curvature"
     _check(name, curvature, "(0, inf)", lambda known: 0 < known < math.inf)
     name = f"{call}: condition_number"
@@ -250,10 +253,10 @@ def _check_loss(call: str, curvature: Any, condition_number: Any) -> None:
 
 def _check(
     name: str,
-    value: Any,
+    value: object,
     bound: str,
-    holds: Callable[[Any], bool],
-    limit: Any = None,
+    holds: Callable[[float], ArrayLike],
+    limit: object = None,
 ) -> None:
     """Raises unless `holds(value)`; trusts it if the limit it compares with is traced.
 

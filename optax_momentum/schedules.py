@@ -13,7 +13,6 @@ scalar of JAX's default float dtype: float32, or float64 if `jax_enable_x64` is 
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -185,7 +184,11 @@ def cosine(start: ArrayLike, end: ArrayLike, steps: ArrayLike) -> Schedule:
 
 
 def _ramp(
-    call: str, start: Any, end: Any, steps: Any, shape: Callable[[jax.Array], jax.Array]
+    call: str,
+    start: ArrayLike,
+    end: ArrayLike,
+    steps: ArrayLike,
+    shape: Callable[[jax.Array], jax.Array],
 ) -> Schedule:
     _check_beta(f"{call}: start", start)
     _check_beta(f"{call}: end", end)
@@ -207,12 +210,12 @@ def _float(x: ArrayLike) -> jax.Array:
     return jnp.asarray(x, float)
 
 
-def _check_beta(name: str, beta: Any) -> None:
+def _check_beta(name: str, beta: object) -> None:
     remedy = "It is the fraction of the buffer kept at each step."
     check_scalar(name, beta, lambda known: 0 <= known < 1, "lie in [0, 1)", remedy)
 
 
-def _check_steps(name: str, steps: Any) -> None:
+def _check_steps(name: str, steps: object) -> None:
     check_scalar(
         name,
         steps,

@@ -24,12 +24,14 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from optax_momentum._base.placement import conform_to
 from optax_momentum._storage.rounding import random_bits, round_to_bfloat16
 from optax_momentum._storage.stored import (
     Blocks,
     Parts,
+    Stored,
     is_stored,
     quantize_in_blocks,
     value,
@@ -60,6 +62,7 @@ class Encode(Protocol):
           step: the state's step, an int32 scalar.
           path: the leaf's path in the params.
         """
+        ...
 
 
 class Storage(NamedTuple):
@@ -73,7 +76,7 @@ class Storage(NamedTuple):
       encode: encodes one leaf of the buffer after a step.
     """
 
-    init: Callable[[Any], Any]
+    init: Callable[[jax.Array | jax.ShapeDtypeStruct], Any]
     encode: Encode
 
 
@@ -91,7 +94,7 @@ def float32() -> Storage:
     Array([0., 0.], dtype=float32)
     """
 
-    def init(leaf: Any) -> jax.Array:
+    def init(leaf: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
         return jnp.zeros_like(leaf, dtype=_single_precision(leaf))
 
     return Storage(init, lambda m, step, path: m.astype(_single_precision(m)))
@@ -196,7 +199,7 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
     )
     small = float32()
 
-    def storage_of(leaf: Any) -> Storage:
+    def storage_of(leaf: jax.Array | jax.ShapeDtypeStruct) -> Storage:
         return small if math.prod(jnp.shape(leaf)) < min_size else large
 
     return Storage(
@@ -206,8 +209,12 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
 
 
 def store(
-    storage: Storage | None, m: jax.Array, old: Any, step: jax.Array, path: Any
-) -> Any:
+    storage: Storage | None,
+    m: jax.Array,
+    old: Stored,
+    step: jax.Array,
+    path: jax.tree_util.KeyPath,
+) -> Stored:
     """Encodes m, with the dtypes and shardings of `old`, its encoding before the step.
 
     Raises:
@@ -226,15 +233,15 @@ def store(
     return jax.tree.map(conform_to, jax.tree.map(jnp.asarray, old), new)
 
 
-def _types(stored: Any) -> Any:
+def _types(stored: Stored) -> object:
     """Describes the dtype and shape of every array of a stored leaf."""
     return jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", stored)
 
 
 def _stochastic(
     seed: int,
-    zeros: Callable[[Any], Any],
-    quantize: Callable[[jax.Array, jax.Array], Any],
+    zeros: Callable[[jax.Array | jax.ShapeDtypeStruct], jax.Array | Blocks],
+    quantize: Callable[[jax.Array, jax.Array], jax.Array | Blocks],
 ) -> Storage:
     """Returns a `Storage` with stochastic rounding, of both parts of complex leaves.
 
@@ -244,13 +251,13 @@ def _stochastic(
       quantize: rounds a float32 array by the random bits of its elements.
     """
 
-    def init(leaf: Any) -> Any:
+    def init(leaf: jax.Array | jax.ShapeDtypeStruct) -> Stored:
         if not jnp.iscomplexobj(leaf):
             return zeros(leaf)
         part = jnp.zeros_like(leaf, dtype=jnp.float32)
         return Parts(zeros(part), zeros(part))
 
-    def encode(m: jax.Array, step: jax.Array, path: str) -> Any:
+    def encode(m: jax.Array, step: jax.Array, path: str) -> Stored:
         if jnp.iscomplexobj(m):
             real, imag = jnp.real(m), jnp.imag(m)
             return Parts(
@@ -262,12 +269,12 @@ def _stochastic(
     return Storage(init, encode)
 
 
-def _single_precision(leaf: Any) -> Any:
+def _single_precision(leaf: jax.Array | jax.ShapeDtypeStruct) -> DTypeLike:
     """Returns the single-precision dtype of a leaf: float32 or complex64."""
     return jnp.complex64 if jnp.iscomplexobj(leaf) else jnp.float32
 
 
-def _check_int(name: str, given: Any, remedy: str) -> None:
+def _check_int(name: str, given: object, remedy: str) -> None:
     if not isinstance(given, int) or isinstance(given, bool):
         raise TypeError(
             f"{name} must be an int, got {given!r} of type {type(given).__name__}. "

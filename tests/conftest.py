@@ -52,7 +52,7 @@ def rows(request) -> NamedSharding:
 
 @pytest.fixture(scope="module")
 def small_network():
-    """Replaces the CNN by one dense layer, which compiles much faster."""
+    """Replaces the CNN with one dense layer, which compiles much faster."""
     from support import small_network as small
 
     from experiments.networks import cnn
@@ -63,6 +63,14 @@ def small_network():
         patch.setattr(cnn, "apply", small.apply)
         yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def blank_figures(monkeypatch):
+    """Draws nothing on pages, for tests of other things: drawing takes seconds."""
+    from support import blank_figures
+
+    blank_figures.install(monkeypatch.setattr)
 
 
 @pytest.fixture

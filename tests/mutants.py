@@ -1,4 +1,4 @@
-"""Mutation testing: breaks the library in twelve ways, each of which must fail a test.
+"""Mutation testing: breaks the library in twelve ways; each must fail a test.
 
     python tests/mutants.py
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Float32
 
 from experiments.bench import table
 from experiments.bench.scaling_model import bytes_sent
@@ -44,12 +45,12 @@ def exchanges(counts: Sequence[int]) -> Iterator[dict[str, object]]:
                 }
 
 
-def all_reduce(x: Array) -> Array:
+def all_reduce(x: Float32[Array, " numbers"]) -> Float32[Array, " numbers"]:
     """Sums over the devices at once."""
     return jax.lax.psum(x, "data")
 
 
-def in_halves(x: Array) -> Array:
+def in_halves(x: Float32[Array, " numbers"]) -> Float32[Array, " numbers"]:
     """Sums a part on every device, then gathers the parts."""
     part = jax.lax.psum_scatter(x, "data", tiled=True)
     return jax.lax.all_gather(part, "data", tiled=True)
@@ -59,7 +60,7 @@ def _exchange(devices: int, nbytes: int, sum_up: Callable[[Array], Array]) -> Ti
     """Consecutive exchanges of that many bytes."""
     mesh, spec = device_mesh(count=devices), PartitionSpec("data")
 
-    def repeat(x: Array) -> Array:
+    def repeat(x: Float32[Array, " numbers"]) -> Float32[Array, " numbers"]:
         return jax.lax.fori_loop(0, REPETITIONS, lambda _, x: sum_up(x) / devices, x)
 
     x = jax.device_put(jnp.ones(devices * nbytes // 4), NamedSharding(mesh, spec))

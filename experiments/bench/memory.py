@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float32, PyTree
 
 from experiments.bench import table
 from experiments.bench.update import compile_step
@@ -40,7 +42,7 @@ def _measure() -> Iterator[Mapping[str, object]]:
 
 
 def memory(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: PyTree
 ) -> dict[str, float]:
     """Bytes per parameter of a compiled update that overwrites params and state.
 
@@ -59,18 +61,20 @@ def memory(
     }
 
 
-def _training_step(transformation: optax.GradientTransformation, params: Any) -> Any:
+def _training_step(transformation: optax.GradientTransformation, params: PyTree) -> Any:
     """A compiled step that also computes its gradients, of a network of such layers.
 
     There the updates can reuse the memory of the gradients.
     """
 
-    def loss(params: Any, x: jax.Array) -> jax.Array:
+    def loss(params: PyTree, x: Float32[Array, "batch width"]) -> Float32[Array, ""]:
         for kernel in jax.tree.leaves(unpack(params)):
             x = jnp.tanh(x @ kernel) @ kernel.T
         return jnp.sum(x)
 
-    def step(params: Any, state: Any, x: jax.Array) -> tuple[Any, Any]:
+    def step(
+        params: PyTree, state: PyTree, x: Float32[Array, "batch width"]
+    ) -> tuple[PyTree, PyTree]:
         updates, state = transformation.update(jax.grad(loss)(params, x), state, params)
         return optax.apply_updates(params, updates), state
 

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int, PyTree
 
 from experiments.bench import scaling_model, table
 from experiments.bench.exchange import exchanges
@@ -22,6 +22,7 @@ from experiments.optimizers.arms import ARMS
 from experiments.training.lanes import as_lane
 from experiments.training.program import Point, as_arrays, run_on_mesh
 from experiments.training.step import (
+    Rows,
     TrainSpec,
     TrainState,
     batch_rows,
@@ -42,7 +43,7 @@ TURNS = 5
 
 _EVERYWHERE = PartitionSpec()
 
-Epoch = Callable[[Any], Any]  # maps a training state to the state an epoch later
+Epoch = Callable[[PyTree], PyTree]  # maps a training state to the state an epoch later
 
 
 def bench_scaling() -> None:
@@ -82,8 +83,8 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
         }
 
 
-def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
-    """An epoch as a run takes it, on these devices alone, and what it begins with."""
+def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
+    """An epoch of a run on these devices only, and the state in which it begins."""
     transformation, state, examples = _init(mesh)
     spec = TrainSpec(constant(transformation), batch_size)
     points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
@@ -94,8 +95,8 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     return lambda state: steps(state, lane, *numbers, examples), as_lane(state)
 
 
-def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
-    """The same with each device keeping its part of the momentum."""
+def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
+    """The same, but each device keeps only its part of the momentum."""
     transformation, (params, _, _), examples = _init(mesh)
     plan = sharding_plan(transformation, params, mesh, "data")
     optimizer = sharded(transformation, plan)
@@ -106,15 +107,17 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
         mesh=mesh,
         in_specs=(_EVERYWHERE, PartitionSpec(None, "data"), _EVERYWHERE, _EVERYWHERE),
         out_specs=plan.slices,
-        check_vma=False,  # for the reason that `train` gives
+        check_vma=False,  # see `training/lanes.py`
     )
-    def mean_gradients(params: Any, rows: Any, number: Array, examples: Examples):
+    def mean_gradients(
+        params: PyTree, rows: Rows, number: Int[Array, ""], examples: Examples
+    ) -> PyTree:
         _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
     @partial(QuickJit, donate_argnums=0)
-    def steps(carry: Any, rows: Any, examples: Examples) -> Any:
-        def step(number: Array, carry: Any) -> Any:
+    def steps(carry: PyTree, rows: Rows, examples: Examples) -> PyTree:
+        def step(number: Int[Array, ""], carry: PyTree) -> PyTree:
             params, state = carry
             gradients = mean_gradients(params, rows, number, examples)
             updates, state = optimizer.update(gradients, state, params)
@@ -125,7 +128,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, Any]:
     return lambda carry: steps(carry, rows, examples), (params, optimizer.init(params))
 
 
-def _init(mesh: Mesh) -> tuple[Any, TrainState, Examples]:
+def _init(mesh: Mesh) -> tuple[optax.GradientTransformation, TrainState, Examples]:
     """A run before its first step, and random images, on these devices."""
     rng = np.random.default_rng(0)
     pixels = rng.random((IMAGES, 32, 32, 3), dtype=np.float32)
@@ -138,6 +141,6 @@ def _init(mesh: Mesh) -> tuple[Any, TrainState, Examples]:
     return transformation, *jax.device_put((state, examples), everywhere)
 
 
-def _rows(mesh: Mesh, batch_size: int) -> Any:
+def _rows(mesh: Mesh, batch_size: int) -> Rows:
     rows = batch_rows(order_key(0, 0), IMAGES, batch_size, mesh.size)
     return jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, "data")))

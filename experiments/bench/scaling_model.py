@@ -8,7 +8,7 @@ The bytes of a state are counted exactly.
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def states() -> Iterator[dict[str, object]]:
         }
 
 
-def resnet50() -> dict[str, Any]:
+def resnet50() -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """The shapes of the parameters; kernels are [height, width, inputs, outputs].
 
     He, Zhang, Ren and Sun 2016, arXiv:1512.03385, table 1.

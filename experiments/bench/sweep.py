@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,13 @@ from experiments.optimizers.arms import ARMS
 from experiments.peers import process
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.scoring import Network
-from experiments.training.step import TrainSpec, constant, steps_per_epoch
+from experiments.training.step import (
+    OptimizerOf,
+    TrainSpec,
+    TrainState,
+    constant,
+    steps_per_epoch,
+)
 
 RUNS = (1, 2, 4, 8, 16)
 TURNS = 3
@@ -74,7 +80,7 @@ def _measure(case: SweepCase, peers: Path | None) -> Iterator[Mapping[str, objec
 
 
 def _epochs(
-    transformation: Any, case: SweepCase, splits: Splits, runs: int, epochs: int
+    transformation: OptimizerOf, case: SweepCase, splits: Splits, runs: int, epochs: int
 ) -> Timed:
     """Epochs of all runs in one program."""
     spec = TrainSpec(transformation, BATCH_SIZE, case.network)
@@ -83,7 +89,7 @@ def _epochs(
     points = as_arrays([Point(LEARNING_RATE, BETA, seed) for seed in seeds])
     steps = steps_per_epoch(splits.train, BATCH_SIZE)
 
-    def train(state: Any) -> Any:
+    def train(state: TrainState) -> TrainState:
         for epoch in range(epochs):
             state = program.train_steps(points, state, epoch, 0, steps, splits.train)
         return state

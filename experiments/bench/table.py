@@ -4,7 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from experiments.reporting.terminal import print_table
 
 Name = TypeVar("Name", bound=Hashable)
+State = TypeVar("State")
 
 Timed = Callable[[], float]  # runs a program once and returns the seconds it took
 
@@ -41,7 +42,7 @@ HEADINGS = {
 }
 
 
-def timed(function: Callable[[Any], Any], state: Any) -> Timed:
+def timed(function: Callable[[State], State], state: State) -> Timed:
     """Calls the function on what it returned the last time, at first on `state`."""
 
     def call() -> float:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Float32
 
 from experiments.bench import table
 from experiments.bench.table import Timed
@@ -17,7 +18,7 @@ from experiments.distributed.devices import device_mesh, on_all_devices
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
 from experiments.training.program import Point, as_arrays, compile_program
-from experiments.training.step import TrainSpec, constant, steps_per_epoch
+from experiments.training.step import TrainSpec, TrainState, constant, steps_per_epoch
 
 IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
@@ -79,7 +80,7 @@ def _our_epoch(images: int, batch_size: int) -> Timed:
     points = as_arrays([Point(0.01, 0.9, 0)])
     steps, epochs = steps_per_epoch(examples, batch_size), iter(range(1 + TURNS))
 
-    def train(state: Any) -> Any:
+    def train(state: TrainState) -> TrainState:
         return program.train_steps(points, state, next(epochs), 0, steps, examples)
 
     return table.timed(train, program.start(points))
@@ -90,7 +91,9 @@ def _products() -> Timed:
     size, repetitions = 1024, 8
 
     @jax.jit
-    def multiply(matrices: jax.Array) -> jax.Array:
+    def multiply(
+        matrices: Float32[Array, "devices size size"],
+    ) -> Float32[Array, "devices size size"]:
         return jax.lax.fori_loop(0, repetitions, lambda _, x: x @ matrices, matrices)
 
     matrices = jnp.ones((jax.device_count(), size, size)) / size

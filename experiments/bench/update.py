@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import PyTree
 
 from experiments.bench import table
 from experiments.bench.table import Timed
@@ -57,14 +58,14 @@ def bench_update(peers: Path | None) -> None:
     table.print_records(title, records)
 
 
-def compile_step(transformation: optax.GradientTransformation, params: Any) -> Any:
+def compile_step(transformation: optax.GradientTransformation, params: PyTree) -> Any:
     """Compiles (params, state, gradients) ↦ (params, state), overwriting the first two.
 
     `transformation` includes the learning rate; only shapes and dtypes of `params` are
     used.
     """
 
-    def step(params: Any, state: Any, gradients: Any) -> tuple[Any, Any]:
+    def step(params: PyTree, state: PyTree, gradients: PyTree) -> tuple[PyTree, PyTree]:
         updates, state = transformation.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -102,7 +103,7 @@ def _measure(case: UpdateCase, peers: Path | None) -> Iterator[Mapping[str, obje
 def _jax_steps(
     transformation: optax.GradientTransformation,
     case: UpdateCase,
-    arrange: Callable[[Any], Any],
+    arrange: Callable[[PyTree], PyTree],
 ) -> Timed:
     """The steps of a turn in JAX; `arrange` may pack the list of parameters."""
     leaves = range(case.leaves)

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 import optax_momentum as om
 from experiments.peers.optimizer import PeerLibrary
@@ -33,7 +34,7 @@ class Subject(NamedTuple):
     optimizer: Optimizer | None = None  # checked against the claim's equations
     transformation: optax.GradientTransformation | None = None  # for the contract
     linear: bool = True  # see `check_contract`
-    build: Callable[[Any], Any] | None = None  # makes the method from β
+    build: Callable[[ArrayLike], object] | None = None  # makes the method from β
 
 
 def optax_momentum_() -> list[Subject]:
@@ -111,7 +112,12 @@ def keras_(peer: PeerLibrary) -> list[Subject]:
     ]
 
 
-def _outside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
+def _outside(
+    name: str,
+    claim: Claim,
+    method: Callable[..., optax.GradientTransformation],
+    **options: float | bool | str,
+) -> Subject:
     """Examines a transformation without a learning rate, which the optimizer adds."""
     build = partial(method, **options)
     transformation = build(BETA)
@@ -121,7 +127,12 @@ def _outside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
     return Subject(name, claim, whole, transformation, build=build)
 
 
-def _inside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
+def _inside(
+    name: str,
+    claim: Claim,
+    method: Callable[..., optax.GradientTransformation],
+    **options: float | bool | str,
+) -> Subject:
     """Examines a transformation that has its own learning rate."""
     build = partial(method, **options)
     optimizer = stepping(lambda rate: build(rate, BETA))
@@ -129,10 +140,12 @@ def _inside(name: str, claim: Claim, method: Any, **options: Any) -> Subject:
     return Subject(name, claim, optimizer, transformation, build=partial(build, 0.25))
 
 
-def _peer(name: str, claim: Claim, peer: PeerLibrary, **options: Any) -> Subject:
+def _peer(
+    name: str, claim: Claim, peer: PeerLibrary, **options: float | bool | str
+) -> Subject:
     """Examines a library that has none of JAX's trees, dtypes and tracers."""
 
-    def build(beta: Any) -> Optimizer:
+    def build(beta: ArrayLike) -> Optimizer:
         if jnp.ndim(beta) > 0:
             raise DoesNotApply("its options are plain numbers")
         return peer.build(momentum=beta, **options)

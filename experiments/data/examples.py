@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float32, Int32, Integer, UInt8
+from jaxtyping import Float32, Int32, Integer, PyTree, UInt8
 
 from experiments.data.image_dataset import Dataset, hold_out
 from experiments.distributed.devices import on_all_devices
@@ -36,7 +36,10 @@ def split(dataset: Dataset) -> Splits:
     """Places the three splits on the devices, as bytes: batches are scaled later."""
     parts = hold_out(dataset)
 
-    def examples(images: np.ndarray, labels: np.ndarray) -> Examples:
+    def examples(
+        images: UInt8[np.ndarray, "image height width channel"],
+        labels: Integer[np.ndarray, " image"],
+    ) -> Examples:
         return Examples(*on_all_devices((images, labels)))
 
     if jax.process_count() == 1:
@@ -76,10 +79,10 @@ def in_batches(
 
 
 def sum_in_slices(
-    function: Callable[[Any], Any],
+    function: Callable[[PyTree], PyTree],
     rows: tuple[Integer[Array, "..."], Float32[Array, "..."]],
     size: int,
-) -> Any:
+) -> PyTree:
     """Sums `function` over slices of the rows: only one slice needs memory at a time.
 
     It maps (indices, weights), each of shape [size], to a pytree of arrays. `size` must
@@ -90,7 +93,7 @@ def sum_in_slices(
     shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], slices))
     zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
 
-    def add(total: Any, rows: Any) -> tuple[Any, None]:
+    def add(total: PyTree, rows: PyTree) -> tuple[PyTree, None]:
         return jax.tree.map(jnp.add, total, function(rows)), None
 
     return jax.lax.scan(add, zeros, slices)[0]

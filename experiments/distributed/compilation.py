@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax.core import Tracer
+from jaxtyping import PyTree
 
 
 class QuickJit:
@@ -15,21 +16,21 @@ class QuickJit:
     programs that are no faster: see docs/performance.md.
     """
 
-    def __init__(self, function: Callable[..., Any], **options: Any):
+    def __init__(self, function: Callable[..., PyTree], **options: Any):
         self._function, self._options = function, options
         self._inlined = jax.jit(function, **options)
         self._standalone = cache(self._jit)  # the devices are known at the first call
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: PyTree) -> PyTree:
         leaves = jax.tree.leaves(arguments)
         # JAX accepts compiler options only for the outermost jitted function.
         traced = any(isinstance(leaf, Tracer) for leaf in leaves)
         return (self._inlined if traced else self._standalone())(*arguments)
 
-    def lower(self, *arguments: Any) -> jax.stages.Lowered:
+    def lower(self, *arguments: PyTree) -> jax.stages.Lowered:
         return self._standalone().lower(*arguments)
 
-    def _jit(self) -> Any:
+    def _jit(self) -> jax.stages.Wrapped:
         on_cpu = jax.default_backend() == "cpu"
         compiler_options = {"xla_backend_optimization_level": 1} if on_cpu else None
         options = {**self._options, "compiler_options": compiler_options}

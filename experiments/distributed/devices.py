@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import PyTree, Shaped
 
 _CPU_SLICE = 16  # images whose activations fit into the cache: docs/performance.md
 
@@ -23,7 +24,7 @@ def device_mesh(lanes: int = 1, count: int | None = None) -> jax.sharding.Mesh:
     return jax.make_mesh(shape, axes, axis_types=types, devices=devices)
 
 
-def on_all_devices(tree: Any) -> Any:
+def on_all_devices(tree: PyTree) -> PyTree:
     """Replicates the arrays on all devices, where the training programs expect them."""
     # `device_put` can't send random keys to other processes.
     if jax.process_count() > 1:
@@ -31,21 +32,22 @@ def on_all_devices(tree: Any) -> Any:
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
 
 
-def to_host(array: Any) -> np.ndarray:
+def to_host(array: Shaped[ArrayLike, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """Copies the whole array to the host, even if other processes hold parts of it."""
-    local = not isinstance(array, jax.Array) or array.is_fully_addressable
-    whole = local or array.is_fully_replicated
-    return np.asarray(array if whole else _replicate()(array))
+    if isinstance(array, jax.Array):
+        whole = array.is_fully_addressable or array.is_fully_replicated
+        return np.asarray(array if whole else _replicate()(array))
+    return np.asarray(array)
 
 
 @cache
-def _replicate() -> Callable[[Any], Any]:
+def _replicate() -> Callable[[PyTree], PyTree]:
     """A program that replicates its argument, compiled once for each shape."""
     sharding = NamedSharding(device_mesh(), PartitionSpec())
     return jax.jit(lambda x: x, out_shardings=sharding)
 
 
-def replicated_shapes(shapes: Any) -> Any:
+def replicated_shapes(shapes: PyTree) -> PyTree:
     """Adds to shapes and dtypes the sharding that `on_all_devices` gives arrays."""
     sharding = NamedSharding(device_mesh(), PartitionSpec())
     return jax.tree.map(

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from experiments.distributed.devices import device_mesh, to_host
 from experiments.distributed.environment import find_devices
 from experiments.distributed.options import Processes
 from experiments.distributed.signals import ProcessLost, Stopped
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from experiments.records.runs import environment
 
 JOIN_TIMEOUT = 30  # seconds that processes wait for one another at the start
@@ -109,7 +109,7 @@ def all_gather_bytes(value: bytes) -> list[bytes]:
     return [row[:length].tobytes() for row, length in zip(rows, lengths, strict=True)]
 
 
-def all_gather_json(value: Any) -> list[Any]:
+def all_gather_json(value: JSON) -> list[JSON]:
     """Like `all_gather_bytes`, for JSON values."""
     gathered = all_gather_bytes(json.dumps(value).encode())
     return [json.loads(content) for content in gathered]
@@ -128,8 +128,8 @@ def _connect(options: Processes) -> None:
     where = f"at {options.coordinator}" if explicit else "as the cluster says"
     message = (
         f"error: not all processes met {where} within {JOIN_TIMEOUT} seconds: start "
-        "process 0 there, and each of the others with the same --coordinator and "
-        "--processes and a --process-id of its own."
+        "process 0 there, and the others with the same --coordinator and --processes; "
+        "each needs a different --process-id."
     )
     timer = threading.Timer(JOIN_TIMEOUT, _give_up, [message])
     timer.daemon = True
@@ -167,8 +167,8 @@ def _check_port(options: Processes) -> None:
     except OSError as error:
         raise UsageError(
             f"--coordinator {options.coordinator}: process 0 can't open that port: "
-            f"{os.strerror(error.errno or 0)}. Choose another, the same for all, and "
-            "for each process a --process-id of its own."
+            f"{os.strerror(error.errno or 0)}. Choose another port, the same for all "
+            "processes, and a different --process-id for each."
         ) from None
 
 

@@ -36,7 +36,7 @@ def hold(output: Path, held: plan.Plan) -> Iterator[tuple[Run, ...]]:
     """`plan.hold`, for one process or for several.
 
     Raises:
-      UsageError: as there; or the processes have other plans, as by other data.
+      UsageError: as there; or the processes' plans differ, for example in the data.
     """
     with ExitStack() as stack:
         refusal, finished = None, ()

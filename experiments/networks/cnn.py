@@ -1,7 +1,6 @@
 """The tutorial's convolutional network, in Flax NNX."""
 
 from functools import cache
-from typing import Any
 
 from flax import nnx
 from jax import Array
@@ -63,7 +62,7 @@ def _convolve_and_pool(layer: nnx.Conv, x: Array) -> Array:
 
 
 @cache
-def _graphdef(image_shape: ImageShape, classes: int) -> Any:
+def _graphdef(image_shape: ImageShape, classes: int) -> nnx.GraphDef:
     """The network without its parameters; computes nothing."""
     return nnx.graphdef(
         nnx.eval_shape(lambda: CNN(image_shape, classes, rngs=nnx.Rngs(0)))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 from jax import Array
+from jaxtyping import PyTree
 
 from experiments.networks.network import Images, ImageShape, RandomKey, random_key
 from experiments.records.config import UsageError
@@ -17,10 +18,10 @@ class UserNetwork(NamedTuple):
     """A `Network` around a user's function; hashable, to be a static argument."""
 
     where: str  # the beginning of its error messages
-    function: Callable[[ImageShape, int, nnx.Rngs], Any]
+    function: Callable[[ImageShape, int, nnx.Rngs], object]
     classes: int
 
-    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> Any:
+    def init(self, key: RandomKey, image_shape: ImageShape, classes: int) -> PyTree:
         """Draws the parameters: nested dictionaries of arrays."""
         module = self._module(key, image_shape, classes)
         if isinstance(module, nnx.Module):
@@ -35,11 +36,11 @@ class UserNetwork(NamedTuple):
             raise UsageError(
                 f"{self.where}: the module has {', '.join(sorted(kinds))} besides its "
                 "parameters, but a run must be a function of the parameters alone. "
-                "Replace BatchNorm by LayerNorm or GroupNorm, and omit Dropout."
+                "Replace BatchNorm with LayerNorm or GroupNorm, and omit Dropout."
             )
         return params
 
-    def apply(self, params: Any, images: Images) -> Any:
+    def apply(self, params: PyTree, images: Images) -> Any:
         """The logits of images."""
         _, height, width, channels = images.shape
         # JAX drops the initial values of the new module, as they are replaced at once.
@@ -89,7 +90,7 @@ def network(
     function, digest = load(option, reference)
     network = UserNetwork(f"{option} {reference}", function, classes)
 
-    def init_and_apply(images: Array) -> tuple[Any, Any]:
+    def init_and_apply(images: Array) -> tuple[PyTree, PyTree]:
         params = network.init(random_key(0), image_shape, classes)
         return params, network.apply(params, images)
 
@@ -102,7 +103,7 @@ def network(
     return network, digest
 
 
-def _check_params(where: str, params: Any) -> None:
+def _check_params(where: str, params: PyTree) -> None:
     """Raises `UsageError` unless there are parameters, all of them floating-point."""
     leaves = jax.tree.leaves_with_path(params)
     if not leaves:

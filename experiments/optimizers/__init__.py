@@ -1,1 +1,1 @@
-"""Optimizers to compare, a user's own among them, and learning-rate schedules."""
+"""Optimizers to compare, including a user's, and learning-rate schedules."""

@@ -38,20 +38,20 @@ class Schedule(NamedTuple):
         return lambda step: peak * factor(jnp.asarray(step, jnp.float32) / steps)
 
 
-def _cosine(t: Array) -> Array:
+def _cosine(t: Float32[Array, ""]) -> Float32[Array, ""]:
     return (1 + jnp.cos(jnp.pi * jnp.clip(t, 0, 1))) / 2
 
 
-def _steps(t: Array) -> Array:
+def _steps(t: Float32[Array, ""]) -> Float32[Array, ""]:
     return jnp.where(t < 0.5, 1.0, jnp.where(t < 0.75, 0.1, 0.01))
 
 
-def _warm_up_cosine(t: Array) -> Array:
+def _warm_up_cosine(t: Float32[Array, ""]) -> Float32[Array, ""]:
     warm = 0.05
     return jnp.where(t < warm, t / warm, _cosine((t - warm) / (1 - warm)))
 
 
-def _one_cycle(t: Array) -> Array:
+def _one_cycle(t: Float32[Array, ""]) -> Float32[Array, ""]:
     rise, first, last = 0.3, 1 / 25, 1e-4 / 25
     up = first + (1 - first) * (1 - _cosine(t / rise))
     down = last + (1 - last) * _cosine((t - rise) / (1 - rise))

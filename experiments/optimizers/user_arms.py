@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Float32, PyTree
 
 from experiments.optimizers.arms import Arm
 from experiments.records.config import UsageError
@@ -31,14 +34,14 @@ _PARAMS = {
 class _UserFunction(NamedTuple):
     option: str
     reference: str
-    function: Callable[[Any], Any]
+    function: Callable[[ArrayLike], object]
 
     def error(self, message: str) -> UsageError:
         return UsageError(f"{self.option} {self.reference}: {message}")
 
 
 def arms(
-    option: str, reference: str, params: Any = _PARAMS
+    option: str, reference: str, params: PyTree = _PARAMS
 ) -> tuple[dict[str, Arm], str]:
     """Loads a user's function and checks the optimizers that it returns.
 
@@ -107,13 +110,13 @@ def _optimizers(
     return optimizers
 
 
-def _describe(learning_rate: Any) -> str:
+def _describe(learning_rate: object) -> str:
     if isinstance(learning_rate, Tracer):
         return "a traced learning rate"
     return f"learning rate {learning_rate}"
 
 
-def _check_name(user: _UserFunction, name: Any) -> None:
+def _check_name(user: _UserFunction, name: object) -> None:
     """Raises `UsageError` for a name that a table or a legend can't show."""
     if isinstance(name, str) and 0 < len(name) <= _LONGEST_NAME and name.isprintable():
         if name == name.strip() and not name.startswith("_"):
@@ -125,10 +128,12 @@ def _check_name(user: _UserFunction, name: Any) -> None:
     )
 
 
-def _check_keeps_shapes(user: _UserFunction, arm: Arm, params: Any) -> None:
+def _check_keeps_shapes(user: _UserFunction, arm: Arm, params: PyTree) -> None:
     """Traces one update at a traced learning rate; computes nothing."""
 
-    def one_step(learning_rate: Any, params: Any) -> tuple[Any, Any, Any]:
+    def one_step(
+        learning_rate: Float32[Array, ""], params: PyTree
+    ) -> tuple[PyTree, PyTree, PyTree]:
         optimizer = arm.transformation(learning_rate, math.nan)  # beta is not read
         state = optimizer.init(params)
         return *optimizer.update(params, state, params), state
@@ -148,7 +153,7 @@ def _check_keeps_shapes(user: _UserFunction, arm: Arm, params: Any) -> None:
             )
 
 
-def _difference(expected: Any, actual: Any) -> str | None:
+def _difference(expected: PyTree, actual: PyTree) -> str | None:
     """The first difference of two trees in structure, shapes or dtypes, in words."""
     if jax.tree.structure(expected) != jax.tree.structure(actual):
         return "a tree of another structure"

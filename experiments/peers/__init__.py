@@ -1,4 +1,4 @@
-"""Other libraries, run as processes in Python environments of their own.
+"""Other libraries, run as processes in separate Python environments.
 
 `programs/` holds what runs there: it imports nothing from this project.
 """

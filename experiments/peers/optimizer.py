@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from experiments.peers import process
 from experiments.peers.process import PeerProcess
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from optax_momentum.testing import Optimizer
+
+Parameters = Float64[np.ndarray, " parameters"]
 
 
 class PeerLibrary(NamedTuple):
@@ -51,14 +54,14 @@ def _version(python: Path, peer: PeerProcess) -> str:
         ) from None
 
 
-def _build(peer: PeerProcess, **options: Any) -> Optimizer:
-    def ask(**request: Any) -> np.ndarray:
+def _build(peer: PeerProcess, **options: JSON) -> Optimizer:
+    def ask(**request: JSON) -> Parameters:
         answer = json.loads(peer.ask(json.dumps(request)))
         if isinstance(answer, str):
             raise Refused(answer)
         return np.asarray(answer, np.float64)
 
-    def init(params: np.ndarray) -> Callable[[np.ndarray, float], np.ndarray]:
+    def init(params: Parameters) -> Callable[[Parameters, float], Parameters]:
         ask(options=options, start=params.tolist())
         return lambda gradient, rate: ask(gradient=gradient.tolist(), rate=rate)
 

@@ -5,9 +5,12 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+# A JSON value. A recursive union would need a cast wherever one is read.
+JSON: TypeAlias = Any
 
 # What a run does about a step whose gradient, or whose result, is not finite. record:
 # take it, and let the record show NaN, for divergence is a result. skip: leave out the
@@ -42,12 +45,12 @@ class Config:
         """Sixteen hex digits that differ when any setting differs."""
         return digest(self.to_record())
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, JSON]:
         """The settings under their names in files, which digests are made of."""
         return serialized(self, first=_FIRST)
 
     @classmethod
-    def from_record(cls, values: Mapping[str, Any]) -> "Config":
+    def from_record(cls, values: Mapping[str, JSON]) -> "Config":
         """The inverse of `to_record`, also for records without later settings."""
         return cls(**values)
 
@@ -64,7 +67,7 @@ def serialized(
     record: Any,
     first: frozenset[str] = frozenset(),
     names: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, JSON]:
     """A dataclass or NamedTuple under the names that its fields have in files.
 
     Args:
@@ -74,7 +77,7 @@ def serialized(
       names: the name in files of each field that is called otherwise in Python.
     """
     if isinstance(record, tuple):
-        values: dict[str, Any] = record._asdict()  # type: ignore[attr-defined]
+        values: dict[str, JSON] = record._asdict()  # type: ignore[attr-defined]
         defaults = record._field_defaults  # type: ignore[attr-defined]
     else:
         values = asdict(record)
@@ -87,7 +90,7 @@ def serialized(
     }
 
 
-def digest(values: Any) -> str:
+def digest(values: JSON) -> str:
     """Sixteen hex digits that differ when anything in a JSON value does."""
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

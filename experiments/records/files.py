@@ -4,7 +4,6 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 from experiments.records.config import UsageError
 
@@ -13,7 +12,7 @@ from experiments.records.config import UsageError
 FORMAT = 2
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
+def to_json(value: object, indent: int | None = None) -> str:
     """Strict JSON, one line unless indented; NaN and the infinities become null."""
     return json.dumps(_finite(value), allow_nan=False, indent=indent)
 
@@ -35,7 +34,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise UsageError(f"{path} can't be written: {error.strerror}.") from None
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from errno import EACCES
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from experiments.records.config import Config, UsageError, digest
+from experiments.records.config import JSON, Config, UsageError, digest
 from experiments.records.files import FORMAT, to_json, write_atomically
 from experiments.records.runs import Run, read
 
 FILE_NAME = "plan.json"
 
-Plan = Mapping[str, Any]  # names and JSON values
+Plan = Mapping[str, JSON]
 
 
 def shared(config: Config) -> Plan:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from experiments.records.config import Config, UsageError, digest, serialized
+from experiments.records.config import JSON, Config, UsageError, digest, serialized
 from experiments.records.files import FORMAT, to_json, write_atomically
 
 FILE_NAME = "runs.jsonl"
@@ -197,12 +197,12 @@ def _from_json(line: bytes) -> Run:
         Epoch(**{name: _number(value) for name, value in epoch.items()})
         for epoch in values["epochs"]
     ]
-    read: dict[str, Any] = {**values, "config": config, "epochs": tuple(epochs)}
+    read: dict[str, JSON] = {**values, "config": config, "epochs": tuple(epochs)}
     for name in values:
         field, value = names[name], read.pop(name)
         read[field.name] = _number(value) if field.type is float else value
     return Run(**read)
 
 
-def _number(value: Any) -> float:
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)

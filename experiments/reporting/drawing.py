@@ -7,10 +7,11 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsInt
 
 import matplotlib
 import numpy as np
+from jaxtyping import Float
 from markupsafe import escape
 from matplotlib import font_manager
 from matplotlib.axes import Axes
@@ -20,7 +21,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullFormatter
-from numpy.typing import ArrayLike, NDArray
+from matplotlib.typing import ColorType
+from numpy.typing import ArrayLike
 
 from experiments.reporting.page import Draw, Figure
 from experiments.reporting.statistics import DIFFERENCES, Interval, Range
@@ -235,22 +237,32 @@ def line_with_band(
     stroke: Stroke,
     label: str,
 ) -> None:
-    """Draws a line and a band from low to high; both end where the line is NaN."""
+    """Draws a line and a band from low to high; both end where the line is NaN.
+
+    `x`, `middle`, `low` and `high` have one number a point.
+    """
     axes.fill_between(x, low, high, color=stroke.color, alpha=0.18, linewidth=0)
-    style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
-    style |= {"linewidth": 1.8, "marker": "o", "markersize": 3.5}
-    axes.plot(x, middle, label=label, **style)
+    axes.plot(
+        x,
+        middle,
+        label=label,
+        color=stroke.color,
+        linestyle=stroke.dash,
+        linewidth=1.8,
+        marker="o",
+        markersize=3.5,
+    )
 
 
 def heat_map(
     axes: Axes,
-    values: NDArray[np.floating],
+    values: Float[np.ndarray, "rows columns"],
     x_labels: Sequence[str],
     y_labels: Sequence[str],
     ink: str,
     format: str = "{:.3g}",
     *,
-    best: Callable[[np.ndarray], Any] = np.nanargmax,
+    best: Callable[[Float[np.ndarray, " tiles"]], SupportsInt] = np.nanargmax,
     limits: tuple[float, float] | None = None,
 ) -> None:
     """Writes every value on a tile of its color, and frames the best one.
@@ -325,7 +337,7 @@ def _format_ticks(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
 
 
-def _tick(value: float, _: Any = None) -> str:
+def _tick(value: float, _: object = None) -> str:
     """A number at a tick: −0.01, 10,000, 10⁶."""
     if value and not 1e-4 <= abs(value) < 1e5:
         return scientific(value)
@@ -369,7 +381,7 @@ def _fitting_size(axes: Axes, columns: int, characters: int) -> float:
     return min(9.0, points / columns / (0.68 * characters))
 
 
-def _clearest_on(color: Any) -> str:
+def _clearest_on(color: ColorType) -> str:
     """Black or white: at least one has a contrast of 4.5 : 1 to any color."""
     c = np.array(to_rgb(color))
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)

@@ -5,10 +5,10 @@ import re
 from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 
+from experiments.records.config import JSON
 from experiments.records.plan import make_directory
 from experiments.records.runs import to_json, write_atomically
 from experiments.reporting import drawing
@@ -40,7 +40,7 @@ def write(output: Path, page: Page) -> Path:
     return output / "report.html"
 
 
-def summary(page: Page) -> dict[str, Any]:
+def summary(page: Page) -> dict[str, JSON]:
     """The page for programs: its text, plan, data and every table behind a figure."""
     sections = [
         {
@@ -126,7 +126,7 @@ def _four_digits(number: float) -> str:
     return written.rstrip("0").rstrip(".") if "." in written else written
 
 
-def _table_data(table: Table) -> dict[str, Any]:
+def _table_data(table: Table) -> dict[str, JSON]:
     for row in table.rows:
         if len(row) != len(table.header):
             raise ValueError(
@@ -136,7 +136,7 @@ def _table_data(table: Table) -> dict[str, Any]:
     return {"caption": table.caption, "header": table.header, "rows": table.rows}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> JSON:
     """The value as JSON: numbers of any library as Python's, other things as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}

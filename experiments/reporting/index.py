@@ -5,12 +5,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from rich.console import Console
 
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from experiments.records.runs import write_atomically
 from experiments.reporting.rendering import render
 
@@ -103,7 +103,7 @@ def _entry(path: Path) -> Entry:
         return entry._replace(problem="it is not a summary of this program")
 
 
-def _fields(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _fields(summary: Mapping[str, JSON]) -> dict[str, str]:
     return {
         "kind": summary["study"],
         "dataset": summary["plan"].get("dataset", ""),
@@ -112,7 +112,7 @@ def _fields(summary: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _old_fields(summary: Mapping[str, Any]) -> dict[str, Any]:
+def _old_fields(summary: Mapping[str, JSON]) -> dict[str, str]:
     """Entries of a comparison written before its summary had a title and a text."""
     arms = [
         (arm["test_accuracy"]["mean"], len(arm["seeds"]), arm["title"])

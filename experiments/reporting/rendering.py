@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +17,7 @@ _SPELLED_OUT = {code: f"\\u{code:04x}" for code in _CONTROLS + _DIRECTIONS}
 
 def render(
     template: str,
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
     *,
     folder: Path = _TEMPLATES,
     **filters: Callable,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Int
 from rich.console import Console
 
@@ -59,7 +60,7 @@ class StudyContext:
     # its learning rate and beta as constants of its program. Else runs that differ in
     # these alone train side by side.
     one_at_a_time: bool = False
-    programs: dict[Any, Program] = field(default_factory=dict)
+    programs: dict[Hashable, Program] = field(default_factory=dict)
 
     def checkpoints(self, chunk: Sequence[Config]) -> Checkpoints:
         """Where runs that train together are saved until they are recorded."""
@@ -186,7 +187,9 @@ def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
     if cached in context.programs:
         return context.programs[cached]
 
-    def optimizer(learning_rate: Any, beta: Any) -> optax.GradientTransformation:
+    def optimizer(
+        learning_rate: ArrayLike, beta: ArrayLike
+    ) -> optax.GradientTransformation:
         if key.constants is not None:
             learning_rate, beta = key.constants
         return key.transformation(schedule.rate(learning_rate, steps), beta)
@@ -254,7 +257,7 @@ def _splits(context: StudyContext, fold: str) -> Splits:
     """
     dataset = context.dataset
 
-    def examples(rows: np.ndarray) -> Any:
+    def examples(rows: Int[np.ndarray, " rows"]) -> Any:
         return dataset.train_images[rows], dataset.train_labels[rows]
 
     train, validation = map(examples, context.folds[fold])

@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from jaxtyping import PyTree
 
 from experiments.distributed import processes
 from experiments.distributed.devices import to_host
-from experiments.records.config import Config, earlier_configs
+from experiments.records.config import JSON, Config, earlier_configs
 from experiments.records.files import FORMAT, to_json, write_atomically
 from experiments.records.runs import environment
 
@@ -58,7 +58,7 @@ class Damaged(Exception):
 
 
 class Checkpoints:
-    """The checkpoints of runs that train together, in a directory of their own.
+    """The checkpoints of runs that train together, in a separate directory.
 
     Args:
       directory: created by the first save.
@@ -70,7 +70,7 @@ class Checkpoints:
     def __init__(
         self,
         directory: Path,
-        work: Mapping[str, Any],
+        work: Mapping[str, JSON],
         every: float,
         log: Callable[[str], None],
     ):
@@ -80,7 +80,7 @@ class Checkpoints:
         self._writing: Future[None] | None = None
         self._saved = time.monotonic()
 
-    def restore(self, template: Any) -> Any | None:
+    def restore(self, template: PyTree) -> PyTree | None:
         """The newest whole checkpoint as a tree like the template, or None.
 
         Each damaged checkpoint is reported and removed. Arrays are placed as the
@@ -113,7 +113,7 @@ class Checkpoints:
         """Whether it is time to save."""
         return time.monotonic() - self._saved >= self._every
 
-    def save(self, tree: Any, position: Mapping[str, int]) -> None:
+    def save(self, tree: PyTree, position: Mapping[str, int]) -> None:
         """Copies the tree to the host and writes it in the background.
 
         Waits for the previous save. Of several processes each contributes its part, and
@@ -196,7 +196,7 @@ def clear(output: Path, recorded: Collection[str]) -> None:
             shutil.rmtree(directory, ignore_errors=True)
 
 
-def write(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
+def write(path: Path, leaves: Leaves, about: Mapping[str, JSON]) -> None:
     """Writes a checkpoint and then its manifest, each atomically.
 
     Raises:
@@ -225,7 +225,7 @@ def write(path: Path, leaves: Leaves, about: Mapping[str, Any]) -> None:
     write_atomically(path / MANIFEST, manifest.encode())
 
 
-def read(path: Path, work: Mapping[str, Any]) -> Leaves:
+def read(path: Path, work: Mapping[str, JSON]) -> Leaves:
     """The leaves of a checkpoint, every bit of which is proven.
 
     Raises:
@@ -234,7 +234,7 @@ def read(path: Path, work: Mapping[str, Any]) -> Leaves:
     return _read(path, work)[0]
 
 
-def _read(path: Path, work: Mapping[str, Any]) -> tuple[Leaves, dict[str, Any]]:
+def _read(path: Path, work: Mapping[str, JSON]) -> tuple[Leaves, dict[str, JSON]]:
     manifest = _manifest(path)
     if manifest["work"] != work:
         raise Damaged("it belongs to other runs")
@@ -247,7 +247,7 @@ def _read(path: Path, work: Mapping[str, Any]) -> tuple[Leaves, dict[str, Any]]:
         raise Damaged(f"it can't be read ({reason})") from None
 
 
-def _proven(path: Path, manifest: Mapping[str, Any]) -> Leaves:
+def _proven(path: Path, manifest: Mapping[str, JSON]) -> Leaves:
     """The leaves, if all files and leaves are what the manifest says."""
     expected, existing = manifest["files"], _files(path)
     for name in sorted({*expected, *existing}):
@@ -290,7 +290,7 @@ def _from_format_1(leaves: Leaves, expected: Leaves) -> Leaves:
 def _check_space(directory: Path, size: int) -> None:
     """Raises `OSError` before a save that can't end.
 
-    A save that fails halfway leaves threads behind, each of which prints a traceback.
+    A save that fails halfway leaves threads behind, and each prints a traceback.
     """
     if shutil.disk_usage(directory).free < size + _OVERHEAD:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(directory))
@@ -306,7 +306,7 @@ def _orbax() -> ocp.Checkpointer:
     return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> dict[str, JSON]:
     """Which work a checkpoint belongs to, where it stands, its leaves and files."""
     try:
         written = (path / MANIFEST).read_bytes()
@@ -339,12 +339,12 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _description(leaf: np.ndarray) -> dict[str, Any]:
+def _description(leaf: np.ndarray) -> dict[str, JSON]:
     content = hashlib.sha256(leaf.tobytes()).hexdigest()
     return {"dtype": leaf.dtype.name, "shape": list(leaf.shape), "sha256": content}
 
 
-def _on_host(tree: Any) -> Leaves:
+def _on_host(tree: PyTree) -> Leaves:
     """Copies of all leaves; a random key becomes its data."""
     return {
         jax.tree_util.keystr(path): np.array(to_host(_data(leaf)))
@@ -352,15 +352,15 @@ def _on_host(tree: Any) -> Leaves:
     }
 
 
-def _data(leaf: Any) -> Any:
+def _data(leaf: jax.Array) -> jax.Array:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: object) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
-def _kinds(leaves: Leaves) -> dict[str, Any]:
+def _kinds(leaves: Leaves) -> dict[str, JSON]:
     return {name: (leaf.dtype, leaf.shape) for name, leaf in leaves.items()}
 
 
@@ -379,10 +379,10 @@ def _broadcast(leaves: Leaves | None, expected: Leaves) -> Leaves | None:
     }
 
 
-def _like(template: Any, leaves: Leaves) -> Any:
+def _like(template: PyTree, leaves: Leaves) -> PyTree:
     """The leaves in the template's structure, each of its type and placement."""
 
-    def placed(path: Any, leaf: Any) -> Any:
+    def placed(path: jax.tree_util.KeyPath, leaf: jax.Array) -> jax.Array:
         value = leaves[jax.tree_util.keystr(path)]
         if _is_key(leaf):
             key = jax.random.wrap_key_data(

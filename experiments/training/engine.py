@@ -40,6 +40,15 @@ class Outcome(NamedTuple):
     resumed: int  # times resumed from a checkpoint
 
 
+class _Measured(NamedTuple):
+    """What the runs of one program measured; see `Outcome`."""
+
+    train: Score
+    validation: Score
+    test: Score | None
+    skipped_steps: Int[np.ndarray, " points"]
+
+
 def compile_to_fit(
     spec: TrainSpec,
     lanes: int,
@@ -124,15 +133,10 @@ def train_runs(
         course = train_epochs(training, epochs, checkpoints, on_epoch)
         chunks.append(_scores(program, course, splits, len(chunk), test))
         courses.append(course)
-    train, validation, tested, skipped = jax.tree.map(
-        lambda *arrays: np.concatenate(arrays), *chunks
-    )
+    measured = jax.tree.map(lambda *arrays: np.concatenate(arrays), *chunks)
     images = len(points) * epochs * len(splits.train.labels)
     return Outcome(
-        train,
-        validation,
-        tested,
-        skipped,
+        *measured,
         images_per_second=images / sum(course.seconds for course in courses),
         seconds=time.perf_counter() - start,
         resumed=max(course.resumed for course in courses),
@@ -192,14 +196,14 @@ def _training(
 
 def _scores(
     program: Program, course: Progress, splits: Splits, points: int, test: bool
-) -> tuple[Score, Score, Score | None, np.ndarray]:
+) -> _Measured:
     """Train, validation and test scores and skipped steps, without the padding."""
     state = course.train_state
     curves: Any = [course.curves[:, field, :points].T for field in range(4)]
     scores = program.score(state.params, splits.test) if test else None
     tested = jax.tree.map(lambda x: to_host(x)[:points], scores)
     skipped = nonfinite.skipped_steps(state.opt_state, points)
-    return Score(*curves[:2]), Score(*curves[2:]), tested, skipped
+    return _Measured(Score(*curves[:2]), Score(*curves[2:]), tested, skipped)
 
 
 def _device_memory() -> int:

@@ -6,11 +6,11 @@ Where a call begins and ends changes no bit of a run.
 import signal
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, PyTree
 
 from experiments.distributed import processes
 from experiments.distributed.devices import to_host
@@ -29,7 +29,7 @@ class Refusal(NamedTuple):
     """A step that was not taken."""
 
     step: int  # of the epoch
-    train_state: TrainState  # as it was before the step
+    train_state: TrainState  # before that step
     message: str
 
 
@@ -145,7 +145,7 @@ def _finish_epoch(training: Training, progress: Progress) -> Progress:
     return progress._replace(epoch=progress.epoch + 1, step=0, curves=curves)
 
 
-def _to_saved(progress: Progress) -> dict[str, Any]:
+def _to_saved(progress: Progress) -> dict[str, PyTree]:
     """The tree that a checkpoint holds; its keys are names of the file format."""
     state = progress.train_state
     return {
@@ -160,7 +160,7 @@ def _to_saved(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _from_saved(saved: dict[str, Any]) -> Progress:
+def _from_saved(saved: dict[str, PyTree]) -> Progress:
     state = TrainState(saved["params"], saved["opt_state"], Score(**saved["sums"]))
     names = "epoch", "step", "curves", "seconds", "resumed"
     return Progress(state, *(saved[name] for name in names))
@@ -180,11 +180,11 @@ def _save_and_wait(progress: Progress, checkpoints: Checkpoints) -> bool:
 def _refused(
     progress: Progress, refusal: Refusal, checkpoints: Checkpoints | None
 ) -> UsageError:
-    """The refusal as an error, once the run as it was before the step is saved."""
+    """Saves the run before the refused step; returns the refusal as an error."""
     if checkpoints is None:
         return UsageError(refusal.message)
     before = progress._replace(train_state=refusal.train_state, step=refusal.step)
-    where = f" The run as it was before is in {checkpoints.directory}."
+    where = f" The state before that step is saved in {checkpoints.directory}."
     saved = _save_and_wait(before, checkpoints)
     return UsageError(refusal.message + (where if saved else ""))
 

@@ -1,23 +1,23 @@
 """Lanes: independent runs side by side in one program, divided among the devices."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import PyTree
 
 LANES = PartitionSpec("lanes")
 
 
 def map_lanes(
     mesh: Mesh,
-    function: Callable[..., Any],
+    function: Callable[..., PyTree],
     *,
-    lanes: Any,
-    lanes_spec: Any,
-    shared: Any,
-    shared_spec: Any,
-) -> Any:
+    lanes: PyTree,
+    lanes_spec: PyTree,
+    shared: PyTree,
+    shared_spec: PyTree,
+) -> PyTree:
     """`function(*lane, *shared)` for every lane, each device calling it for its own.
 
     Args:
@@ -32,8 +32,8 @@ def map_lanes(
       What the function returns, with a leading axis of lanes.
     """
 
-    def on_device(lanes: Any, shared: Any) -> Any:
-        def call(lane: Any) -> Any:
+    def on_device(lanes: PyTree, shared: PyTree) -> PyTree:
+        def call(lane: PyTree) -> PyTree:
             return function(*lane, *shared)
 
         if len(jax.tree.leaves(lanes)[0]) == 1:
@@ -50,6 +50,6 @@ def map_lanes(
     )(lanes, shared)
 
 
-def as_lane(tree: Any) -> Any:
+def as_lane(tree: PyTree) -> PyTree:
     """The tree as that of a single lane: its leaves with a leading axis of length 1."""
     return jax.tree.map(lambda x: x[None], tree)

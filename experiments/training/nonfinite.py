@@ -1,4 +1,4 @@
-"""What a run does about a step whose gradient, or whose result, is not finite."""
+"""What a run does if a step's gradient, or its update, is not finite."""
 
 from functools import partial
 from typing import Any
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jaxtyping import Int
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import to_host
@@ -44,8 +45,8 @@ def _has_skipped(opt_state: optax.OptState) -> Array:
     return opt_state.skipped > 0
 
 
-def skipped_steps(opt_state: optax.OptState, lanes: int) -> np.ndarray:
-    """How many steps each of the first lanes left out."""
+def skipped_steps(opt_state: optax.OptState, lanes: int) -> Int[np.ndarray, " lanes"]:
+    """The number of steps that each of the first lanes skipped."""
     if isinstance(opt_state, GuardState):
         return to_host(opt_state.skipped)[:lanes]
     return np.zeros(lanes, np.int32)
@@ -75,20 +76,20 @@ def refusal(
         return None
     step = int(to_host(opt_state.accepted)[0]) - epoch * steps
     params = jax.tree.map(lambda x: x[0], state.params)
-    where = _where(config, network, images, params, epoch, step)
+    what = _nonfinite_value(config, network, images, params, epoch, step)
     none = jnp.zeros_like(opt_state.skipped)
     before = opt_state._replace(
         skipped=none, consecutive_skips=none, longest_skips=none
     )
     message = (
         f"{config.arm}, seed {config.seed}: at step {step + 1} of epoch {epoch + 1} "
-        f"{where} is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
-        "leave such steps out, or --nonfinite record, to train on."
+        f"{what} is not finite. Lower --learning-rate, or choose --nonfinite skip to "
+        "skip such steps or --nonfinite record to train on."
     )
     return Refusal(step, state._replace(opt_state=before), message)
 
 
-def _where(
+def _nonfinite_value(
     config: Config,
     network: Network,
     images: Examples,
@@ -96,7 +97,7 @@ def _where(
     epoch: int,
     step: int,
 ) -> str:
-    """Which gradient of the step is not finite, or that all of them are."""
+    """Names the first gradient of the step that is not finite, or else the update."""
     key = order_key(config.seed, epoch)
     rows = batch_rows(key, len(images.labels), config.batch_size, 1)
     indices, weights = jax.tree.map(lambda x: x[step], rows)
@@ -111,4 +112,4 @@ def _where(
     for path, gradient in jax.tree.leaves_with_path(gradients(network, params)):
         if not jnp.isfinite(gradient).all():
             return f"the gradient of params{jax.tree_util.keystr(path)}"
-    return "its result, though every gradient is,"
+    return "every gradient is finite, but the update"

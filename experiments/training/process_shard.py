@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
@@ -25,7 +26,7 @@ def shapes(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
     """Shapes and shardings of what `own_shard` returns for rows of this shape."""
     steps, width = rows[0].shape
 
-    def shape(spec: PartitionSpec, dtype: Any, *sizes: int) -> Any:
+    def shape(spec: PartitionSpec, dtype: DTypeLike, *sizes: int) -> Any:
         sharding = NamedSharding(device_mesh(), spec)
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
@@ -52,7 +53,7 @@ def own_shard(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
     places = np.arange(steps * per_device, dtype=indices.dtype)
     places = places.reshape(1, steps, per_device)
 
-    def device_images(array: np.ndarray, index: Any) -> np.ndarray:
+    def device_images(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
         device = (index[0].start or 0) // (steps * per_device)
         columns = indices[:, device * per_device : (device + 1) * per_device]
         return array[columns.reshape(-1)]

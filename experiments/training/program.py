@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float32, UInt32
+from jaxtyping import Float32, Int, PyTree, UInt32
 
 from experiments.data.examples import Examples, Splits
 from experiments.distributed.compilation import QuickJit
@@ -222,8 +222,8 @@ def run_on_mesh(
     points: Points,
     state: TrainState,
     rows: Rows,
-    start_step: Array,
-    stop_step: Array,
+    start_step: Int[Array, ""],
+    stop_step: Int[Array, ""],
     train: Examples,
     images: PartitionSpec = _EVERYWHERE,
 ) -> TrainState:
@@ -242,7 +242,7 @@ def run_on_mesh(
     """
     size = slice_size(spec.batch_size, mesh.shape["data"])
 
-    def train_lane(point: Points, *rest: Any) -> TrainState:
+    def train_lane(point: Points, *rest: PyTree) -> TrainState:
         transformation = spec.optimizer(point.learning_rate, point.beta)
         return run_on_device(spec, transformation, size, *rest)
 
@@ -263,7 +263,7 @@ def _init_states(spec: TrainSpec, points: Points, params: cnn.Params) -> TrainSt
         transformation = spec.optimizer(point.learning_rate, point.beta)
         return state_from_params(transformation, params)
 
-    if len(points.seed) == 1:  # no optimizer of a user's own needs to bear vmap
+    if len(points.seed) == 1:  # a user's optimizer need not support vmap
         return as_lane(init_lane(*jax.tree.map(lambda x: x[0], (points, params))))
     return jax.vmap(init_lane)(points, params)
 
@@ -297,7 +297,7 @@ def _rows(mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array) 
     return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_row)
 
 
-def _shapes(split: Examples) -> tuple[Any, ...]:
+def _shapes(split: Examples) -> tuple[object, ...]:
     return tuple((jnp.shape(x), jnp.result_type(x)) for x in split)
 
 

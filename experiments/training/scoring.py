@@ -1,13 +1,14 @@
 """Loss and accuracy of a batch, and of all examples of a split."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Float, Float32, Int, PyTree
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.compilation import QuickJit
@@ -22,8 +23,8 @@ _BATCH = 500  # images that a device scores at once; on a CPU, what its cache ho
 class Score(NamedTuple):
     """Means over all examples of a split."""
 
-    loss: Array  # float32: softmax cross-entropy, in nats
-    accuracy: Array  # float32 in [0, 1]
+    loss: Float32[Array, "*runs"]  # softmax cross-entropy, in nats
+    accuracy: Float32[Array, "*runs"]  # in [0, 1]
 
 
 @partial(QuickJit, static_argnums=2)
@@ -49,7 +50,7 @@ def score_lanes(
       Arrays [lanes].
     """
 
-    def score_lane(params: cnn.Params, split: Examples, rows: Any) -> Score:
+    def score_lane(params: cnn.Params, split: Examples, rows: PyTree) -> Score:
         sums = jax.lax.psum(_sums(network, params, split, rows), "data")
         return Score(*(total / len(split.labels) for total in sums))
 
@@ -72,7 +73,7 @@ def _rows(split: Examples, devices: int) -> tuple[Array, Array]:
 
 def _sums(
     network: Network, params: cnn.Params, split: Examples, rows: tuple[Array, Array]
-) -> Any:
+) -> PyTree:
     """Loss and hits, summed over a device's columns of the rows."""
     size = rows[0].shape[1]
     return sum_in_slices(
@@ -84,9 +85,9 @@ def weighted_sums(
     network: Network,
     params: cnn.Params,
     split: Examples,
-    indices: Array,
-    weights: Array,
-) -> tuple[Array, Array]:
+    indices: Int[Array, " batch"],
+    weights: Float[Array, " batch"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Loss and hits, summed over a batch; padding has weight 0."""
     images = split.images[indices]
     if images.dtype == jnp.uint8:

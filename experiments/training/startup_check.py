@@ -7,12 +7,13 @@ Compilers do make mistakes: jaxlib 0.10.2 was seen to confuse rows on CPUs
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float32, Int, PyTree
 
 from experiments.data.examples import Examples, in_batches
 from experiments.distributed.compilation import QuickJit
@@ -26,7 +27,7 @@ from experiments.training.step import TrainSpec, TrainState, constant
 from optax_momentum import keras
 
 _LEARNING_RATE, _BETA, _BATCH, _CLASSES = 0.3, 0.7, 40, 3
-_EXAMPLES = 90  # no multiple of the batch; and a CPU takes a batch in slices
+_EXAMPLES = 90  # not a multiple of the batch, which a CPU takes in slices
 _TOLERANCE = 1e-5  # float32 comes within 1e-6
 _CALLS = 3
 _MOMENTUM = keras(_LEARNING_RATE, _BETA)
@@ -43,10 +44,10 @@ class StartupCheck(NamedTuple):
 class _Case(NamedTuple):
     """Data and initial parameters, and the result of one pass."""
 
-    images: np.ndarray
-    labels: np.ndarray
-    order: np.ndarray
-    params: Any  # dictionary of arrays
+    images: Float32[np.ndarray, "image height width channel"]
+    labels: Int[np.ndarray, " image"]
+    order: Int[np.ndarray, " image"]
+    params: PyTree
     expected: tuple[dict[str, np.ndarray], float]  # trained parameters, mean loss
 
 
@@ -54,13 +55,13 @@ class _SoftmaxRegression:
     """A `Network` whose products are exact to float32 on every kind of device."""
 
     @staticmethod
-    def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> Any:
+    def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> PyTree:
         del key
         kernel = jnp.zeros((np.prod(image_shape), classes), jnp.float32)
         return {"kernel": kernel, "bias": jnp.zeros(classes, jnp.float32)}
 
     @staticmethod
-    def apply(params: Any, images: jax.Array) -> jax.Array:
+    def apply(params: PyTree, images: jax.Array) -> jax.Array:
         pixels = images.reshape(len(images), -1)
         logits = jnp.dot(pixels, params["kernel"], precision="highest")
         return logits + params["bias"][None]
@@ -90,7 +91,7 @@ def check(transformation: optax.GradientTransformation = _MOMENTUM) -> StartupCh
 def _training(
     case: _Case, transformation: optax.GradientTransformation
 ) -> Callable[[], TrainState]:
-    """A function that trains the case anew."""
+    """A function that trains the case from its start."""
     train = Examples(*on_all_devices((case.images, case.labels)))
     init, zero = jax.jit(transformation.init), jax.device_put(np.float32(0))
 
@@ -108,7 +109,7 @@ def _training(
 def _take_all_steps(
     transformation: optax.GradientTransformation,
     state: TrainState,
-    order: Any,
+    order: PyTree,
     train: Examples,
 ) -> TrainState:
     """The steps of an epoch, compiled as those of every run, but in a given order.
@@ -136,7 +137,7 @@ def _case() -> _Case:
     return _Case(images, labels, order, params, expected)
 
 
-def _largest_error(call: TrainState, expected: Any) -> float:
+def _largest_error(call: TrainState, expected: PyTree) -> float:
     """In all parameters and the mean loss; NaN if one of them is NaN."""
     found = call.params, call.sums.loss / _EXAMPLES
     differences = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), found, expected)
@@ -151,21 +152,22 @@ def _refuse(what: str) -> None:
     """Raises an error that says what is wrong, on which system, and what to do."""
     device, versions = jax.devices()[0], environment()
     cache = jax.config.values["jax_compilation_cache_dir"]
-    emptied = f"empty {cache}, where compiled programs are kept, or " if cache else ""
+    emptied = f"empty the cache of programs, {cache}, or " if cache else ""
     raise UsageError(
         f"the start-up check failed, with jax {versions['jax']} and jaxlib "
         f"{versions['jaxlib']} on {jax.device_count()} × {device.platform}: "
-        f"{device.device_kind}: {what}. Nothing was trained, as no number could be "
-        f'trusted: {emptied}install another version, as by pip install "jax!='
-        f'{versions["jax"]}", and report it at github.com/jax-ml/jax/issues.'
+        f"{device.device_kind}: {what}. Nothing was trained, because no number "
+        f"could be trusted: {emptied}install another version, for example with pip "
+        f'install "jax!={versions["jax"]}", and report the error at '
+        "github.com/jax-ml/jax/issues."
     )
 
 
 def reference(
     params: Mapping[str, np.ndarray],
-    images: np.ndarray,
-    labels: np.ndarray,
-    order: np.ndarray,
+    images: Float32[np.ndarray, "image height width channel"],
+    labels: Int[np.ndarray, " image"],
+    order: Int[np.ndarray, " image"],
     batch_size: int,
     learning_rate: float,
     beta: float,

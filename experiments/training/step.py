@@ -16,13 +16,13 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import on_all_devices, slice_size
 from experiments.networks import cnn
-from experiments.networks.network import random_key
+from experiments.networks.network import RandomKey, random_key
 from experiments.training.scoring import Network, Score, weighted_sums
 
 # Indices of images, a row a step, and their weights: 0 for padding.
@@ -40,7 +40,7 @@ class TrainState(NamedTuple):
     """All that a step changes. With the seed, it decides every later step."""
 
     params: cnn.Params
-    opt_state: Any
+    opt_state: PyTree
     sums: Score  # loss and hits summed over this epoch's images so far
 
 
@@ -96,13 +96,13 @@ def _draw_params(
     return network.init(key, image_shape, classes)
 
 
-def order_key(seed: ArrayLike, epoch: ArrayLike) -> Array:
+def order_key(seed: ArrayLike, epoch: ArrayLike) -> RandomKey:
     """The key of the order in which a run sees the images of an epoch."""
     key = jax.random.fold_in(jax.random.fold_in(random_key(seed), 1), epoch)
     return on_all_devices(key)
 
 
-def batch_rows(key: Array, images: int, batch_size: int, devices: int) -> Rows:
+def batch_rows(key: RandomKey, images: int, batch_size: int, devices: int) -> Rows:
     """Every image of an epoch once, a row a step, padded to a multiple of `devices`.
 
     Args:
@@ -116,7 +116,7 @@ def batch_rows(key: Array, images: int, batch_size: int, devices: int) -> Rows:
 
 
 @partial(QuickJit, static_argnums=(1, 2, 3))
-def _shuffled(key: Array, images: int, batch_size: int, multiple: int) -> Rows:
+def _shuffled(key: RandomKey, images: int, batch_size: int, multiple: int) -> Rows:
     """A separate program: a permutation takes as long to compile as some networks."""
     order = jax.random.permutation(key, jnp.arange(images, dtype=jnp.int32))
     return in_batches(order, batch_size, multiple)
@@ -128,8 +128,8 @@ def run_on_device(
     slice_size: int,
     state: TrainState,
     rows: Rows,
-    start_step: Array,
-    stop_step: Array,
+    start_step: Int[Array, ""],
+    stop_step: Int[Array, ""],
     train: Examples,
 ) -> TrainState:
     """Takes steps on one device: gradients of its shard, then the common update.
@@ -173,12 +173,12 @@ def shard_sums(
     slice_size: int,
     params: cnn.Params,
     rows: Rows,
-    number: Array,
+    number: Int[Array, ""],
     train: Examples,
 ) -> tuple[Score, cnn.Params, Array]:
     """Sums over a device's shard of one batch: loss and hits, gradients, images."""
 
-    def loss_sum(params: cnn.Params, rows: Any) -> tuple[Array, Array]:
+    def loss_sum(params: cnn.Params, rows: PyTree) -> tuple[Array, Array]:
         return weighted_sums(network, params, train, *rows)
 
     shard = jax.tree.map(

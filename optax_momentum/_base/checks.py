@@ -8,16 +8,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from optax_momentum._base.placement import committed_devices
 from optax_momentum._base.scalars import is_concrete
-from optax_momentum._storage.stored import is_stored
+from optax_momentum._storage.stored import Stored, is_stored
 from optax_momentum.storage import Storage
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)  # and tracers
 
 
-def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
+# A leaf that takes no part in a step, though not every one: float0 arrays are arrays.
+Absent = optax.MaskedNode | None
+
+
+def is_absent(leaf: object) -> TypeGuard[Absent]:
     """True for a leaf that takes no part in a step: `None`, `MaskedNode` or float0.
 
     JAX uses the dtype float0 for the gradient of an integer.
@@ -26,7 +31,7 @@ def is_absent(leaf: object) -> TypeGuard[optax.MaskedNode | None]:
     return missing or getattr(leaf, "dtype", None) == jax.dtypes.float0
 
 
-def check_beta(call: str, beta: Any) -> None:
+def check_beta(call: str, beta: object) -> None:
     """Raises unless 0 ≤ beta < 1; a traced beta is trusted."""
     known = _concrete_value(f"{call}: beta", beta)
     if known is not None and not 0 <= known < 1:
@@ -36,7 +41,7 @@ def check_beta(call: str, beta: Any) -> None:
         )
 
 
-def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
+def check_dampening(call: str, dampening: object, nesterov: object) -> None:
     """Raises unless 0 ≤ dampening ≤ 1, or if nesterov is combined with dampening."""
     known = _concrete_value(f"{call}: dampening", dampening)
     if known is not None and not 0 <= known <= 1:
@@ -51,7 +56,7 @@ def check_dampening(call: str, dampening: Any, nesterov: Any) -> None:
         )
 
 
-def check_switch(name: str, switch: Any) -> None:
+def check_switch(name: str, switch: object) -> None:
     """Raises unless the switch is True or False.
 
     0.0 and 1.0 also pass, because `optax.inject_hyperparams` turns bools into floats.
@@ -60,7 +65,7 @@ def check_switch(name: str, switch: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {switch!s}.")
 
 
-def check_learning_rate(call: str, learning_rate: Any) -> None:
+def check_learning_rate(call: str, learning_rate: object) -> None:
     """Raises unless 0 ≤ learning_rate < ∞; a traced rate is trusted."""
     known = _concrete_value(f"{call}: learning_rate", learning_rate)
     if known is not None and not 0 <= known < math.inf:
@@ -70,7 +75,7 @@ def check_learning_rate(call: str, learning_rate: Any) -> None:
         )
 
 
-def check_correction(call: str, correction: Any, learning_rate: Any) -> None:
+def check_correction(call: str, correction: object, learning_rate: object) -> None:
     """Raises if the correction is on but the previous learning rate can't be known.
 
     It can't where the rate is an array or a tracer, which may differ between calls.
@@ -87,7 +92,11 @@ def check_correction(call: str, correction: Any, learning_rate: Any) -> None:
 
 
 def check_scalar(
-    name: str, value: Any, holds: Callable[[float], bool], bound: str, remedy: str
+    name: str,
+    value: object,
+    holds: Callable[[float], ArrayLike],
+    bound: str,
+    remedy: str,
 ) -> None:
     """Raises unless `holds(value)`; a traced value is trusted.
 
@@ -103,7 +112,7 @@ def check_scalar(
         raise ValueError(f"{name} must {bound}, got {value!s}. {remedy}")
 
 
-def check_every_k(call: str, every_k: Any) -> None:
+def check_every_k(call: str, every_k: object) -> None:
     """Raises unless every_k is a whole number ≥ 1; a traced value is trusted."""
     check_scalar(
         f"{call}: every_k",
@@ -114,7 +123,7 @@ def check_every_k(call: str, every_k: Any) -> None:
     )
 
 
-def check_storage(storage: Any) -> None:
+def check_storage(storage: object) -> None:
     """Raises unless the argument is a `Storage` or None."""
     if storage is None or isinstance(storage, Storage):
         return
@@ -149,7 +158,7 @@ def wrong_state(state: object, expected: type) -> TypeError:
 
 def pair_leaves(
     updates: optax.Updates, buffer: optax.Updates
-) -> tuple[list[tuple[Any, Any, Any]], Any]:
+) -> tuple[list[tuple[jax.tree_util.KeyPath, Any, Any]], Any]:
     """Matches each gradient with its buffer; raises where the two don't fit.
 
     Returns:
@@ -175,7 +184,7 @@ def pair_leaves(
     return leaves, tree
 
 
-def _concrete_value(name: str, value: Any) -> float | None:
+def _concrete_value(name: str, value: object) -> float | None:
     """Returns the value of a real scalar, or None if it is traced; raises otherwise."""
     if not isinstance(value, _NUMBERS):
         raise TypeError(
@@ -193,7 +202,9 @@ def _concrete_value(name: str, value: Any) -> float | None:
     return np.asarray(value, np.float64).item() if is_concrete(value) else None
 
 
-def _check_gradient(path: tuple[Any, ...], gradient: Any, buffer: Any) -> None:
+def _check_gradient(
+    path: jax.tree_util.KeyPath, gradient: ArrayLike, buffer: Stored
+) -> None:
     """Raises unless the gradient can be added to its buffer: type, shape and device."""
     where = f"update: the gradient at updates{jax.tree_util.keystr(path)}"
     type_name = _unsupported_type(gradient)
@@ -250,7 +261,7 @@ def _tree_difference(updates: optax.Updates, buffer: optax.Updates) -> str:
     )
 
 
-def _unsupported_type(leaf: Any) -> str | None:
+def _unsupported_type(leaf: object) -> str | None:
     """Returns the name of a leaf's type if it can't have momentum, else None."""
     if isinstance(leaf, np.ndarray | np.generic | jax.Array | jax.ShapeDtypeStruct):
         supported = jnp.issubdtype(leaf.dtype, jnp.inexact)
@@ -259,7 +270,7 @@ def _unsupported_type(leaf: Any) -> str | None:
     return None if isinstance(leaf, float | complex) else type(leaf).__name__
 
 
-def _leaves_by_path(tree: optax.Updates) -> dict[str, Any]:
+def _leaves_by_path(tree: optax.Updates) -> dict[str, object]:
     leaves = jax.tree.leaves_with_path(
         tree, is_leaf=lambda leaf: is_absent(leaf) or is_stored(leaf)
     )

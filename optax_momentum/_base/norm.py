@@ -1,14 +1,13 @@
 """The norm of a tree, summed so widely that half-precision leaves don't overflow."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+import optax
 
 from optax_momentum._base.scalars import common_dtype
 
 
-def squared_norm(tree: Any) -> jax.Array:
+def squared_norm(tree: optax.Updates) -> jax.Array:
     """Returns Σ|x|² over all float and complex leaves, summed in float32 or wider."""
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     moduli = [jnp.abs(x) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]

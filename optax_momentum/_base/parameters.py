@@ -1,16 +1,17 @@
 """Helpers of wrappers that follow the parameters: copy them, and apply a step."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
-from optax_momentum._base.checks import is_absent
+from optax_momentum._base.checks import Absent, is_absent
 from optax_momentum._base.scalars import common_dtype
 
 
-def strongly_typed_copy(leaf: Any, *narrowest: Any) -> Any:
+def strongly_typed_copy(
+    leaf: ArrayLike | jax.ShapeDtypeStruct, *narrowest: DTypeLike
+) -> jax.Array | jax.ShapeDtypeStruct:
     """Copies a leaf and its sharding, no narrower than the given dtypes.
 
     A copy, because a state that shared memory with the parameters would prevent the
@@ -22,13 +23,13 @@ def strongly_typed_copy(leaf: Any, *narrowest: Any) -> Any:
     return jnp.array(leaf, dtype, copy=True)
 
 
-def apply_present_updates(params: Any, updates: optax.Updates) -> Any:
+def apply_present_updates(params: optax.Params, updates: optax.Updates) -> optax.Params:
     """Returns `params + updates`, rounded as `optax.apply_updates` rounds.
 
     A parameter whose update is absent comes back unchanged.
     """
 
-    def move(parameter: Any, update: Any) -> Any:
+    def move(parameter: ArrayLike, update: ArrayLike) -> ArrayLike | Absent:
         if is_absent(parameter) or is_absent(update):
             return parameter
         parameter, update = jnp.asarray(parameter), jnp.asarray(update)
@@ -39,10 +40,11 @@ def apply_present_updates(params: Any, updates: optax.Updates) -> Any:
     return jax.tree.map(move, params, updates, is_leaf=is_absent)
 
 
-def check_given(call: str, params: optax.Params | None) -> None:
-    """Raises if update was called without the parameters."""
+def check_given(call: str, params: optax.Params | None) -> optax.Params:
+    """Returns the parameters; raises if update was called without them."""
     if params is None:
         raise ValueError(
             f"{call}: update needs the parameters, got params=None. Call "
             "`update(updates, state, params)`."
         )
+    return params

@@ -1,21 +1,22 @@
 """Keep the dtype, weak type and sharding that init gave to the state's arrays."""
 
-from typing import Any
+from collections.abc import Set
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
+from jax.typing import ArrayLike, DTypeLike
 
 from optax_momentum._base.scalars import is_concrete
 
 
-def zeros_like(leaf: Any) -> jax.Array:
+def zeros_like(leaf: ArrayLike | jax.ShapeDtypeStruct) -> jax.Array:
     """Returns zeros of the leaf's shape, dtype and sharding, never weakly typed."""
     return jnp.zeros_like(leaf, dtype=jnp.result_type(leaf))
 
 
-def zero_beside(params: optax.Params, dtype: Any) -> jax.Array:
+def zero_beside(params: optax.Params, dtype: DTypeLike) -> jax.Array:
     """Returns a scalar zero on all devices that the parameters are committed to.
 
     A jitted step returns its scalars there. If they started elsewhere, the second call
@@ -38,10 +39,11 @@ def zero_beside(params: optax.Params, dtype: Any) -> jax.Array:
     return jax.device_put(zero, first) if len(first.device_set) == 1 else zero
 
 
-def committed_devices(leaf: Any) -> set[Any]:
+def committed_devices(leaf: object) -> Set[object]:
     """Returns the devices that an array is committed to; the empty set for a tracer."""
-    known = isinstance(leaf, jax.Array) and is_concrete(leaf) and leaf.committed
-    return leaf.sharding.device_set if known else set()
+    if isinstance(leaf, jax.Array) and is_concrete(leaf) and leaf.committed:
+        return leaf.sharding.device_set
+    return set()
 
 
 def conform_to(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -56,7 +58,7 @@ def conform_to(old: jax.Array, new: jax.Array) -> jax.Array:
     return new if same else jax.sharding.reshard(new, sharding)
 
 
-def replaced_where(condition: jax.Array, new: Any, old: Any) -> jax.Array:
+def replaced_where(condition: jax.Array, new: ArrayLike, old: ArrayLike) -> jax.Array:
     """Returns `new` where the condition holds, else `old`, with the type of `old`."""
     old, new = jnp.asarray(old), jnp.asarray(new)
     if old.dtype == jax.dtypes.float0:  # float0 arrays have no values.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from optax_momentum._base.checks import check_beta, check_scalar, is_absent
+from optax_momentum._base.checks import Absent, check_beta, check_scalar, is_absent
 from optax_momentum._base.scalars import checked_schedule, common_dtype
 from optax_momentum._methods.momentum import Coefficients, linear_momentum
 from optax_momentum.storage import Storage
@@ -93,7 +92,7 @@ def aggmo(
             emitted for emitted, _ in stepped
         ]
 
-        def mean(g: Any, *terms: Any) -> Any:
+        def mean(g: jax.Array, *terms: jax.Array) -> jax.Array | Absent:
             if is_absent(g):
                 return g
             total = sum(terms[1:], terms[0])
@@ -141,7 +140,7 @@ def aggmo_betas(count: int = 3, base: float = 0.1) -> tuple[float, ...]:
     return tuple(1 - base**i for i in range(int(count)))
 
 
-def _as_list(betas: Any) -> list[Any]:
+def _as_list(betas: object) -> list[optax.ScalarOrSchedule]:
     """Returns the betas as a list; raises if they are no sequence, or an empty one."""
     is_sequence = isinstance(betas, Sequence | np.ndarray | jax.Array)
     if not is_sequence or getattr(betas, "ndim", 1) == 0:
@@ -165,12 +164,12 @@ def _kernel(
     )
 
 
-def _is_constant_zero(beta: Any) -> bool:
+def _is_constant_zero(beta: object) -> bool:
     """True for the Python number 0, whose b is always the gradient itself."""
     return type(beta) in (int, float) and beta == 0
 
 
-def _promote_gradient(gradient: Any) -> Any:
+def _promote_gradient(gradient: jax.Array) -> jax.Array:
     """Casts a gradient to float32 or wider; the kernels raise for anything else."""
     if not hasattr(gradient, "dtype") or not jnp.issubdtype(
         gradient.dtype, jnp.inexact

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ from optax_momentum._storage.stall import (
     warn_if_buffer_stalls,
     warn_if_float64_disabled,
 )
-from optax_momentum._storage.stored import is_stored, value, values
+from optax_momentum._storage.stored import Stored, is_stored, value, values
 from optax_momentum.storage import Storage, store
 
 
@@ -186,10 +186,10 @@ def _step_stored(
     now: Coefficients,
     storage: Storage | None,
     step: jax.Array,
-    path: Any,
+    path: jax.tree_util.KeyPath,
     gradient: jax.Array,
-    stored: Any,
-) -> tuple[jax.Array, Any]:
+    stored: Stored,
+) -> tuple[jax.Array, Stored]:
     """Decodes, steps and stores one leaf; returns its u and its stored m."""
     u, m = _step_leaf(now, gradient, jnp.asarray(value(stored)))
     return u, store(storage, m, stored, step, path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -145,7 +144,7 @@ def two_point_nesterov(
         params: optax.Params | None = None,
         *,
         grad_fn: Callable[[optax.Params], optax.Updates] | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, optax.OptState]:
         del extra_args  # They are meant for other transformations in a chain.
         if grad_fn is not None:
@@ -196,7 +195,9 @@ def lookahead_params(
         )
     current_beta = beta_at(states[0].step)
 
-    def look_ahead(path: Any, v: Any, theta: Any) -> Any:
+    def look_ahead(
+        path: jax.tree_util.KeyPath, v: jax.Array, theta: jax.Array
+    ) -> jax.Array:
         if is_absent(v):
             return theta
         theta = jnp.asarray(theta)

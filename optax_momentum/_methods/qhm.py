@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import optax
@@ -77,7 +76,7 @@ def qhm_coefficients(
     return coefficients
 
 
-def _check_nu(nu: Any) -> None:
+def _check_nu(nu: object) -> None:
     check_scalar(
         "qhm: nu",
         nu,

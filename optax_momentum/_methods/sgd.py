@@ -11,6 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import (
+    Absent,
     check_beta,
     check_dampening,
     check_learning_rate,
@@ -114,7 +115,7 @@ def sgd(
       Loshchilov and Hutter 2019, arXiv:1711.05101, SGDW, algorithm 1.
     """
     rate_at = checked_schedule(partial(check_learning_rate, "sgd"), learning_rate)
-    beta_at: Any = checked_schedule(
+    beta_at = checked_schedule(
         partial(check_beta, "sgd"), 0.0 if beta is None else beta
     )
     decay_at = checked_schedule(_check_weight_decay, weight_decay)
@@ -165,20 +166,22 @@ def sgd(
     return optax.GradientTransformation(init, update)
 
 
-def _multiply(factor: ArrayLike, tree: Any) -> Any:
+def _multiply(factor: ArrayLike, tree: optax.Updates) -> optax.Updates:
     """Returns factor·x for every leaf x, in float32 or wider."""
 
-    def multiply(x: Any) -> Any:
+    def multiply(x: ArrayLike) -> jax.Array:
         x = jnp.asarray(x)
         return scale(factor, x.astype(common_dtype(x.dtype, jnp.float32)))
 
     return _map_present(multiply, tree)
 
 
-def _add_multiple(tree: Any, factor: ArrayLike, params: Any) -> Any:
+def _add_multiple(
+    tree: optax.Updates, factor: ArrayLike, params: optax.Params | None
+) -> optax.Updates:
     """Returns x + factor·θ for every leaf x, in the wider of both dtypes."""
 
-    def add(x: jax.Array, parameter: Any) -> jax.Array:
+    def add(x: jax.Array, parameter: jax.Array) -> jax.Array:
         dtype = common_dtype(x.dtype, jnp.result_type(parameter))
         theta = jnp.asarray(parameter).astype(dtype)
         return x.astype(dtype) + unfusable(scale(factor, theta))
@@ -186,20 +189,22 @@ def _add_multiple(tree: Any, factor: ArrayLike, params: Any) -> Any:
     return _map_present(add, tree, params)
 
 
-def _cast_like(tree: Any, updates: Any) -> Any:
+def _cast_like(tree: optax.Updates, updates: optax.Updates) -> optax.Updates:
     return _map_present(lambda x, g: x.astype(jnp.result_type(g)), tree, updates)
 
 
-def _map_present(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+def _map_present(
+    function: Callable[..., jax.Array], tree: optax.Updates, *rest: optax.Updates | None
+) -> optax.Updates:
     """Maps the leaves that take part in a step; absent ones are returned unchanged."""
 
-    def apply(leaf: Any, *others: Any) -> Any:
+    def apply(leaf: jax.Array, *others: jax.Array) -> jax.Array | Absent:
         return leaf if is_absent(leaf) else function(leaf, *others)
 
     return jax.tree.map(apply, tree, *rest, is_leaf=is_absent)
 
 
-def _check_weight_decay(weight_decay: Any) -> None:
+def _check_weight_decay(weight_decay: object) -> None:
     check_scalar(
         "sgd: weight_decay",
         weight_decay,
@@ -210,7 +215,11 @@ def _check_weight_decay(weight_decay: Any) -> None:
 
 
 def _check_options(
-    beta: Any, nesterov: Any, dampening: Any, decay: Any, maximize: Any
+    beta: object,
+    nesterov: object,
+    dampening: object,
+    decay: object,
+    maximize: object,
 ) -> None:
     """Raises for an unknown decay, and for momentum options without momentum."""
     check_switch("sgd: nesterov", nesterov)

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -90,7 +89,7 @@ def sawtooth(schedule: optax.Schedule, every: optax.ScalarOrSchedule) -> optax.S
     """
     every_at = checked_schedule(partial(_check_period, "sawtooth: every"), every)
 
-    def restarting(step: ArrayLike) -> Any:
+    def restarting(step: ArrayLike) -> ArrayLike:
         period = jnp.asarray(every_at(step), jnp.int32)
         return schedule(jnp.remainder(jnp.asarray(step, jnp.int32), period))
 
@@ -123,14 +122,14 @@ def delayed(schedule: optax.Schedule, steps: ArrayLike) -> optax.Schedule:
         "It is the number of steps before the schedule starts.",
     )
 
-    def delayed_schedule(step: ArrayLike) -> Any:
+    def delayed_schedule(step: ArrayLike) -> ArrayLike:
         steps_since = jnp.asarray(step, jnp.int32) - jnp.asarray(steps, jnp.int32)
         return schedule(jnp.maximum(steps_since, 0))
 
     return delayed_schedule
 
 
-def _check_period(name: str, period: Any) -> None:
+def _check_period(name: str, period: object) -> None:
     check_scalar(
         name,
         period,

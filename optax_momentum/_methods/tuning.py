@@ -1,8 +1,8 @@
 """Conversions that tune memory, step size and batch size independently."""
 
 import math
-from typing import Any
 
+import jax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import check_scalar
@@ -11,7 +11,7 @@ from optax_momentum._base.scalars import promote_scalar
 
 def beta_from_half_life(
     half_life: ArrayLike, *, batch_size: ArrayLike | None = None
-) -> Any:
+) -> float | jax.Array:
     """Returns the β at which a gradient's weight in the buffer halves in `half_life`.
 
         β = 2^(−B/h)          h = half_life, B = batch_size or 1
@@ -49,7 +49,7 @@ def beta_from_half_life(
 
 def beta_from_time_constant(
     time_constant: ArrayLike, *, batch_size: ArrayLike | None = None
-) -> Any:
+) -> float | jax.Array:
     """Returns the β at which a gradient's weight falls to 1/e in `time_constant`.
 
         β = e^(−B/T)          T = time_constant, B = batch_size or 1
@@ -91,7 +91,7 @@ def effective_learning_rate(
     gain: ArrayLike = 1.0,
     from_buffer: ArrayLike = 1.0,
     from_gradient: ArrayLike = 0.0,
-) -> Any:
+) -> float | jax.Array:
     """Returns the step size that a constant gradient settles at, for a linear method.
 
         α·(a·b/(1 − β) + c)          α/(1 − β) for heavy ball, with or without Nesterov
@@ -130,7 +130,9 @@ def effective_learning_rate(
     return promote_scalar(learning_rate) * settled
 
 
-def _step_per_memory(name: str, memory: ArrayLike, batch_size: ArrayLike | None) -> Any:
+def _step_per_memory(
+    name: str, memory: ArrayLike, batch_size: ArrayLike | None
+) -> float | jax.Array:
     """Returns the length of one step as a fraction of the memory."""
     remedy = "It counts steps, or samples if batch_size is given."
     check_scalar(name, memory, lambda known: known > 0, "be positive", remedy)

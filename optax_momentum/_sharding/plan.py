@@ -11,7 +11,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from optax_momentum._base.checks import is_absent
 from optax_momentum._base.scalars import is_concrete
-from optax_momentum._storage.stored import Blocks, Parts, is_stored
+from optax_momentum._storage.stored import Blocks, Parts, Stored, is_stored
 
 
 class Shard(NamedTuple):
@@ -28,11 +28,13 @@ class ShardingPlan(NamedTuple):
 
     mesh: Mesh | AbstractMesh
     axis_name: str
-    slices: Any  # for each leaf of the params, the PartitionSpec of its gradient
-    state: Any  # for each array of the state, a ShapeDtypeStruct with its sharding
+    # For each leaf of the params, the PartitionSpec of its gradient.
+    slices: optax.Params
+    # For each array of the state, a ShapeDtypeStruct with its sharding.
+    state: optax.OptState
 
     @property
-    def shardings(self) -> Any:
+    def shardings(self) -> optax.OptState:
         """A tree with a `NamedSharding` for each array of the state."""
         return jax.tree.map(lambda array: array.sharding, self.state)
 
@@ -47,7 +49,7 @@ class ShardingPlan(NamedTuple):
 
 def sharding_plan(
     inner: optax.GradientTransformation,
-    params: Any,
+    params: object,
     mesh: Mesh | AbstractMesh,
     axis_name: str,
     *,
@@ -105,7 +107,7 @@ def sharding_plan(
     state = jax.eval_shape(inner.init, params)
     buffers = [[] for _ in leaves]  # for each parameter, its part of the state
 
-    def collect(buffer: Any, index: int) -> None:
+    def collect(buffer: Stored, index: int) -> None:
         if _is_like(buffer, leaves[index]):
             buffers[index].append(buffer)
 
@@ -119,11 +121,11 @@ def sharding_plan(
         last = () if axis is None else (*[None] * (ndim + axis), axis_name)
         return PartitionSpec(*last)
 
-    def place(array: Any, axis: int | None = None) -> Any:
+    def place(array: jax.ShapeDtypeStruct, axis: int | None = None) -> object:
         sharding = NamedSharding(mesh, spec(array.ndim, axis))
         return array.update(sharding=sharding)
 
-    def place_buffer(buffer: Any, index: int) -> Any:
+    def place_buffer(buffer: Stored, index: int) -> object:
         axis = axes[index] if _is_like(buffer, leaves[index]) else None
         return jax.tree.map(lambda array: place(array, axis), buffer)
 
@@ -136,14 +138,14 @@ def sharding_plan(
 
 def _map_state(
     inner: optax.GradientTransformation,
-    on_buffer: Callable[[Any, int], Any],
-    on_other: Callable[[Any], Any],
-    state: Any,
-    indices: Any,
-) -> Any:
+    on_buffer: Callable[[Stored, int], object],
+    on_other: Callable[[jax.ShapeDtypeStruct], object],
+    state: optax.OptState,
+    indices: optax.Params,
+) -> optax.OptState:
     """Maps the buffers of a state, with their parameters' indices, and all the rest."""
 
-    def unless_absent(buffer: Any, index: Any) -> Any:
+    def unless_absent(buffer: Stored, index: int) -> object:
         return buffer if is_absent(buffer) else on_buffer(buffer, index)
 
     return optax.tree.map_params(
@@ -156,14 +158,14 @@ def _map_state(
     )
 
 
-def _is_like(buffer: Any, leaf: Any) -> bool:
+def _is_like(buffer: Stored, leaf: jax.Array) -> bool:
     """True if the buffer's shape ends in the leaf's: a ring or a vmap adds axes."""
     ndim = jnp.ndim(leaf)
     return buffer.shape[len(buffer.shape) - ndim :] == jnp.shape(leaf)
 
 
 def _divided_axis(
-    leaf: Any, buffers: list[Any], devices: int, min_size: int
+    leaf: jax.Array, buffers: list[Stored], devices: int, min_size: int
 ) -> int | None:
     """The axis to divide, as a negative index; None to leave the leaf whole."""
     shape = jnp.shape(leaf)
@@ -176,7 +178,7 @@ def _divided_axis(
     return None
 
 
-def _divides_blocks(buffer: Any, axis: int, devices: int) -> bool:
+def _divides_blocks(buffer: Stored, axis: int, devices: int) -> bool:
     """True if every device gets whole blocks."""
     match buffer:
         case Parts():
@@ -187,7 +189,7 @@ def _divides_blocks(buffer: Any, axis: int, devices: int) -> bool:
             return True
 
 
-def _shard(path: Any, array: Any, axis_name: str) -> Shard:
+def _shard(path: jax.tree_util.KeyPath, array: Any, axis_name: str) -> Shard:
     spec = tuple(array.sharding.spec)
     axis = spec.index(axis_name) if axis_name in spec else None
     part = array.sharding.shard_shape(array.shape)
@@ -203,7 +205,7 @@ def _check_axis(mesh: Mesh | AbstractMesh, axis_name: str) -> None:
         )
 
 
-def _check_whole(params: Any) -> None:
+def _check_whole(params: object) -> None:
     for path, leaf in jax.tree.leaves_with_path(params):
         sharding = getattr(leaf, "sharding", None) if is_concrete(leaf) else None
         if sharding is None or sharding.is_fully_replicated:

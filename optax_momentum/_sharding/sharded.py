@@ -1,16 +1,18 @@
 """ZeRO stage 1: each device of the data axis stores one part of the state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from optax_momentum._base.checks import is_absent
+from optax_momentum._base.checks import Absent, is_absent
 from optax_momentum._sharding.plan import ShardingPlan
+
+Tree = TypeVar("Tree")
 
 
 def sharded(
@@ -90,7 +92,7 @@ def sharded(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, optax.OptState]:
         _check_outside(plan.axis_name)
         # Whole first: otherwise XLA would leave the parameters divided between steps.
@@ -137,7 +139,9 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
     name = plan.axis_name
     tracked = name in _varying(jax.lax.axis_index(name))
 
-    def reduce(path: Any, spec: PartitionSpec, gradient: Any) -> Any:
+    def reduce(
+        path: jax.tree_util.KeyPath, spec: PartitionSpec, gradient: jax.Array
+    ) -> jax.Array | Absent:
         if is_absent(gradient):
             return gradient
         if tracked and name not in _varying(gradient):
@@ -154,7 +158,7 @@ def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Update
     return jax.tree.map_with_path(reduce, plan.slices, gradients)
 
 
-def _constraint(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
+def _constraint(plan: ShardingPlan) -> Callable[[jax.Array, NamedSharding], jax.Array]:
     """The JAX function that places an array, which depends on the type of the axis."""
     types = dict(zip(plan.mesh.axis_names, plan.mesh.axis_types, strict=True))
     explicit = types[plan.axis_name] == AxisType.Explicit
@@ -162,8 +166,11 @@ def _constraint(plan: ShardingPlan) -> Callable[[Any, NamedSharding], Any]:
 
 
 def _placed(
-    place: Callable[[Any, NamedSharding], Any], name: str, shardings: Any, tree: Any
-) -> Any:
+    place: Callable[[jax.Array, NamedSharding], jax.Array],
+    name: str,
+    shardings: optax.Params,
+    tree: Tree,
+) -> Tree:
     """The tree with its arrays placed by `shardings`; absent leaves stay absent."""
     if not jax.tree.leaves(tree):
         return tree
@@ -175,7 +182,7 @@ def _placed(
     )
 
 
-def _varying(x: Any) -> frozenset[Any]:
+def _varying(x: jax.Array) -> frozenset[Hashable]:
     """The axes of a `jax.shard_map` along which x varies, as far as JAX tracks them."""
     return jax.typeof(x).manual_axis_type.varying
 
@@ -190,7 +197,7 @@ def _check_outside(axis_name: str) -> None:
         )
 
 
-def _check_tree(name: str, planned: Any, tree: Any) -> None:
+def _check_tree(name: str, planned: object, tree: object) -> None:
     try:
         parts = jax.tree.structure(planned).flatten_up_to(tree)
         fits = all(is_absent(x) or jax.tree_util.all_leaves([x]) for x in parts)

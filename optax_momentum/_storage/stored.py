@@ -1,9 +1,11 @@
 """Encoded leaves of a buffer, and how to quantize and decode them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from optax_momentum._storage.rounding import uniform_from_bits
@@ -29,7 +31,7 @@ class Blocks(NamedTuple):
         return self.codes.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the decoded values."""
         return self.scales.dtype
 
@@ -42,8 +44,8 @@ class Blocks(NamedTuple):
 class Parts(NamedTuple):
     """A complex leaf whose real and imaginary parts are encoded separately."""
 
-    real: Any
-    imag: Any
+    real: "Stored"
+    imag: "Stored"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,9 +53,13 @@ class Parts(NamedTuple):
         return self.real.shape
 
     @property
-    def dtype(self) -> Any:
+    def dtype(self) -> np.dtype:
         """The dtype of the decoded values."""
         return jnp.dtype(jnp.complex64)
+
+
+# A leaf of a buffer, as a storage keeps it.
+Stored = jax.Array | Blocks | Parts
 
 
 def is_stored(node: object) -> bool:
@@ -61,7 +67,7 @@ def is_stored(node: object) -> bool:
     return isinstance(node, Blocks | Parts)
 
 
-def value(stored: Any) -> jax.Array:
+def value(stored: Stored) -> jax.Array:
     """Decodes one leaf of a buffer to an array; an array is returned as it is."""
     match stored:
         case Parts(real, imag):
@@ -77,12 +83,12 @@ def value(stored: Any) -> jax.Array:
             return stored
 
 
-def values(buffer: Any) -> Any:
+def values(buffer: optax.Updates) -> optax.Updates:
     """Decodes a buffer to a tree of arrays."""
     return jax.tree.map(value, buffer, is_leaf=is_stored)
 
 
-def zero_blocks(leaf: Any, block_size: int) -> Blocks:
+def zero_blocks(leaf: jax.Array | jax.ShapeDtypeStruct, block_size: int) -> Blocks:
     """Returns the blocks of a leaf of zeros, with the leaf's sharding."""
     codes = jnp.zeros_like(leaf, dtype=jnp.int8)
     blocks = _split_blocks(codes, _tile(codes.shape, block_size))

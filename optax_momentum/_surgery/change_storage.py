@@ -1,18 +1,16 @@
 """Moving the momentum of a run into another storage."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from optax_momentum._base.scalars import common_dtype
 from optax_momentum._methods.momentum import MomentumState
-from optax_momentum._storage.stored import is_stored, value
-from optax_momentum._surgery.surgery import for_each_momentum
+from optax_momentum._storage.stored import Stored, is_stored, value
+from optax_momentum._surgery.surgery import State, for_each_momentum
 from optax_momentum.storage import Storage
 
 
-def change_storage(state: Any, storage: Storage) -> Any:
+def change_storage(state: State, storage: Storage) -> State:
     """Converts a state for the same optimizer with another `storage`.
 
     Use it to continue a run in less memory, or to continue a state that `convert` read
@@ -47,7 +45,7 @@ def change_storage(state: Any, storage: Storage) -> Any:
         )
 
     def change(momentum: MomentumState) -> MomentumState:
-        def encode(path: Any, stored: Any) -> Any:
+        def encode(path: jax.tree_util.KeyPath, stored: Stored) -> Stored:
             m = jnp.asarray(value(stored))
             wide = m.astype(common_dtype(m.dtype, jnp.float32))
             return storage.encode(wide, momentum.step, jax.tree_util.keystr(path))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +14,13 @@ from optax_momentum._base.checks import check_scalar
 from optax_momentum._base.placement import conform_to
 from optax_momentum._base.scalars import common_dtype, is_concrete, promote_scalar
 from optax_momentum._methods.momentum import Coefficients, MomentumState
-from optax_momentum._storage.stored import Blocks, Parts, is_stored
+from optax_momentum._storage.stored import Blocks, Parts, Stored, is_stored
 
-Where = Any | Callable[[tuple[Any, ...]], ArrayLike] | None
+State = TypeVar("State")
+Where = optax.Params | Callable[[jax.tree_util.KeyPath], ArrayLike] | None
 
 
-def reset_momentum(state: Any, where: Where = None) -> Any:
+def reset_momentum(state: State, where: Where = None) -> State:
     """Sets the momentum of all leaves, or of selected leaves, to zero: m = 0.
 
     It resets every `MomentumState` in the state, at any depth inside `optax.chain`,
@@ -70,7 +71,7 @@ def reset_momentum(state: Any, where: Where = None) -> Any:
     return for_each_momentum("reset_momentum", reset, state)
 
 
-def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
+def rescale_momentum(state: State, factor: ArrayLike, where: Where = None) -> State:
     """Multiplies the momentum of all leaves, or of selected leaves, by `factor`.
 
     If the buffer contains the learning rate, as in `keras`, a factor of α_new/α_old is
@@ -110,7 +111,7 @@ def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
     def rescale(momentum: MomentumState) -> MomentumState:
         selected = _selected("rescale_momentum", momentum.buffer, where)
 
-        def scale(selected: ArrayLike, m: Any) -> Any:
+        def scale(selected: ArrayLike, m: Stored) -> Stored:
             return jax.tree.map(partial(_select, selected), _times(factor, m), m)
 
         buffer = jax.tree.map(scale, selected, momentum.buffer)
@@ -123,10 +124,10 @@ def rescale_momentum(state: Any, factor: ArrayLike, where: Where = None) -> Any:
 
 
 def change_convention(
-    state: Any,
+    state: State,
     old: Callable[[jax.Array], Coefficients],
     new: Callable[[jax.Array], Coefficients],
-) -> Any:
+) -> State:
     """Converts a state so that the method of `new` continues a run of that of `old`.
 
         m′ = (a′/a)·m          a, a′: the gains of `old` and `new` at the next step
@@ -189,8 +190,8 @@ def _check_convertible(old: Coefficients, new: Coefficients) -> None:
 
 
 def for_each_momentum(
-    call: str, operate: Callable[[MomentumState], MomentumState], state: Any
-) -> Any:
+    call: str, operate: Callable[[MomentumState], MomentumState], state: State
+) -> State:
     """Applies `operate` to every `MomentumState` in a state."""
 
     def is_momentum(node: object) -> bool:
@@ -206,7 +207,7 @@ def for_each_momentum(
     return tree.unflatten([operate(x) if is_momentum(x) else x for x in leaves])
 
 
-def _selected(call: str, buffer: optax.Updates, where: Where) -> Any:
+def _selected(call: str, buffer: optax.Updates, where: Where) -> optax.Updates:
     """A tree like the buffer with a bool, perhaps traced, for each of its leaves."""
     all_leaves = jax.tree.map(lambda _: True, buffer, is_leaf=is_stored)
     if where is None:
@@ -222,7 +223,7 @@ def _selected(call: str, buffer: optax.Updates, where: Where) -> Any:
         ) from None
 
 
-def _zero_where(selected: ArrayLike, m: Any) -> Any:
+def _zero_where(selected: ArrayLike, m: Stored) -> Stored:
     def zero(m: jax.Array) -> jax.Array:
         # Zeros computed from m keep its sharding; under jit, jnp.zeros would be
         # replicated. |m| because 0·−1 is −0.
@@ -239,7 +240,7 @@ def _select(selected: ArrayLike, new: jax.Array, old: jax.Array) -> jax.Array:
     return jax.lax.select(jnp.asarray(selected, bool), new, old)
 
 
-def _times(factor: ArrayLike, m: Any) -> Any:
+def _times(factor: ArrayLike, m: Stored) -> Stored:
     """factor·m, multiplied in float32 or wider, in the dtype and sharding of m."""
     if isinstance(m, Blocks):
         return m._replace(scales=_times(factor, m.scales))

@@ -168,7 +168,7 @@ def averaged_params(state: optax.OptState, params: optax.Params | None = None) -
     if params is None:
         return average
 
-    def like(average: Any, parameter: Any) -> Any:
+    def like(average: jax.Array, parameter: jax.Array) -> jax.Array:
         if is_absent(average):
             return parameter
         return average.astype(jnp.result_type(parameter))
@@ -195,10 +195,10 @@ def _running_average(
     ) -> tuple[optax.Updates, AverageState]:
         if not isinstance(state, AverageState):
             raise wrong_state(state, AverageState)
-        check_given(call, params)
+        params = check_given(call, params)
         share = share_at(state.step)
 
-        def move(theta: Any, average: Any) -> Any:
+        def move(theta: jax.Array, average: jax.Array) -> jax.Array:
             if is_absent(theta):
                 return average
             # Not (1 − share)·θ̄ + share·θ: rounding errors of 1 − share would add up.
@@ -217,7 +217,7 @@ def _running_average(
     return optax.GradientTransformation(init, update)
 
 
-def _check_rho(rho: Any) -> None:
+def _check_rho(rho: object) -> None:
     remedy = "It is the share of the average that each step keeps."
     check_scalar(
         "parameter_ema: rho", rho, lambda r: 0 <= r <= 1, "lie in [0, 1]", remedy

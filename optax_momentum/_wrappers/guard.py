@@ -1,8 +1,8 @@
 """Guarding: steps with a non-finite or exploding gradient are skipped."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def guard(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, GuardState]:
         if not isinstance(state, GuardState):
             raise wrong_state(state, GuardState)
@@ -112,7 +112,7 @@ def guard(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _check_max_norm(max_norm: Any) -> None:
+def _check_max_norm(max_norm: object) -> None:
     check_scalar(
         "guard: max_norm",
         max_norm,
@@ -138,24 +138,24 @@ def _counted(state: GuardState, good: jax.Array) -> GuardState:
     )
 
 
-def _finite(tree: Any) -> jax.Array:
+def _finite(tree: optax.Updates) -> jax.Array:
     """True where every element of every inexact leaf is finite."""
     return _all(jnp.isfinite(leaf) for leaf in _inexact_leaves(tree))
 
 
-def _stays_finite(old: Any, new: Any) -> jax.Array:
+def _stays_finite(old: optax.OptState, new: optax.OptState) -> jax.Array:
     """True unless a finite element became NaN or infinite."""
     pairs = zip(_inexact_leaves(old), _inexact_leaves(new), strict=True)
     return _all(jnp.isfinite(n) | ~jnp.isfinite(o) for o, n in pairs)
 
 
-def _all(truths: Any) -> jax.Array:
+def _all(truths: Iterable[jax.Array]) -> jax.Array:
     good = jnp.ones((), bool)
     for truth in truths:
         good &= jnp.all(truth)
     return good
 
 
-def _inexact_leaves(tree: Any) -> list[jax.Array]:
+def _inexact_leaves(tree: optax.Updates) -> list[jax.Array]:
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

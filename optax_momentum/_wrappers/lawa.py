@@ -1,7 +1,7 @@
 """Latest weight averaging (LAWA): the mean of the latest iterates, in a ring buffer."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,12 +98,12 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
     ) -> tuple[optax.Updates, LatestState]:
         if not isinstance(state, LatestState):
             raise wrong_state(state, LatestState)
-        check_given("lawa", params)
+        params = check_given("lawa", params)
         step = jnp.asarray(optax.safe_increment(state.step))
         due = step % jnp.asarray(every, jnp.int32) == 0
         slot = state.kept % k
 
-        def store(theta: Any, ring: Any) -> Any:
+        def store(theta: jax.Array, ring: jax.Array) -> jax.Array:
             if is_absent(theta):
                 return ring
             iterate = jnp.where(due, jnp.asarray(theta, ring.dtype), ring[slot])
@@ -131,10 +131,12 @@ def mean_of_latest(state: LatestState) -> optax.Params:
     return jax.tree.map(mean, state.latest)
 
 
-def _ring(k: int, leaf: Any) -> Any:
+def _ring(
+    k: int, leaf: ArrayLike | jax.ShapeDtypeStruct
+) -> jax.Array | jax.ShapeDtypeStruct:
     """k copies of a leaf, [k, *shape]."""
 
-    def stack(leaf: Any) -> jax.Array:
+    def stack(leaf: jax.Array) -> jax.Array:
         return jnp.stack([leaf] * k)
 
     leaf = strongly_typed_copy(leaf)

@@ -1,7 +1,7 @@
 """Outer optimizers over many inner steps: Lookahead, SlowMo, DiLoCo, SNOO."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.checks import (
+    Absent,
     check_every_k,
     check_params,
     check_switch,
@@ -118,11 +119,11 @@ def outer_loop(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, OuterState]:
         if not isinstance(state, OuterState):
             raise wrong_state(state, OuterState)
-        check_given("outer_loop", params)
+        params = check_given("outer_loop", params)
         updates, inner_state = inner.update(updates, state.inner, params, **extra_args)
         since_sync = state.since_sync + 1
         sync = since_sync >= jnp.asarray(every_k, jnp.int32)
@@ -146,10 +147,14 @@ def outer_loop(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _displacement(slow: Any, fast: Any, updates: Any) -> Any:
+def _displacement(
+    slow: optax.Params, fast: optax.Params, updates: optax.Updates
+) -> optax.Updates:
     """w − w̃ in float32 or wider; absent wherever the update is absent."""
 
-    def subtract(update: Any, w: Any, fast: Any) -> Any:
+    def subtract(
+        update: jax.Array, w: jax.Array, fast: jax.Array
+    ) -> jax.Array | Absent:
         if is_absent(update):
             return update
         dtype = common_dtype(w.dtype, jnp.float32)
@@ -158,10 +163,14 @@ def _displacement(slow: Any, fast: Any, updates: Any) -> Any:
     return jax.tree.map(subtract, updates, slow, fast, is_leaf=is_absent)
 
 
-def _towards(sync: jax.Array, slow: Any, params: Any, updates: Any) -> Any:
+def _towards(
+    sync: jax.Array, slow: optax.Params, params: optax.Params, updates: optax.Updates
+) -> optax.Updates:
     """The inner updates; if `sync`, the updates that lead from the parameters to w."""
 
-    def choose(update: Any, w: Any, parameter: Any) -> Any:
+    def choose(
+        update: jax.Array, w: jax.Array, parameter: jax.Array
+    ) -> jax.Array | Absent:
         if is_absent(update):
             return update
         update = jnp.asarray(update)
@@ -172,6 +181,8 @@ def _towards(sync: jax.Array, slow: Any, params: Any, updates: Any) -> Any:
     return jax.tree.map(choose, updates, slow, params, is_leaf=is_absent)
 
 
-def _choose(condition: jax.Array, on_true: Any, on_false: Any) -> Any:
+def _choose(
+    condition: jax.Array, on_true: optax.OptState, on_false: optax.OptState
+) -> optax.OptState:
     """Selects one of two trees, with the dtypes and shardings of the second."""
     return jax.tree.map(partial(replaced_where, condition), on_true, on_false)

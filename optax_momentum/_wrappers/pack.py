@@ -25,11 +25,11 @@ class PackedLayout(NamedTuple):
 class Packed(NamedTuple):
     """A tree packed into one vector per dtype; itself a pytree. See `pack`."""
 
-    vectors: dict[str, Any]  # dtype → vector of shape (elements of that dtype,)
+    vectors: dict[str, jax.Array]  # dtype → vector of shape (elements of that dtype,)
     layout: PackedLayout
 
 
-def pack(tree: Any, like: Any = None) -> Any:
+def pack(tree: object, like: object = None) -> Any:
     """Concatenates the leaves of a tree into one vector per dtype.
 
         params = pack(params)
@@ -83,7 +83,7 @@ def pack(tree: Any, like: Any = None) -> Any:
     return Packed(_vectors(leaves, dtypes), PackedLayout(treedef, shapes, dtypes))
 
 
-def unpack(tree: Any) -> Any:
+def unpack(tree: object) -> Any:
     """Replaces every `Packed` in a tree with the tree that it was made from.
 
     Inside a jitted function, its gradient is one concatenation per vector.
@@ -105,13 +105,13 @@ def unpack(tree: Any) -> Any:
     (2, 2)
     """
 
-    def unpacked(part: Any) -> Any:
+    def unpacked(part: object) -> object:
         return _unpack(part) if _is_packed(part) else part
 
     return jax.tree.map(unpacked, tree, is_leaf=_is_packed)
 
 
-def _pack_as(like: Any, part: Any) -> Any:
+def _pack_as(like: object, part: object) -> object:
     """Packs `part` in the layout of `like`, whose vectors may have other dtypes."""
     if not _is_packed(like):
         return part
@@ -127,7 +127,7 @@ def _pack_as(like: Any, part: Any) -> Any:
     return Packed(_vectors(leaves, layout.dtypes), layout)
 
 
-def _vectors(leaves: list[Any], dtypes: tuple[str, ...]) -> dict[str, jax.Array]:
+def _vectors(leaves: list[jax.Array], dtypes: tuple[str, ...]) -> dict[str, jax.Array]:
     """Concatenates the leaves of each dtype."""
     return {
         dtype: jnp.concatenate(
@@ -141,7 +141,7 @@ def _vectors(leaves: list[Any], dtypes: tuple[str, ...]) -> dict[str, jax.Array]
     }
 
 
-def _unpack(packed: Packed) -> Any:
+def _unpack(packed: Packed) -> object:
     tree, shapes, dtypes = packed.layout
     parts = {}
     for dtype, vector in packed.vectors.items():
@@ -168,5 +168,5 @@ def _unpack(packed: Packed) -> Any:
     return jax.tree.unflatten(tree, leaves)
 
 
-def _is_packed(part: Any) -> TypeGuard[Packed]:
+def _is_packed(part: object) -> TypeGuard[Packed]:
     return isinstance(part, Packed)

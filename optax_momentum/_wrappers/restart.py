@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def adaptive_restart(
         params: optax.Params | None = None,
         *,
         value: ArrayLike | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, RestartState]:
         if not isinstance(state, RestartState):
             raise wrong_state(state, RestartState)
@@ -141,13 +141,13 @@ def adaptive_restart(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _at_rest(state: optax.OptState) -> Any:
+def _at_rest(state: optax.OptState) -> optax.OptState:
     """The state with every `MomentumState` reset to its initial value."""
 
     def is_momentum(node: object) -> bool:
         return isinstance(node, MomentumState)
 
-    def rest(node: Any) -> Any:
+    def rest(node: object) -> object:
         return jax.tree.map(zeros_like, node) if is_momentum(node) else node
 
     return jax.tree.map(rest, state, is_leaf=is_momentum)

@@ -1,24 +1,26 @@
 """Named arrays of another library to a tree and back, bit for bit."""
 
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from optax_momentum._base.placement import conform_to, zeros_like
 from optax_momentum._storage.stored import is_stored, values
 from optax_momentum.convert._layouts import SAME, Layout
 
+Tree = TypeVar("Tree")
 Path = str | tuple[str | int, ...]  # "conv/kernel" or ("conv", "kernel")
 Names = Mapping[Any, Path | None]  # the other library's name → path of the leaf
 Layouts = Mapping[Any, Layout]  # path of the leaf → layout
 
 
 def from_arrays(
-    arrays: Mapping[Any, Any], like: Any, names: Names, layout: Layouts | None
-) -> Any:
+    arrays: Mapping[Any, object], like: Tree, names: Names, layout: Layouts | None
+) -> Tree:
     """Converts named arrays of another library to a tree: weights, or any buffer.
 
     Args:
@@ -67,7 +69,9 @@ def from_arrays(
     return jax.tree.unflatten(jax.tree.structure(like), filled)
 
 
-def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]:
+def to_arrays(
+    tree: optax.Updates, names: Names, layout: Layouts | None
+) -> dict[Any, np.ndarray]:
     """Converts a tree to NumPy arrays by name; the inverse of `from_arrays`.
 
     Args:
@@ -92,7 +96,7 @@ def to_arrays(tree: Any, names: Names, layout: Layouts | None) -> dict[Any, Any]
     }
 
 
-def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
+def check_keys(names: Names, arrays: Mapping[Any, object]) -> None:
     """Raises unless `names` has exactly the keys of `arrays`."""
     for key in names:
         if key not in arrays:
@@ -107,7 +111,7 @@ def check_keys(names: Names, arrays: Mapping[Any, Any]) -> None:
             )
 
 
-def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
+def _ours(array: object, leaf: jax.Array, layout: Layout, where: str) -> jax.Array:
     """The array in our layout, with the dtype and sharding of the leaf."""
     read = _read(array, where)
     shape, dtype = jnp.shape(leaf), jnp.result_type(leaf)
@@ -130,7 +134,7 @@ def _ours(array: Any, leaf: Any, layout: Layout, where: str) -> jax.Array:
     return conform_to(zeros_like(leaf), jnp.asarray(cast))
 
 
-def _theirs(leaf: Any, layout: Layout, where: str) -> np.ndarray:
+def _theirs(leaf: jax.Array, layout: Layout, where: str) -> np.ndarray:
     """A copy of the leaf in the other library's layout."""
     array = np.asarray(leaf)
     if array.dtype == jnp.bfloat16:
@@ -149,7 +153,7 @@ def _moved(
         ) from None
 
 
-def _read(array: Any, where: str) -> np.ndarray:
+def _read(array: object, where: str) -> np.ndarray:
     if str(getattr(array, "dtype", None)) == "torch.bfloat16":
         raise TypeError(
             f"{where} is a bfloat16 tensor, which NumPy cannot read. Pass "
@@ -166,7 +170,7 @@ def _read(array: Any, where: str) -> np.ndarray:
     return read
 
 
-def _by_path(tree: Any) -> dict[str, Any]:
+def _by_path(tree: object) -> dict[str, jax.Array]:
     """The leaves of a tree by path, with the parts of each path joined by slashes."""
     leaves = {}
     for keys, leaf in jax.tree.leaves_with_path(tree):
@@ -177,7 +181,9 @@ def _by_path(tree: Any) -> dict[str, Any]:
     return leaves
 
 
-def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashable]:
+def _key_of_each_leaf(
+    names: Names, leaves: dict[str, jax.Array]
+) -> dict[str, Hashable]:
     """Maps each path to its key, in the order of names; raises unless they pair up."""
     keys: dict[str, Hashable] = {}
     for key, path in names.items():
@@ -204,7 +210,7 @@ def _key_of_each_leaf(names: Names, leaves: dict[str, Any]) -> dict[str, Hashabl
 
 
 def _layout_of_each_leaf(
-    layout: Layouts | None, leaves: dict[str, Any]
+    layout: Layouts | None, leaves: dict[str, jax.Array]
 ) -> dict[str, Layout]:
     """Maps each path to its layout; raises where the order of axes is not given.
 
@@ -236,7 +242,7 @@ def _joined(path: Path) -> str:
     return path if isinstance(path, str) else "/".join(map(str, path))
 
 
-def _some(keys: Mapping[Any, Any]) -> str:
+def _some(keys: Collection[object]) -> str:
     """The first few keys, for error messages."""
     shown = ", ".join(repr(key) for key in list(keys)[:6])
     return f"{shown}, … ({len(keys)} in all)" if len(keys) > 6 else shown

@@ -20,7 +20,7 @@ from optax_momentum.convert._arrays import (
 
 
 def from_keras(
-    variables: Sequence[Any],
+    variables: Sequence[object],
     params: optax.Params,
     names: Names,
     layout: Layouts | None = None,
@@ -70,7 +70,7 @@ def from_keras(
 
 def to_keras(
     state: MomentumState,
-    variables: Sequence[Any],
+    variables: Sequence[object],
     names: Names,
     layout: Layouts | None = None,
 ) -> list[np.ndarray]:
@@ -99,7 +99,7 @@ def to_keras(
     return [np.asarray(state.step, iteration.dtype), learning_rate, *values.values()]
 
 
-def _split(variables: Sequence[Any]) -> tuple[int, float, dict[int, Any]]:
+def _split(variables: Sequence[object]) -> tuple[int, float, dict[int, object]]:
     """Iteration, learning rate, and the velocities by position."""
     scalars = [np.asarray(variable) for variable in variables[:2]]
     types = [scalar.dtype for scalar in scalars if scalar.shape == ()]

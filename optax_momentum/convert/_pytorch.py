@@ -97,7 +97,7 @@ def to_torch(
     names: Names,
     layout: Layouts,
     *,
-    as_tensor: Callable[[np.ndarray], Any] = np.asarray,
+    as_tensor: Callable[[np.ndarray], object] = np.asarray,
 ) -> dict[str, Any]:
     """Converts a state for `torch.optim.SGD.load_state_dict`; inverse of `from_torch`.
 
@@ -130,7 +130,7 @@ def to_torch(
     return {**state_dict, "state": entries}
 
 
-def _buffers(state_dict: Mapping[str, Any]) -> dict[Any, Any]:
+def _buffers(state_dict: Mapping[str, Any]) -> dict[int, object]:
     """Maps every index to its buffer, or to None if PyTorch has not created it."""
     groups = state_dict.get("param_groups", ())
     if "state" not in state_dict or not all("momentum" in group for group in groups):
@@ -151,7 +151,7 @@ def _buffers(state_dict: Mapping[str, Any]) -> dict[Any, Any]:
     }
 
 
-def _shared(state_dict: Mapping[str, Any], named: list[Any], option: str) -> float:
+def _shared(state_dict: Mapping[str, Any], named: list[int], option: str) -> float:
     """The value of an option that must be equal in all groups of named parameters."""
     values = {
         float(group[option]): None

@@ -139,7 +139,7 @@ def momentum_state(
             "is nothing to convert. Start with a fresh state."
         )
 
-    def past_first_step(node: Any) -> Any:
+    def past_first_step(node: object) -> object:
         if not isinstance(node, MomentumState):
             return node
         return node._replace(step=jnp.maximum(node.step, 1))
@@ -160,9 +160,9 @@ def momentum_state(
 class _Kernel(NamedTuple):
     """m ← β·m + gain·g, and a step of −(of_sum·Σₖβᵏ·gₜ₋ₖ + of_gradient·gₜ)."""
 
-    gain: float
-    of_sum: float  # A
-    of_gradient: float  # C
+    gain: float | jax.Array
+    of_sum: float | jax.Array  # A
+    of_gradient: float | jax.Array  # C
 
 
 def _kernel(settings: Convention) -> _Kernel:

@@ -1,7 +1,7 @@
 """Momentum on the quadratic λ·x²/2: stability limit and rate of convergence."""
 
 import itertools
-from typing import Any
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from optax_momentum._base.scalars import promote_scalar
 from optax_momentum._methods.momentum import Coefficients
 
 
-def stability_limit(coefficients: Coefficients) -> Any:
+def stability_limit(coefficients: Coefficients) -> float | jax.Array:
     """Computes the largest learning rate times curvature at which descent converges.
 
         0 < η·λ < 2(1 + β)/(a·b + c·(1 + β))
@@ -98,14 +98,14 @@ def measured_convergence_rate(
     """
     zero = jnp.zeros(())
 
-    def zero_gradient_step(_: int, state: Any) -> Any:
+    def zero_gradient_step(_: int, state: optax.OptState) -> optax.OptState:
         return optimizer.update(zero, state, zero)[1]
 
     state = jax.lax.fori_loop(0, after, zero_gradient_step, optimizer.init(zero))
     leaves, tree = jax.tree.flatten(state)
     is_float = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
 
-    def floats(leaves: Any) -> list[Any]:
+    def floats(leaves: Iterable[jax.Array]) -> list[jax.Array]:
         return list(itertools.compress(leaves, is_float))
 
     start, unravel = ravel_pytree([zero, *floats(leaves)])

@@ -42,7 +42,7 @@ def impulse_response(
     _check_count("impulse_response: after", after, least=0)
     zero = jnp.zeros(())
 
-    def step(state: Any, gradient: jax.Array) -> tuple[Any, Any]:
+    def step(state: optax.OptState, gradient: jax.Array) -> tuple[optax.OptState, Any]:
         update, state = transformation.update(gradient, state, zero)
         return state, update
 

@@ -1,5 +1,6 @@
 """Live measurements of a run, which show whether momentum helps."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,10 +25,11 @@ class TelemetryState(NamedTuple):
 class _Step(NamedTuple):
     """The trees of one step that the measurements read."""
 
-    gradient: Any
-    averages: Any  # of past gradients: for each momentum of inner, buffer/weight
-    update: Any
-    params: Any
+    gradient: optax.Updates
+    # Of past gradients: for each momentum of inner, buffer/weight.
+    averages: Sequence[optax.Updates]
+    update: optax.Updates
+    params: optax.Params
 
 
 def telemetry(
@@ -117,7 +119,7 @@ def telemetry(
         updates: optax.Updates,
         state: optax.OptState,
         params: optax.Params | None = None,
-        **extra_args: Any,
+        **extra_args: object,
     ) -> tuple[optax.Updates, TelemetryState]:
         if not isinstance(state, TelemetryState):
             raise wrong_state(state, TelemetryState)
@@ -137,10 +139,10 @@ def telemetry(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _averages(state: Any) -> list[Any]:
+def _averages(state: optax.OptState) -> list[optax.Updates]:
     """m/weight of every momentum: the average of the past gradients, initially 0."""
 
-    def average(momentum: MomentumState) -> Any:
+    def average(momentum: MomentumState) -> optax.Updates:
         one_over = _ratio(jnp.ones((), jnp.float32), momentum.weight)
         return jax.tree.map(lambda m: m * one_over.astype(m.dtype), momentum.buffer)
 
@@ -181,14 +183,14 @@ def _measurements(sums: Any) -> dict[str, jax.Array]:
     }
 
 
-def _promoted(gradient: Any, average: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _promoted(gradient: jax.Array, average: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both in their common dtype, in float32 or wider."""
     g = jnp.asarray(gradient)
     dtype = common_dtype(g.dtype, average.dtype, jnp.float32)
     return g.astype(dtype), average.astype(dtype)
 
 
-def _norm(tree: Any) -> jax.Array:
+def _norm(tree: optax.Updates) -> jax.Array:
     return jnp.sqrt(squared_norm(tree)).astype(jnp.float32)
 
 

@@ -29,8 +29,6 @@ A heavy ball with β = 0.8 that claims β = 0.7 breaks several equations, first 
 ['an impulse fades by beta a step', 'a constant gradient settles at the gain']
 """
 
-from typing import Any
-
 import optax
 
 from optax_momentum.testing import (
@@ -98,7 +96,7 @@ CONTRACT_OF_LINEAR = contract.OF_LINEAR + agreement.OF_LINEAR + composition.OF_L
 
 def check_contract(
     transformation: optax.GradientTransformation,
-    params: Any = None,
+    params: optax.Params | None = None,
     *,
     linear: bool = True,
 ) -> tuple[Result, ...]:

@@ -1,7 +1,7 @@
 """The interface of an optimizer under the equations: one step at a time, in float64."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ class Optimizer(Protocol):
     def __call__(self, start: np.ndarray, /) -> Step: ...
 
 
-def stepping(build: Callable[[Any], optax.GradientTransformation]) -> Optimizer:
+def stepping(build: Callable[[jax.Array], optax.GradientTransformation]) -> Optimizer:
     """Adapts an Optax optimizer to the interface of the equations, in float64.
 
     Args:

@@ -1,10 +1,11 @@
 """Verdicts on promises: kept, broken for a reason, or not applicable."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class Result(NamedTuple):
@@ -20,7 +21,7 @@ class DoesNotApply(Exception):
 
 
 def judge(
-    promises: Iterable[Callable[..., None]], *arguments: Any
+    promises: Iterable[Callable[..., None]], *arguments: object
 ) -> tuple[Result, ...]:
     """Calls every promise with the arguments and collects the verdicts.
 
@@ -40,7 +41,7 @@ def name_of(promise: Callable[..., None]) -> str:
     return getattr(promise, "__name__", str(promise)).replace("_", " ")
 
 
-def _judge(promise: Callable[..., None], arguments: tuple[Any, ...]) -> Result:
+def _judge(promise: Callable[..., None], arguments: tuple[object, ...]) -> Result:
     name = name_of(promise)
     try:
         promise(*arguments)
@@ -60,13 +61,13 @@ def summarize_error(error: Exception) -> str:
     return f"{type(error).__name__}: {message}"
 
 
-def expect(condition: Any, message: str) -> None:
+def expect(condition: object, message: str) -> None:
     """Raises AssertionError with the message unless the condition holds."""
     if not condition:
         raise AssertionError(message)
 
 
-def expect_same_bits(what: str, got: Any, want: Any) -> None:
+def expect_same_bits(what: str, got: object, want: object) -> None:
     """Raises AssertionError unless two trees have equal structure, types and values.
 
     NaN equals NaN, and −0 equals 0.
@@ -93,7 +94,7 @@ def expect_same_bits(what: str, got: Any, want: Any) -> None:
             raise AssertionError(f"{where}: {count}, by at most {by:.1e}")
 
 
-def expect_close(what: str, got: Any, want: Any, tolerance: float) -> None:
+def expect_close(what: str, got: ArrayLike, want: ArrayLike, tolerance: float) -> None:
     """Raises AssertionError unless |got − want| ≤ tolerance·max |want| everywhere.
 
     Args:

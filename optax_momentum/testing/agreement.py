@@ -6,9 +6,6 @@ that treat all elements alike and independently, as linear momentum does; clippi
 global norm, for instance, does not.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +17,7 @@ from optax_momentum.testing._verdicts import DoesNotApply, expect, expect_same_b
 
 
 def scan_is_the_jitted_loop(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """`jax.lax.scan` gives the bits of a loop over the jitted update."""
     gradients = trees.gradients_like(params)
@@ -36,7 +33,7 @@ def scan_is_the_jitted_loop(
 
 
 def vmap_is_the_jitted_loop(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Every lane of `jax.vmap` gives the bits of that loop, even beside NaN."""
     gradients = trees.gradients_like(params)
@@ -52,7 +49,7 @@ def vmap_is_the_jitted_loop(
 
 
 def eager_is_jitted_but_for_the_last_digit(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """One step agrees up to the rounding of the terms that it adds.
 
@@ -77,7 +74,7 @@ def eager_is_jitted_but_for_the_last_digit(
 
 
 def sharding_changes_no_bit_and_stays_as_it_was(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Two devices give the same bits.
 
@@ -113,13 +110,13 @@ def sharding_changes_no_bit_and_stays_as_it_was(
 
 
 def the_shape_of_the_tree_changes_no_bit(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """The leaves may be flattened and concatenated in any order."""
     gradients = trees.gradients_like(params)
     want, _ = _jitted(transformation, gradients, params)
 
-    def flat(tree: Any) -> Any:
+    def flat(tree: optax.Updates) -> optax.Updates:
         return jnp.concatenate(
             [jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)[::-1]]
         )
@@ -129,7 +126,7 @@ def the_shape_of_the_tree_changes_no_bit(
 
 
 def complex_numbers_are_pairs_of_real_ones(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params | None
 ) -> None:
     """A complex gradient gives the bits that its real and imaginary parts give."""
     del params
@@ -137,11 +134,12 @@ def complex_numbers_are_pairs_of_real_ones(
     want, _ = _jitted(transformation, pairs, jnp.zeros((2, 5), jnp.float32))
     gradients = jax.lax.complex(pairs[:, 0], pairs[:, 1])
     got, _ = _jitted(transformation, gradients, jnp.zeros(5, jnp.complex64))
-    expect_same_bits("in parts", jnp.stack([got.real, got.imag], axis=1), want)
+    got = jax.tree.map(lambda u: jnp.stack([u.real, u.imag], axis=1), got)
+    expect_same_bits("in parts", got, want)
 
 
 def zero_gradients_move_only_what_is_in_motion(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A fresh state emits exact zeros for zero gradients; a filled one keeps moving."""
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -157,7 +155,7 @@ def zero_gradients_move_only_what_is_in_motion(
 
 
 def a_poisoned_element_poisons_no_other(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """NaN and infinity stay in the elements where they occur."""
     gradients = trees.gradients_like(params)
@@ -186,10 +184,12 @@ OF_LINEAR = (
 
 
 def _jitted(
-    transformation: optax.GradientTransformation, gradients: Any, params: Any
-) -> tuple[Any, Any]:
+    transformation: optax.GradientTransformation,
+    gradients: optax.Updates,
+    params: optax.Params,
+) -> tuple[optax.Updates, optax.OptState]:
     """Updates and last state of a loop over the jitted update: the reference."""
-    update: Callable[..., tuple[Any, Any]] = jax.jit(transformation.update)
+    update = jax.jit(transformation.update)
     return trees.run(update, transformation.init(params), gradients, params)
 
 
@@ -198,13 +198,15 @@ def _rows(leaf: jax.Array) -> jax.Array:
     return leaf.reshape(len(leaf), -1)
 
 
-def _sharded(tree: Any, kind: AxisType, *, split: bool = True) -> Any:
+def _sharded(
+    tree: optax.Updates, kind: AxisType, *, split: bool = True
+) -> optax.Updates:
     """Places the tree on two devices, split along first axes of even length."""
     if len(jax.devices()) < 2:
         raise DoesNotApply("it needs two devices: set `jax_num_cpu_devices` to 2")
     mesh = jax.make_mesh((2,), ("x",), axis_types=(kind,))
 
-    def place(leaf: Any) -> Any:
+    def place(leaf: jax.Array) -> jax.Array:
         even = split and leaf.ndim > 0 and leaf.shape[0] % 2 == 0
         spec = PartitionSpec("x") if even else PartitionSpec()
         return jax.device_put(leaf, NamedSharding(mesh, spec))
@@ -212,7 +214,7 @@ def _sharded(tree: Any, kind: AxisType, *, split: bool = True) -> Any:
     return jax.tree.map(place, tree)
 
 
-def _check_placed(state: Any, params: Any, case: str) -> None:
+def _check_placed(state: optax.OptState, params: optax.Params, case: str) -> None:
     """Raises unless the state of every parameter is placed like the parameter."""
     for path, leaf in jax.tree.leaves_with_path(params):
         for buffer in trees.beside(state, path, leaf.shape):

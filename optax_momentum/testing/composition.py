@@ -5,7 +5,7 @@ AssertionError if results differ. All run under JAX's standard dtype promotion, 
 some of Optax's wrappers need it. Those in `OF_LINEAR` hold only for linear momentum.
 """
 
-from collections.abc import Callable
+from collections.abc import Hashable
 from typing import Any
 
 import jax
@@ -17,7 +17,9 @@ from optax_momentum.testing import trees
 from optax_momentum.testing._verdicts import expect, expect_close, expect_same_bits
 
 
-def chain_composes(transformation: optax.GradientTransformation, params: Any) -> None:
+def chain_composes(
+    transformation: optax.GradientTransformation, params: optax.Params
+) -> None:
     """The next element of a chain receives the updates unchanged."""
     halved = optax.chain(transformation, optax.scale(-0.5))
     gradients = trees.gradients_like(params)
@@ -26,7 +28,7 @@ def chain_composes(transformation: optax.GradientTransformation, params: Any) ->
 
 
 def masked_leaves_the_others_alone(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Masked leaves come back unchanged."""
     path, _ = trees.largest_leaf(params)
@@ -42,7 +44,7 @@ def masked_leaves_the_others_alone(
 
 
 def inject_hyperparams_changes_nothing(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """It works next to a hyper-parameter that changes, with a single compilation."""
 
@@ -63,7 +65,7 @@ def inject_hyperparams_changes_nothing(
 
 
 def apply_if_finite_skips_a_poisoned_step(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """The step with NaN emits zeros; the others emit what they emit without it."""
     gradients = trees.gradients_like(params, steps=4)
@@ -80,7 +82,7 @@ def apply_if_finite_skips_a_poisoned_step(
 
 
 def multi_steps_is_one_step_on_the_mean(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Zeros at every other micro-step, then the step on the mean of both."""
     wrapper = optax.MultiSteps(transformation, every_k_schedule=2)
@@ -95,7 +97,7 @@ def multi_steps_is_one_step_on_the_mean(
 
 
 def lookahead_takes_it_as_the_fast_optimizer(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Before the first synchronization, the fast parameters get the same updates."""
     optimizer = optax.lookahead(transformation, sync_period=9, slow_step_size=0.5)
@@ -111,12 +113,15 @@ def lookahead_takes_it_as_the_fast_optimizer(
 
 
 def partition_gives_each_leaf_its_own(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Leaves in two groups, with a transformation each, get the same updates."""
     path, _ = trees.largest_leaf(params)
     labels = trees.replaced(jax.tree.map(lambda _: "others", params), path, "first")
-    both: dict[Any, Any] = {"first": transformation, "others": transformation}
+    both: dict[Hashable, optax.GradientTransformation] = {
+        "first": transformation,
+        "others": transformation,
+    }
     gradients = trees.gradients_like(params)
     got = _updates(optax.partition(both, labels), gradients, params)
     expect_same_bits("apart", got, _updates(transformation, gradients, params))
@@ -133,18 +138,22 @@ OF_ANY = (
 OF_LINEAR = (partition_gives_each_leaf_its_own,)
 
 
-def _updates(transformation: Any, gradients: Any, params: Any) -> Any:
+def _updates(
+    transformation: optax.GradientTransformation,
+    gradients: optax.Updates,
+    params: optax.Params,
+) -> optax.Updates:
     """The updates of every step of the jitted loop."""
     with jax.numpy_dtype_promotion("standard"):
-        update: Callable[..., tuple[Any, Any]] = jax.jit(transformation.update)
+        update = jax.jit(transformation.update)
         return trees.run(update, transformation.init(params), gradients, params)[0]
 
 
-def _at(tree: Any, path: tuple[Any, ...]) -> Any:
+def _at(tree: optax.Updates, path: jax.tree_util.KeyPath) -> jax.Array:
     return dict(jax.tree.leaves_with_path(tree))[path]
 
 
-def _expect_close(what: str, got: Any, want: Any) -> None:
+def _expect_close(what: str, got: optax.Updates, want: optax.Updates) -> None:
     for (path, a), b in zip(
         jax.tree.leaves_with_path(got), jax.tree.leaves(want), strict=True
     ):

@@ -16,7 +16,9 @@ from optax_momentum.testing import trees
 from optax_momentum.testing._verdicts import expect, expect_same_bits
 
 
-def calls_are_pure(transformation: optax.GradientTransformation, params: Any) -> None:
+def calls_are_pure(
+    transformation: optax.GradientTransformation, params: optax.Params
+) -> None:
     """Equal arguments give equal bits, whatever was called in between."""
     gradients = trees.at(trees.gradients_like(params), 0)
     state = transformation.init(params)
@@ -28,7 +30,7 @@ def calls_are_pure(transformation: optax.GradientTransformation, params: Any) ->
 
 
 def one_compilation_serves_every_step(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """All later steps use what the first one compiled."""
     traces = []
@@ -44,7 +46,7 @@ def one_compilation_serves_every_step(
 
 
 def init_takes_shapes_in_place_of_arrays(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A state can be made from shapes, before the parameters exist."""
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), params)
@@ -62,7 +64,7 @@ def init_takes_shapes_in_place_of_arrays(
 
 
 def nothing_shares_memory(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """The updates, the new state and the old may each be donated or deleted."""
     state = transformation.init(params)
@@ -78,7 +80,7 @@ def nothing_shares_memory(
 
 
 def parameters_and_state_can_be_donated(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A jitted step may overwrite them, and computes the same."""
 
@@ -100,7 +102,7 @@ def parameters_and_state_can_be_donated(
 
 
 def a_leaf_without_gradient_is_passed_on(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """`None` and `optax.MaskedNode()` come back unchanged, and later steps work."""
     gradients = trees.gradients_like(params, steps=3)
@@ -115,7 +117,7 @@ def a_leaf_without_gradient_is_passed_on(
 
 
 def a_leaf_without_gradient_keeps_its_state(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Bit for bit, whatever happens to the other leaves."""
     path, leaf = trees.largest_leaf(params)
@@ -125,23 +127,23 @@ def a_leaf_without_gradient_keeps_its_state(
 
 
 def empty_trees_are_trees(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params | None
 ) -> None:
     """Trees without leaves, which `optax.masked` and `partition` make, are no error."""
     del params
-    trees_without_leaves: Any = ((), {}, [], {"a": None}, [()])
+    trees_without_leaves: tuple[Any, ...] = ((), {}, [], {"a": None}, [()])
     for tree in trees_without_leaves:
         updates, _ = transformation.update(tree, transformation.init(tree), tree)
         expect(updates == tree, f"the updates of {tree} are {updates}")
 
 
 def scalars_and_empty_arrays_are_leaves(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params | None
 ) -> None:
     """Leaves of any shape work."""
     del params
     for shape in ((), (0,), (1,), (3, 0, 2)):
-        leaf: Any = jnp.ones(shape)
+        leaf: jax.Array = jnp.ones(shape)
         state = transformation.init(leaf)
         updates, after = transformation.update(leaf, state, leaf)
         got = np.shape(np.asarray(updates))
@@ -151,7 +153,7 @@ def scalars_and_empty_arrays_are_leaves(
 
 
 def a_restored_state_continues_bit_for_bit(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Its leaves hold the whole state: saved as NumPy arrays, the run continues."""
     gradients = trees.gradients_like(params)
@@ -178,7 +180,9 @@ OF_ANY = (
 OF_LINEAR = (a_leaf_without_gradient_keeps_its_state,)
 
 
-def _without_a_gradient(transformation: Any, params: Any) -> Iterator[tuple[Any, ...]]:
+def _without_a_gradient(
+    transformation: optax.GradientTransformation, params: optax.Params
+) -> Iterator[tuple[Any, ...]]:
     """Yields (absent leaf, old state, updates, new state) of a jitted second step."""
     gradients = trees.gradients_like(params, steps=3)
     path, _ = trees.largest_leaf(params)

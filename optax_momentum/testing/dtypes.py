@@ -4,8 +4,6 @@ Each function takes a transformation and parameters to run it on, and raises
 AssertionError if the transformation breaks the promise.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -18,7 +16,7 @@ PAIRS = tuple((parameter, gradient) for parameter in FLOATS for gradient in FLOA
 
 
 def the_state_never_changes_its_types(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Structure, shapes, dtypes and weak types stay those of `init`.
 
@@ -33,7 +31,7 @@ def the_state_never_changes_its_types(
 
 
 def a_python_number_makes_no_weak_state(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A weakly typed parameter such as 1.0 gets a state that is not weakly typed."""
     del params
@@ -48,7 +46,7 @@ def a_python_number_makes_no_weak_state(
 
 
 def updates_have_the_dtype_of_the_gradients(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Also at the second step, and if the parameters have another dtype."""
     for parameter, gradient in PAIRS:
@@ -66,7 +64,7 @@ def updates_have_the_dtype_of_the_gradients(
 
 
 def strict_promotion_is_enough(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """It works under JAX's strict dtype promotion and without rank promotion."""
     with (
@@ -90,7 +88,7 @@ OF_ANY = (
 
 def _check_types(
     transformation: optax.GradientTransformation,
-    params: Any,
+    params: optax.Params,
     parameter: str,
     gradient: str,
 ) -> None:
@@ -109,5 +107,5 @@ def _check_types(
         expect(not broken, f"{case}: after an eager step {broken}")
 
 
-def _cast(tree: Any, dtype: str) -> Any:
+def _cast(tree: optax.Updates, dtype: str) -> optax.Updates:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

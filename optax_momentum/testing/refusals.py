@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from optax_momentum.testing import trees
 from optax_momentum.testing._verdicts import (
@@ -24,7 +25,7 @@ ARGUMENT = ("beta", "momentum", "decay")  # the names that libraries give to β
 
 
 def check_refusals(
-    transformation: optax.GradientTransformation, params: Any = None
+    transformation: optax.GradientTransformation, params: optax.Params | None = None
 ) -> tuple[Result, ...]:
     """Checks that a transformation rejects inputs that it cannot compute with.
 
@@ -39,7 +40,7 @@ def check_refusals(
     return judge(REFUSALS, transformation, params)
 
 
-def check_bad_beta(build: Callable[[Any], Any]) -> tuple[Result, ...]:
+def check_bad_beta(build: Callable[[ArrayLike], object]) -> tuple[Result, ...]:
     """Checks that a method rejects invalid values of β.
 
     Args:
@@ -56,7 +57,7 @@ def check_bad_beta(build: Callable[[Any], Any]) -> tuple[Result, ...]:
 
 
 def integer_parameters(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Updates of integers round to zero, so the parameters would never move."""
     path, leaf = trees.largest_leaf(params)
@@ -64,7 +65,7 @@ def integer_parameters(
 
 
 def boolean_parameters(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A flag has no momentum."""
     path, leaf = trees.largest_leaf(params)
@@ -72,7 +73,7 @@ def boolean_parameters(
 
 
 def random_keys_among_the_parameters(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Nothing can be added to a random key."""
     path, _ = trees.largest_leaf(params)
@@ -80,7 +81,7 @@ def random_keys_among_the_parameters(
 
 
 def text_among_the_parameters(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """A name may have been left in the tree."""
     path, _ = trees.largest_leaf(params)
@@ -88,7 +89,7 @@ def text_among_the_parameters(
 
 
 def a_gradient_that_would_broadcast(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Shapes (1, 1) and (n, m) broadcast when added, which is never intended."""
     path, leaf = trees.largest_leaf(params)
@@ -96,7 +97,7 @@ def a_gradient_that_would_broadcast(
 
 
 def an_integer_gradient(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Integers are not gradients; they may be counts."""
     path, leaf = trees.largest_leaf(params)
@@ -104,7 +105,7 @@ def an_integer_gradient(
 
 
 def a_complex_gradient_of_a_real_parameter(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Its imaginary part would be lost."""
     path, leaf = trees.largest_leaf(params)
@@ -112,7 +113,7 @@ def a_complex_gradient_of_a_real_parameter(
 
 
 def gradients_of_another_tree(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """The gradients have one leaf more than the parameters given to `init`."""
     extended = {"first": params, "added": jnp.ones(2)}
@@ -121,7 +122,7 @@ def gradients_of_another_tree(
 
 
 def a_state_that_was_restored_as_a_dictionary(
-    transformation: optax.GradientTransformation, params: Any
+    transformation: optax.GradientTransformation, params: optax.Params
 ) -> None:
     """Checkpoint libraries return a dictionary unless given the structure."""
     state = transformation.init(params)
@@ -143,27 +144,27 @@ REFUSALS = (
 )
 
 
-def a_negative_beta(build: Callable[[Any], Any]) -> None:
+def a_negative_beta(build: Callable[[ArrayLike], object]) -> None:
     """It would reverse the momentum at every step."""
     refused("-0.5", ARGUMENT, build, -0.5)
 
 
-def a_beta_of_one(build: Callable[[Any], Any]) -> None:
+def a_beta_of_one(build: Callable[[ArrayLike], object]) -> None:
     """The buffer would never forget a gradient."""
     refused("1.0", ARGUMENT, build, 1.0)
 
 
-def a_beta_above_one(build: Callable[[Any], Any]) -> None:
+def a_beta_above_one(build: Callable[[ArrayLike], object]) -> None:
     """The buffer would diverge."""
     refused("1.5", ARGUMENT, build, 1.5)
 
 
-def a_beta_of_nan(build: Callable[[Any], Any]) -> None:
+def a_beta_of_nan(build: Callable[[ArrayLike], object]) -> None:
     """All parameters would become NaN."""
     refused("nan", ARGUMENT, build, float("nan"))
 
 
-def a_beta_of_several_numbers(build: Callable[[Any], Any]) -> None:
+def a_beta_of_several_numbers(build: Callable[[ArrayLike], object]) -> None:
     """It would broadcast against the last axis of the parameters."""
     refused("[0.8, 0.9]", ARGUMENT, lambda: build(jnp.asarray([0.8, 0.9])))
 
@@ -177,7 +178,12 @@ BAD_BETAS = (
 )
 
 
-def refused_init(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
+def refused_init(
+    transformation: optax.GradientTransformation,
+    params: optax.Params,
+    path: jax.tree_util.KeyPath,
+    leaf: Any,
+) -> None:
     """Raises unless `init` or the first `update` refuses this leaf as a parameter."""
     bad = trees.replaced(params, path, leaf)
 
@@ -187,7 +193,12 @@ def refused_init(transformation: Any, params: Any, path: Any, leaf: Any) -> None
     refused("it", (jax.tree_util.keystr(path),), init_and_update)
 
 
-def refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> None:
+def refused_update(
+    transformation: optax.GradientTransformation,
+    params: optax.Params,
+    path: jax.tree_util.KeyPath,
+    leaf: Any,
+) -> None:
     """Raises unless `update` refuses this leaf as a gradient."""
     bad, state = trees.replaced(params, path, leaf), transformation.init(params)
     where = (jax.tree_util.keystr(path),)
@@ -196,7 +207,7 @@ def refused_update(transformation: Any, params: Any, path: Any, leaf: Any) -> No
 
 
 def refused(
-    case: str, names: tuple[str, ...], call: Callable[..., Any], *arguments: Any
+    case: str, names: tuple[str, ...], call: Callable[..., object], *arguments: object
 ) -> None:
     """Raises AssertionError unless the call raises an error with one of the names.
 

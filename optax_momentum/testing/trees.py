@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 STEPS = 8
 
@@ -23,7 +24,7 @@ def default_params() -> Any:
     }
 
 
-def gradients_like(params: Any, steps: int = STEPS) -> Any:
+def gradients_like(params: optax.Params, steps: int = STEPS) -> optax.Updates:
     """Standard normal gradients for all steps; each leaf has shape [steps, *shape]."""
     random = np.random.default_rng(12)
     return jax.tree.map(
@@ -31,14 +32,17 @@ def gradients_like(params: Any, steps: int = STEPS) -> Any:
     )
 
 
-def at(gradients: Any, step: int) -> Any:
+def at(gradients: optax.Updates, step: int) -> optax.Updates:
     """The gradients of one step."""
     return jax.tree.map(lambda g: g[step], gradients)
 
 
 def run(
-    update: Callable[..., tuple[Any, Any]], state: Any, gradients: Any, params: Any
-) -> tuple[Any, Any]:
+    update: Callable[..., tuple[optax.Updates, optax.OptState]],
+    state: optax.OptState,
+    gradients: optax.Updates,
+    params: optax.Params | None,
+) -> tuple[optax.Updates, optax.OptState]:
     """The updates of all steps, stacked like the gradients, and the last state."""
     emitted = []
     for step in range(len(jax.tree.leaves(gradients)[0])):
@@ -47,12 +51,12 @@ def run(
     return jax.tree.map(lambda *u: jnp.stack(u), *emitted), state
 
 
-def described(tree: Any) -> Any:
+def described(tree: optax.Updates) -> optax.Updates:
     """A `ShapeDtypeStruct` for every leaf: its shape, dtype and weak type."""
     return jax.eval_shape(lambda tree: tree, tree)
 
 
-def difference(after: Any, before: Any) -> str:
+def difference(after: optax.OptState, before: optax.OptState) -> str:
     """Says how two `described` trees differ; "" if they do not."""
     if jax.tree.structure(after) != jax.tree.structure(before):
         return "the state's tree changed"
@@ -71,7 +75,9 @@ def _type(leaf: jax.ShapeDtypeStruct) -> str:
     return f"{weak}{leaf.dtype}{list(leaf.shape)}"
 
 
-def beside(state: Any, path: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
+def beside(
+    state: optax.OptState, path: jax.tree_util.KeyPath, shape: tuple[int, ...]
+) -> list[jax.Array]:
     """The leaves of a state that belong to the parameter at `path` with this shape."""
     return [
         leaf
@@ -80,13 +86,15 @@ def beside(state: Any, path: tuple[Any, ...], shape: tuple[int, ...]) -> list[An
     ]
 
 
-def largest_leaf(params: Any) -> tuple[tuple[Any, ...], Any]:
+def largest_leaf(params: optax.Params) -> tuple[jax.tree_util.KeyPath, jax.Array]:
     """The path and the value of the leaf with the most elements."""
     leaves = jax.tree.leaves_with_path(params)
     return max(leaves, key=lambda pair: math.prod(pair[1].shape))
 
 
-def replaced(tree: Any, path: tuple[Any, ...], leaf: Any) -> Any:
+def replaced(
+    tree: optax.Updates, path: jax.tree_util.KeyPath, leaf: object
+) -> optax.Updates:
     """The tree with the leaf at `path` replaced."""
     return jax.tree.map_with_path(
         lambda where, old: leaf if where == path else old, tree

@@ -125,7 +125,7 @@ def overflow(page: Page) -> list[str]:
 
 
 def copying(page: Page) -> list[str]:
-    """Every button beside a program must copy it, and say so."""
+    """Every button next to a program must copy it, and say so."""
     buttons = page.locator("button.copy")
     for button in buttons.all():
         button.click()

@@ -1,2 +1,2 @@
-# Run by a command of its own, with Playwright, which pytest's environment lacks.
+# check_pages.py is a separate command: pytest's environment lacks Playwright.
 collect_ignore_glob = ["*.py"]

@@ -1,4 +1,4 @@
-"""What docs/recipes.md claims beyond the numbers that its own blocks print."""
+"""Claims of docs/recipes.md that its code blocks do not check."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def standard_promotion():
 
 
 def emitted(optimizer: Any, params=START) -> Any:
-    """The updates of every step; the parameters stand still."""
+    """The updates of every step, at constant parameters."""
 
     def body(state, g):
         updates, state = optimizer.update(g, state, params)
@@ -40,7 +40,7 @@ def scale_by_muon(beta):
 
 @pytest.mark.usefixtures("standard_promotion")
 @pytest.mark.parametrize("momentum", [ema(0.8), ema(0.8, debias=True), heavy_ball(0.8)])
-def test_orthogonalised_momentum_of_every_convention_is_muon(momentum):
+def test_orthogonalized_momentum_of_every_convention_is_muon(momentum):
     got = emitted(optax.chain(momentum, scale_by_muon(0.0)))
     np.testing.assert_allclose(got, emitted(scale_by_muon(0.8)), 1e-3, 1e-4)
     raw = emitted(scale_by_muon(0.0))
@@ -58,7 +58,7 @@ def test_sign_of_every_convention_is_signum():
 
 
 def test_keras_after_the_local_rate_is_lars_when_the_learning_rate_changes():
-    # v ← β·v + α·λ·(g + decay·w), w ← w − v, of algorithm 1
+    # Algorithm 1 of the paper: v ← β·v + α·λ·(g + decay·w), w ← w − v.
     rates = jnp.asarray(0.5 / (1 + np.arange(7)), jnp.float32)
     trust, decay, beta = 0.3, 0.2, 0.8
 
@@ -80,8 +80,8 @@ def test_keras_after_the_local_rate_is_lars_when_the_learning_rate_changes():
 
 
 @pytest.mark.usefixtures("standard_promotion")
-def test_injection_without_its_dtype_would_make_an_integrator_of_bfloat16():
-    """Under jit the beta that was rounded to 1 is a tracer, which is trusted."""
+def test_beta_injected_in_bfloat16_becomes_1_unless_a_dtype_is_given():
+    """Under jit the rounded beta is a tracer, so it is not refused."""
     params = jnp.zeros(1, jnp.bfloat16)
 
     def after(steps, **options):

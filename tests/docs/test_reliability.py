@@ -1,4 +1,4 @@
-"""What docs/reliability.md promises is what the fault campaign measured."""
+"""docs/reliability.md agrees with the figures of the fault campaign."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def trials(figures: dict[str, Any], fault: str) -> list[int]:
 
 
 def table(page: str, heading: str) -> list[str]:
-    """The rows under a heading, the table's own among them."""
+    """The rows of the table under a heading, including the table's header."""
     _, section = page.split(f"\n## {heading}\n")
     lines = section.split("\n## ")[0].splitlines()
     return [line for line in lines if line.startswith("| ")]
@@ -54,10 +54,10 @@ def test_the_page_has_every_row_of_the_figures(figures, page):
     for row in figures["faults"]:
         counts = f"{row['kept']:,} of {row['trials']:,}"
         assert f"| {row['fault']} | {row['promise']} | {counts} |" in rows
-    assert len(rows) == len(figures["faults"]) + 1  # the heading
+    assert len(rows) == len(figures["faults"]) + 1  # and the header
 
 
-def test_the_page_says_of_every_fault_where_it_is_injected(page):
+def test_the_page_says_where_every_fault_is_injected(page):
     _, *rows = table(page, "Every fault")
     numbers = [int(row.split("|")[1]) for row in rows]
     assert numbers == [*range(1, 27)]
@@ -69,7 +69,7 @@ def test_the_page_says_of_every_fault_where_it_is_injected(page):
             assert f"\ndef {test}(" in next(TESTS.rglob(file)).read_text(), row
 
 
-def test_the_page_tells_the_other_figures(figures, page):
+def test_the_page_states_the_other_figures(figures, page):
     for name in ("restored checkpoints", "compared states", "compared records"):
         assert f"{figures[name]:,} {name}" in page
     for name in ("median", "99th percentile"):

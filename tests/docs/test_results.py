@@ -1,4 +1,4 @@
-"""docs/results.md tells what the studies' own summaries tell, and nothing else."""
+"""docs/results.md quotes the studies' summaries, with no other numbers."""
 
 import json
 import re
@@ -14,7 +14,7 @@ SUMMARIES = sorted((DOCS / "results").glob("*/summary.json"))
 
 
 def flat(text: str) -> str:
-    """Without line breaks and the marks of a quotation."""
+    """Removes line breaks and the marks of quotations."""
     return " ".join(re.sub(r"^> ?", "", text, flags=re.MULTILINE).split())
 
 
@@ -32,16 +32,17 @@ def test_results_quote_the_summary_and_name_the_plan(path):
     assert str(Path.home().anchor) + "tmp" not in path.read_text()
 
 
-def test_results_show_figures_that_are_there():
+def test_results_show_every_figure_that_exists():
     shown = re.findall(r"\((results/[^)]+\.png)\)", TEXT)
     assert shown
-    there = {
+    existing = {
         str(path.relative_to(DOCS)) for path in DOCS.glob("results/*/figures/*.png")
     }
-    assert set(shown) == there
+    assert set(shown) == existing
 
 
 def test_every_number_of_a_quotation_is_in_a_summary():
     quoted = flat("\n".join(re.findall(r"^> .*$", TEXT, flags=re.MULTILINE)))
-    told = " ".join(flat(json.loads(path.read_text())["summary"]) for path in SUMMARIES)
-    assert set(re.findall(r"[\d.]+", quoted)) <= set(re.findall(r"[\d.]+", told))
+    summaries = (json.loads(path.read_text())["summary"] for path in SUMMARIES)
+    numbers = set(re.findall(r"[\d.]+", flat(" ".join(summaries))))
+    assert set(re.findall(r"[\d.]+", quoted)) <= numbers

@@ -3,8 +3,8 @@
     python tests/faults/campaign.py --short
     python tests/faults/campaign.py --output docs/reliability.json
 
-Runs real commands in processes of their own and disturbs each; compares every state
-that they restore, reach or record, bit by bit, with those of an undisturbed command.
+Runs real commands in separate processes, disturbs each, and compares every state that
+it restores, reaches or records, bit by bit, with those of an undisturbed command.
 The exit status is 0 if every promise was kept in every trial. docs/reliability.md and
 docs/reliability.json publish the result.
 """
@@ -58,7 +58,8 @@ class Fault(NamedTuple):
 
     fault: str
     promise: str
-    cause: Callable[[Sandbox, Reference, Random], str | None]  # a complaint, or None
+    # returns a complaint if the promise was broken
+    cause: Callable[[Sandbox, Reference, Random], str | None]
 
 
 FAULTS = (
@@ -119,7 +120,7 @@ ON_MOUNTS = (
 def injected(
     fault: Fault, sandbox: Sandbox, reference: Reference, random: Random, trials: int
 ) -> Tally:
-    """Counts trials, each in a directory of its own; missed faults don't count."""
+    """Counts trials, each in a separate directory; missed faults don't count."""
     tally = Tally(fault.fault, fault.promise)
     for number in range(2 * trials + 2):
         if tally.trials == trials:
@@ -235,7 +236,7 @@ def _jobs(
     if mounts:
         yield lambda random: [disk_faults.too_small(sandbox, reference, size.trials)]
     else:
-        print("Not injected, as nothing can be mounted: full and read-only disks.")
+        print("Full and read-only disks are left out, because this user may not mount.")
     for fault in (*FAULTS, *(ON_MOUNTS if mounts else ())):
         yield lambda random, fault=fault: [
             injected(fault, sandbox, reference, random, size.trials)

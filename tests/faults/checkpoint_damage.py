@@ -107,7 +107,7 @@ def deletions(sample: Sample) -> Tally:
 
 
 def swaps(sample: Sample) -> Tally:
-    """Replaces every file by the same file of another step's checkpoint."""
+    """Replaces every file with the same file of another step's checkpoint."""
     tally = Tally("a checkpoint's file replaced by another step's", _REFUSED)
     for ours, theirs in zip(_files(sample.newer), _files(sample.older), strict=False):
         content = (sample.older / theirs).read_bytes()
@@ -117,7 +117,7 @@ def swaps(sample: Sample) -> Tally:
 
 
 def leftovers(sample: Sample) -> Tally:
-    """Puts an unusable checkpoint of a later step beside the intact ones."""
+    """Adds an unusable checkpoint of a later step to the intact ones."""
     tally = Tally(
         "an unfinished, foreign or stray checkpoint of a later step beside intact ones",
         "refused; the newest intact one is restored",

@@ -63,7 +63,7 @@ def _kill(
     random: Random,
     disturb: Callable[[], Disturbance],
 ) -> KillTally:
-    """Runs the command to its end again and again, until there were enough kills."""
+    """Repeats the command until its processes were killed often enough."""
     directory = sandbox.directory / f"kills-{random.random()}"
     for chain in range(3 * kills + 9):
         if tally.trials == kills:

@@ -17,7 +17,7 @@ class Reference(NamedTuple):
 
 
 def measure_reference(sandbox: Sandbox) -> Reference:
-    """Runs the command undisturbed: to compile it, to journal every step, and timed."""
+    """Runs the command undisturbed three times: to compile, to journal, to time it."""
     _, single, result = (
         _undisturbed(sandbox._replace(directory=sandbox.directory / name), saves)
         for name, saves in {"warm": False, "reference": False, "timed": True}.items()

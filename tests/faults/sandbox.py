@@ -1,4 +1,4 @@
-"""Runs a command in a process of its own, again and again in the same directory."""
+"""Runs a command in separate processes, one after another in the same directory."""
 
 import json
 import os

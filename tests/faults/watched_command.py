@@ -1,4 +1,4 @@
-"""The process that is disturbed: runs a command, with a journal and a failpoint.
+"""The process to disturb: runs a command, with a journal and a failpoint.
 
 The program is patched from outside: `experiments.networks.cnn` (a smaller network),
 `experiments.training.epochs` (steps in a call) and
@@ -73,7 +73,7 @@ def run(job: Job) -> None:
 
 
 def use_small_network(replace: Callable[[Any, str, Any], None]) -> None:
-    """Replaces the CNN by a network that compiles faster."""
+    """Replaces the CNN with a network that compiles faster."""
     replace(cnn, "init", mlp.init)
     replace(cnn, "apply", mlp.apply)
 

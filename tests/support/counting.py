@@ -1,4 +1,4 @@
-"""A `jax.jit` that counts how often its function is traced, hence compiled."""
+"""A `jax.jit` that counts its traces, and so its compilations."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""An invented study's page, with every element that a page has and names that bite."""
+"""The page of an invented study, with every kind of element and hostile names."""
 
 import math
 
@@ -135,5 +135,5 @@ PAGE = Page(
 
 
 def with_table(table, **changes):
-    """The page with no figure and this table alone."""
+    """The page with this table and nothing else."""
     return PAGE._replace(sections=[Section("Alone", tables=[table])], **changes)

@@ -17,7 +17,7 @@ def write(path: Path, pixels: np.ndarray = PIXELS[0], **options: Any) -> Path:
 
 
 def write_pets(root: Path, per_class: int = 3) -> Path:
-    """Writes cats and dogs, in another order than that of the file names."""
+    """Writes cats and dogs, in the reverse order of the file names."""
     for index in reversed(range(per_class)):
         write(root / "dogs" / f"{index}.png", PIXELS[per_class + index])
         write(root / "cats" / f"{index}.png", PIXELS[index])

@@ -19,7 +19,7 @@ VALUES = st.recursive(
 
 
 def paths(value: Any, path: tuple = ()) -> list[tuple]:
-    """The paths of all values in a JSON value, starting with its own."""
+    """The paths of a JSON value and of all values in it."""
     items = value.items() if isinstance(value, dict) else ()
     items = enumerate(value) if isinstance(value, list) else items
     return [path, *(p for key, item in items for p in paths(item, (*path, key)))]

@@ -15,10 +15,10 @@ for line in sys.stdin:
 
 
 def replace_programs(monkeypatch, directory: Path, answers: dict[str, str]) -> Path:
-    """Replaces the programs by ones that greet with their names and arguments.
+    """Replaces the programs with ones that print their names and arguments first.
 
     Args:
-      monkeypatch: undoes it.
+      monkeypatch: restores the programs after the test.
       directory: an empty directory.
       answers: by file name, a Python expression that may use the `line` received.
 

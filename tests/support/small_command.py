@@ -1,4 +1,4 @@
-"""Runs a command with the small network, in a process of its own."""
+"""Runs a command in a separate process, with the small network and without drawings."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 import jax
-from support import small_network
+from support import blank_figures, small_network
 
 from experiments.__main__ import main
 from experiments.distributed import processes
@@ -15,7 +15,7 @@ from experiments.networks import cnn
 
 
 class Job(NamedTuple):
-    """A command and its surroundings."""
+    """A command, and how its process is set up."""
 
     words: Sequence[str]
     log: Path  # directory of files out and errors, which get its output
@@ -30,6 +30,7 @@ def run(job: Job) -> NoReturn:
     jax.config.update("jax_num_cpu_devices", job.devices)
     processes.JOIN_TIMEOUT = job.join_timeout
     cnn.init, cnn.apply = small_network.init, small_network.apply
+    blank_figures.install(setattr)
     status = main(list(job.words))
     sys.stdout.flush()
     processes.exit_process(status)

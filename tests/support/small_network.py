@@ -1,4 +1,4 @@
-"""One dense layer that replaces the CNN in tests of what surrounds a network."""
+"""One dense layer that replaces the CNN in tests of the code around a network."""
 
 import math
 

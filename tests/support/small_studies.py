@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from rich.console import Console
-from support import small_images
+from support import blank_figures, small_images
 
 from experiments.records import runs
 from experiments.records.runs import Run
@@ -53,7 +53,7 @@ def count_calls(
 
 
 class InterruptedStudy(NamedTuple):
-    """A study that was interrupted, resumed, and repeated when it had finished."""
+    """A study that was interrupted, resumed, and repeated after it had finished."""
 
     output: Path
     before: bytes  # records at the interruption
@@ -67,7 +67,7 @@ class InterruptedStudy(NamedTuple):
 def interrupted(
     study: Callable, options: StudyOptions, directory: Path, fit: int
 ) -> InterruptedStudy:
-    """Interrupts a study of 90 images at the fit with this number, counted from 1."""
+    """Interrupts a study of 90 images in its `fit`-th call of `train_runs`, from 1."""
     dataset = small_images.write(directory / "data.npz")
     options, output = replace(options, dataset=str(dataset)), directory / "study"
     with pytest.MonkeyPatch.context() as patch:
@@ -77,8 +77,9 @@ def interrupted(
         before = (output / "runs.jsonl").read_bytes()
         compiled = count_calls(patch, "compile_to_fit")
         resumed, programs = printed(study, options, output), len(compiled)
-    after = (output / "runs.jsonl").read_bytes()
-    printed(study, options, output)
+        after = (output / "runs.jsonl").read_bytes()
+        blank_figures.install(patch.setattr)
+        printed(study, options, output)
     again = (output / "runs.jsonl").read_bytes()
     ran = runs.read(output)
     return InterruptedStudy(output, before, resumed, programs, after, again, ran)

@@ -1,4 +1,4 @@
-"""A study_context on few invented images, with a network that compiles fast."""
+"""A `StudyContext` with a few random images and a network that compiles fast."""
 
 import io
 from dataclasses import replace
@@ -17,7 +17,7 @@ from experiments.training.startup_check import StartupCheck
 
 
 def small_dataset(images: int = 40, classes: int = 3) -> image_dataset.Dataset:
-    """Random images, the mean of each telling its class."""
+    """Random images whose brightness shows their class."""
     random = np.random.default_rng(7)
     labels = (np.arange(images + 12) % classes).astype(np.int32)
     noise = random.integers(0, 90, (images + 12, 4, 5, 1))
@@ -32,7 +32,7 @@ def study_context(
     arms: dict[str, Arm] | None = None,
     dataset: image_dataset.Dataset | None = None,
 ) -> StudyContext:
-    """An empty one, in a directory that is there."""
+    """A context without runs, in an existing directory."""
     dataset = small_dataset() if dataset is None else dataset
     return StudyContext(
         output,

@@ -1,4 +1,4 @@
-"""Invented runs for the tests of what comes after training; no result of anything."""
+"""Invented runs, for tests of everything that follows training."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ def synthetic_run(
     epochs: int = 3,
     **settings,
 ) -> Run:
-    """A run whose figures are made up; `settings` replace those of its config."""
+    """A run with invented figures; `settings` replace fields of its config."""
     config = Config("digits", "0123456789abcdef", arm, 0.01, 0.9, 64, epochs, seed)
     config = replace(config, **settings)
     figures = [

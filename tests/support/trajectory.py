@@ -1,6 +1,7 @@
 """Run an optimizer and record every step."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,21 @@ def trajectory(
     params = jnp.asarray(params)
     start, noise = (params, optimizer.init(params)), jnp.asarray(noise, params.dtype)
     return jax.jit(lambda start: jax.lax.scan(body, start, noise)[1])(start)
+
+
+def last_of_donated_steps(optimizer: Any, gradients: Any) -> tuple[Any, Any]:
+    """Returns the last params and state; every step donates those before it."""
+
+    @partial(jax.jit, donate_argnums=(0, 1))
+    def step(params, state, gradient):
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params = jnp.array(START)
+    state = optimizer.init(params)
+    for gradient in gradients:
+        params, state = step(params, state, jnp.asarray(gradient))
+    return params, state
 
 
 class Descent(NamedTuple):

@@ -1,4 +1,4 @@
-"""A sine-shaped loss, trained with another learning rate and beta at every step."""
+"""Sine-shaped gradients, with a different learning rate and beta at every step."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,7 +1,7 @@
 """The forty bad inputs. Each function's docstring is the promise that it checks.
 
-Each takes a library and a mode, gives the library's optimizer the input in that mode,
-and raises AssertionError, saying what happened instead, where the promise is broken.
+Each function gives the input to a library's optimizer in one mode. If the promise is
+broken, it raises an AssertionError that says what happened instead.
 """
 
 import tempfile
@@ -19,6 +19,8 @@ import numpy as np
 import optax
 from flax.core import FrozenDict
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 from experiments.conformance.bad_inputs import modes
 from experiments.conformance.bad_inputs.libraries import Build, Library
@@ -73,7 +75,7 @@ def an_array_or_a_tracer_as_beta(library: Library, mode: Mode) -> None:
     expect_close("beta as an array", _updates_of_ones(array), want, 1e-6)
 
     @jax.jit
-    def traced(beta: Any) -> Any:
+    def traced(beta: ArrayLike) -> PyTree:
         return _updates_of_ones(mode(library.heavy_ball(beta)))
 
     expect_close("beta traced", traced(BETA), want, 1e-6)
@@ -81,11 +83,11 @@ def an_array_or_a_tracer_as_beta(library: Library, mode: Mode) -> None:
 
 
 def a_vector_of_betas(library: Library, mode: Mode) -> None:
-    """Error naming beta; under `jax.vmap`, each lane has a beta of its own."""
+    """Error naming beta; under `jax.vmap`, each lane may have a different beta."""
     betas = jnp.asarray([0.5, BETA])
     _expect_beta_refused(library, mode, betas)
 
-    def updates(beta: Any) -> Any:
+    def updates(beta: ArrayLike) -> PyTree:
         return _updates_of_ones(mode(library.heavy_ball(beta)))
 
     for lane, beta in zip(jax.vmap(updates)(betas), betas, strict=True):
@@ -96,7 +98,7 @@ def a_float64_beta_of_numpy(library: Library, mode: Mode) -> None:
     """Cast: the updates are those of a Python number, in the gradients' bfloat16."""
     gradients = jnp.asarray([0.3, -1.7, 0.9], jnp.bfloat16)
 
-    def updates(beta: Any) -> Any:
+    def updates(beta: ArrayLike) -> PyTree:
         built = built_inside(partial(library.heavy_ball, beta))
         return _updates(mode(built), gradients)
 
@@ -181,10 +183,10 @@ def a_masked_leaf(library: Library, mode: Mode) -> None:
     transformation, params = mode(library.heavy_ball(BETA)), trees.default_params()
     path, _ = trees.largest_leaf(params)
 
-    def masked(tree: Any) -> Any:
+    def masked(tree: PyTree) -> PyTree:
         return trees.replaced(tree, path, optax.MaskedNode())
 
-    def updates(gradients: Any, params: Any) -> Any:
+    def updates(gradients: PyTree, params: PyTree) -> PyTree:
         state = transformation.init(params)
         return trees.run(transformation.update, state, gradients, params)[0]
 
@@ -200,8 +202,9 @@ def an_integer_parameter(library: Library, mode: Mode) -> None:
     def step() -> str:
         gradients = {"count": jnp.asarray([0.25])}
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        moved: Any = optax.apply_updates(params, updates)
-        return f"an update of {updates['count'][0]:.3f} made {moved['count'][0]} of 5"
+        after: PyTree = optax.apply_updates(params, updates)
+        update, count = updates["count"][0], after["count"][0]
+        return f"an update of {update:.3f} turned 5 into {count}"
 
     expect_refused(("['count']",), step)
 
@@ -266,7 +269,7 @@ def a_buffer_of_int8_or_of_a_misspelled_dtype(library: Library, mode: Mode) -> N
         build = partial(library.with_buffer_dtype, BETA, dtype)
 
         def attempt(build: Build = build) -> str:
-            def only_build(params: Any) -> Any:
+            def only_build(params: PyTree) -> PyTree:
                 build()
                 return params
 
@@ -294,7 +297,7 @@ def float64_while_x64_is_off(library: Library, mode: Mode) -> None:
 def x64_enabled_after_init(library: Library, mode: Mode) -> None:
     """The state keeps its dtypes, with float32 and with float64 gradients."""
     transformation = mode(library.heavy_ball(BETA))
-    params: Any = {"w": jnp.ones(3)}
+    params: PyTree = {"w": jnp.ones(3)}
     with jax.enable_x64(False):
         state = transformation.init(params)
     before = trees.described(state)
@@ -352,7 +355,7 @@ def leaves_of_unusual_sizes(library: Library, mode: Mode) -> None:
     transformation = mode(library.heavy_ball(BETA))
     contract.scalars_and_empty_arrays_are_leaves(transformation, None)
     if mode is modes.jit and jax.default_backend() != "cpu":
-        huge: Any = jnp.ones(2**31 + 1, jnp.bfloat16)
+        huge: PyTree = jnp.ones(2**31 + 1, jnp.bfloat16)
         updates, _ = transformation.update(huge, transformation.init(huge), huge)
         expect(updates.shape == huge.shape, f"the update has shape {updates.shape}")
         expect(updates[-1] == 1, f"the last update is {updates[-1]}")
@@ -365,7 +368,7 @@ def numpy_arrays_of_every_kind(library: Library, mode: Mode) -> None:
     read_only.flags.writeable = False
     transformation = mode(library.heavy_ball(BETA))
 
-    def last_step(array: Any) -> Any:
+    def last_step(array: PyTree) -> PyTree:
         state, updates = transformation.init(array), None
         for _ in range(3):
             updates, state = transformation.update(array, state, array)
@@ -390,7 +393,7 @@ def gradients_on_another_device(library: Library, mode: Mode) -> None:
     expect_same_bits("the updates of an uncommitted gradient", got, want)
 
     def step() -> str:
-        updates: Any = transformation.update(second, state)[0]
+        updates: PyTree = transformation.update(second, state)[0]
         return f"the update is on {updates['w'].device}"
 
     try:
@@ -408,12 +411,12 @@ def a_parameter_on_two_devices(library: Library, mode: Mode) -> None:
     """Each holds half of the buffer: from init on; after step 1 if init is compiled."""
     _two_devices()
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
-    params: Any = jnp.asarray(np.arange(8.0), jnp.float32)
+    params: PyTree = jnp.asarray(np.arange(8.0), jnp.float32)
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec("x")))
     plain = library.heavy_ball(BETA)
     transformation = mode(plain)
 
-    def expect_halves(state: Any, when: str) -> None:
+    def expect_halves(state: PyTree, when: str) -> None:
         (buffer,) = trees.beside(state, (), params.shape)
         sizes = [shard.data.nbytes for shard in buffer.addressable_shards]
         expect(sizes == [16, 16], f"{when} the devices hold {sizes} of 32 bytes")
@@ -476,8 +479,8 @@ def a_state_of_another_optimizer(library: Library, mode: Mode) -> None:
     params = {"w": jnp.ones(3)}
     transformation = mode(library.heavy_ball(BETA))
 
-    def step(state: Any) -> str:
-        updates: Any = transformation.update(params, state, params)[0]
+    def step(state: PyTree) -> str:
+        updates: PyTree = transformation.update(params, state, params)[0]
         return f"gradients of 1 give {updates['w']}"
 
     for other in (optax.adam(0.1), optax.scale_by_adam(), optax.sgd(0.1)):
@@ -521,45 +524,45 @@ def expect_refused(names: tuple[str, ...], attempt: Callable[[], str]) -> None:
         raise AssertionError(f"accepted: {outcomes[0]}") from None
 
 
-def _expect_beta_refused(library: Library, mode: Mode, beta: Any) -> None:
+def _expect_beta_refused(library: Library, mode: Mode, beta: ArrayLike) -> None:
     expect_refused(refusals.ARGUMENT, _attempt(mode, library.heavy_ball, beta))
 
 
-def _expect_unchecked(library: Library, mode: Mode, beta: float, want: Any) -> None:
+def _expect_unchecked(library: Library, mode: Mode, beta: float, want: PyTree) -> None:
     updates = _updates_of_ones(mode(built_inside(partial(library.unchecked, beta))))
     expect(updates.tolist() == want, f"unchecked, {_describe(updates)}")
 
 
-def _attempt(mode: Mode, build: Build, number: Any) -> Callable[[], str]:
+def _attempt(mode: Mode, build: Build, number: ArrayLike) -> Callable[[], str]:
     """Builds the optimizer in the mode, and describes its first three updates."""
     built = built_inside(partial(build, number))
     return lambda: _describe(_updates_of_ones(mode(built)))
 
 
-def _updates_of_ones(transformation: optax.GradientTransformation) -> Any:
+def _updates_of_ones(transformation: optax.GradientTransformation) -> PyTree:
     """The updates of three steps whose gradient is 1."""
     return _updates(transformation, jnp.ones(3))
 
 
-def _updates(transformation: optax.GradientTransformation, gradients: Any) -> Any:
+def _updates(transformation: optax.GradientTransformation, gradients: PyTree) -> PyTree:
     """The updates of all steps, whose gradients are [step, …]."""
     params = jnp.zeros_like(gradients[0])
     state = transformation.init(params)
     return trees.run(transformation.update, state, gradients, params)[0]
 
 
-def _describe(updates: Any) -> str:
+def _describe(updates: PyTree) -> str:
     """The updates of three gradients of 1, in words."""
     numbers = [str(np.round(np.asarray(u, np.float64), 4).tolist()) for u in updates]
     return f"gradients of 1 give {', '.join(numbers)}"
 
 
-def _numbers(update: Any) -> str:
+def _numbers(update: PyTree) -> str:
     return str(np.round(np.asarray(update, np.float64), 3).tolist())
 
 
 def _expect_gradients_refused(
-    library: Library, mode: Mode, params: Any, gradients: Any, name: str
+    library: Library, mode: Mode, params: PyTree, gradients: PyTree, name: str
 ) -> None:
     def step() -> str:
         transformation = mode(library.heavy_ball(BETA))

@@ -1,4 +1,4 @@
-"""The libraries that get the bad inputs: each one's way to build momentum SGD."""
+"""The libraries that get the bad inputs, and how each builds momentum SGD."""
 
 from collections.abc import Callable
 from functools import partial

@@ -7,42 +7,46 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
+from jaxtyping import PyTree
 
 # Wraps a transformation: the result calls `init` and `update` in that mode.
 Mode = Callable[[Any], Any]
 
 
-def eager(transformation: Any) -> Any:
+def eager(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
     """Runs operation by operation, as the transformation is written."""
     return transformation
 
 
-def jit(transformation: Any) -> Any:
+def jit(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
     """Compiles `init` and `update`."""
     return optax.GradientTransformation(*map(jax.jit, transformation))
 
 
-def vmap(transformation: Any) -> Any:
+def vmap(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
     """Runs two lanes with equal inputs, and returns those of the first."""
 
-    def in_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
+    def in_lanes(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
         lanes = jax.vmap(function, axis_size=2)
         return lambda *arguments: _first(lanes(*_repeated(arguments, 2)))
 
     return optax.GradientTransformation(*map(in_lanes, transformation))
 
 
-def scan(transformation: Any) -> Any:
+def scan(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
     """Runs in the body of a compiled scan of one step; the state is the carry."""
 
-    def init(params: Any) -> Any:
-        def body(carry: None, params: Any) -> tuple[None, Any]:
+    def init(params: PyTree) -> PyTree:
+        def body(carry: None, params: PyTree) -> tuple[None, PyTree]:
             return carry, transformation.init(params)
 
         return _first(jax.lax.scan(body, None, _repeated(params, 1), length=1)[1])
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        def body(state: Any, updates: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None
+    ) -> tuple[PyTree, PyTree]:
+        def body(state: PyTree, updates: PyTree) -> tuple[PyTree, PyTree]:
             emitted, state = transformation.update(updates, state, params)
             return state, emitted
 
@@ -67,7 +71,7 @@ def built_inside(
 
 
 def init_of_constant(
-    transformation: optax.GradientTransformation, constant: Any
+    transformation: optax.GradientTransformation, constant: PyTree
 ) -> optax.GradientTransformation:
     """Makes `init` ignore its argument and use constant parameters.
 
@@ -79,10 +83,10 @@ def init_of_constant(
     )
 
 
-def _repeated(tree: Any, times: int) -> Any:
+def _repeated(tree: PyTree, times: int) -> PyTree:
     """Repeats every leaf along a new first axis."""
 
-    def repeat(leaf: Any) -> Any:
+    def repeat(leaf: ArrayLike) -> np.ndarray | jax.Array:
         if isinstance(leaf, np.ndarray):  # a view: it stays a NumPy array of its kind
             return np.broadcast_to(leaf, (times, *leaf.shape), subok=True)
         return jnp.stack([jnp.asarray(leaf)] * times)
@@ -90,5 +94,5 @@ def _repeated(tree: Any, times: int) -> Any:
     return jax.tree.map(repeat, tree)
 
 
-def _first(tree: Any) -> Any:
+def _first(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf[0], tree)

@@ -5,7 +5,6 @@ Every number on it comes from the record of a run; nothing is trained or chosen 
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.records import plan
 from experiments.records import runs as records
+from experiments.records.plan import Plan
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Cell, Figure, Page, Section, Table
@@ -77,7 +77,7 @@ def gains(
     }
 
 
-def _summary(results: BatchSizeResults, planned: Mapping[str, Any]) -> str:
+def _summary(results: BatchSizeResults, planned: Plan) -> str:
     equal = gains(results, "momentum")
     first, last = min(equal), max(equal)
     lost = [f"{size:,}" for size, gain in equal.items() if sign(gain) < 0]
@@ -148,7 +148,7 @@ def _comparison(results: BatchSizeResults) -> Section:
     )
 
 
-def _rates(results: BatchSizeResults, planned: Mapping[str, Any]) -> Section:
+def _rates(results: BatchSizeResults, planned: Plan) -> Section:
     at_an_end = []
     for (size, key), setting in results.choice.items():
         tried = [other.rate for other in results.tuned[BatchSizeCell(size, key)]]
@@ -190,9 +190,7 @@ def _speed(results: BatchSizeResults) -> Section:
     )
 
 
-def _method(
-    results: BatchSizeResults, planned: Mapping[str, Any], ran: Sequence[Run]
-) -> Section:
+def _method(results: BatchSizeResults, planned: Plan, ran: Sequence[Run]) -> Section:
     tested = sum(run.config.test for run in ran)
     lost = count_diverged(ran, results.classes)
     return Section(

@@ -1,8 +1,9 @@
 """What the study of the claims fixes before its first run, for each preset."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from experiments.records.config import JSON
 from experiments.studies.claims.verdict import RULE
 
 
@@ -26,7 +27,7 @@ class ClaimsBudget(NamedTuple):
     tables: tuple[str, ...]
     small_epochs: int
     seed: int = 0  # of starts, noise and the synthetic table
-    fixed: Mapping[str, Any] = {}  # constants of each claim
+    fixed: Mapping[str, JSON] = {}  # constants of each claim
     predictions: Mapping[str, str] = {}
     rule: str = RULE
 

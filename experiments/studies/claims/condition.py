@@ -8,16 +8,17 @@ to (κ − 1)/(κ + 1) of what it was, and each step of heavy ball asymptoticall
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from experiments.records.config import JSON
 from experiments.reporting.drawing import STROKES, legend, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import verdict
@@ -93,7 +94,7 @@ def tunings(conditions: PerCondition) -> dict[str, Tuning]:
 _TITLES = {key: tuning.title for key, tuning in tunings(np.ones(1)).items()}
 
 
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """All measurements of the claim, as JSON values."""
     del study
     conditions = 10.0 ** np.arange(1, budget.largest_exponent + 1)
@@ -152,16 +153,17 @@ def _count(settled_step: Array, beta: Array, curvature: Array, start: Array) -> 
     transformation = momentum(settled_step, beta)
     goal = TARGET * jnp.linalg.norm(start)
 
-    def is_far(carry: Any) -> Array:
+    def is_far(carry: PyTree) -> Array:
         x, _, count = carry
         return (jnp.linalg.norm(x) > goal) & (count < MOST_STEPS)
 
-    def step(carry: Any) -> Any:
+    def step(carry: PyTree) -> PyTree:
         x, state, count = carry
         updates, state = transformation.update(curvature * x, state)
         return x + updates, state, count + 1
 
-    return jax.lax.while_loop(is_far, step, (start, transformation.init(start), 0))[2]
+    first: PyTree = (start, transformation.init(start), 0)
+    return jax.lax.while_loop(is_far, step, first)[2]
 
 
 def curvatures(conditions: PerCondition) -> Float[np.ndarray, "conditions dimensions"]:
@@ -191,7 +193,7 @@ def steps_in_theory(conditions: PerCondition, tuning: Tuning) -> PerCondition:
     return np.log(TARGET) / np.log(np.array(rates, float))
 
 
-def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Section:
+def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Section:
     """The claim's part of the page."""
     slopes = {key: Measured(*values) for key, values in measured["slopes"].items()}
     listed = "; ".join(
@@ -215,7 +217,7 @@ def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Sec
     )
 
 
-def _steps_figure(measured: dict[str, Any]) -> Figure:
+def _steps_figure(measured: dict[str, JSON]) -> Figure:
     conditions = measured["conditions"]
 
     def draw(canvas: Canvas, ink: str) -> None:

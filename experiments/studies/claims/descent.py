@@ -1,12 +1,11 @@
 """Momentum on functions of a few numbers: one descent, to be vmapped over many."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import optax
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 
 from optax_momentum import keras
 
@@ -30,8 +29,8 @@ def descend(
     beta: Scalar,
     start: Point,
     noise: Float[Array, "steps ..."],
-    observe: Callable[[Point], Any] = lambda x: x,
-) -> tuple[Point, Any]:
+    observe: Callable[[Point], PyTree] = lambda x: x,
+) -> tuple[Point, PyTree]:
     """Takes one step for each row of noise, along the gradient plus that row.
 
     Returns:
@@ -39,7 +38,7 @@ def descend(
     """
     transformation = momentum(settled_step, beta)
 
-    def step(carry: Any, noise: Point) -> tuple[Any, Any]:
+    def step(carry: PyTree, noise: Point) -> tuple[PyTree, PyTree]:
         x, state = carry
         updates, state = transformation.update(gradient(x) + noise, state)
         x = x + updates

@@ -7,10 +7,11 @@ are tuned by validation accuracy, then compared by test accuracy with other seed
 from collections.abc import Sequence
 from itertools import product
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.figure import Figure as Canvas
 
+from experiments.records.config import JSON
 from experiments.reporting.drawing import draw_intervals, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.reporting.statistics import Interval
@@ -62,7 +63,7 @@ def predictions(titles: Sequence[str]) -> tuple[Prediction, ...]:
     )
 
 
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """All measurements of the claim, as JSON values."""
     load = {"digits": problems.digits, "table": lambda: problems.table(budget.seed)}
     splits = {name: load[name]() for name in budget.tables}
@@ -70,7 +71,7 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
         problems.small(model, loss, name, splits[name], budget.small_epochs)
         for model, loss, name in product(budget.models, budget.losses, budget.tables)
     ]
-    measured: dict[str, Any] = {"problems": {}}
+    measured: dict[str, JSON] = {"problems": {}}
     for problem in (*small, problems.network(study, budget.dataset)):
         study.context.console.print(f"{problem.title} …", highlight=False)
         compared = compare(problem, budget)
@@ -79,7 +80,7 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
     return measured
 
 
-def compare(problem: Problem, budget: ClaimsBudget) -> dict[str, Any]:
+def compare(problem: Problem, budget: ClaimsBudget) -> dict[str, JSON]:
     """Tunes both methods, then tests them with new seeds, pair by pair."""
     tuned = tune(problem, budget)
     if tuned["momentum"].best.beta == 0:
@@ -161,7 +162,7 @@ def _select_best(trials: dict[Candidate, Score]) -> TuningResult:
     return TuningResult(best, trials, at_edge)
 
 
-def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Section:
+def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Section:
     """The claim's part of the page."""
     compared = measured["problems"]
     return Section(
@@ -185,7 +186,7 @@ def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Sec
 
 
 def _warnings(
-    compared: dict[str, Any], judged: Sequence[JudgedPrediction]
+    compared: dict[str, JSON], judged: Sequence[JudgedPrediction]
 ) -> list[str]:
     """The problems whose result is doubtful, with the reason."""
     lost = [p.key for p, _, outcome in judged if outcome == "contradicted"]
@@ -204,7 +205,7 @@ def _warnings(
     ]
 
 
-def _by_method(compared: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+def _by_method(compared: dict[str, JSON]) -> list[tuple[str, str, dict[str, JSON]]]:
     """Every problem's title, with each method and its result."""
     return [
         (title, method, result)
@@ -213,7 +214,7 @@ def _by_method(compared: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figure:
+def _gains(compared: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Figure:
     titles = [each.prediction.key for each in judged]
     intervals = [Interval(*each.measured) for each in judged]
 
@@ -240,7 +241,7 @@ def _gains(compared: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Figu
     )
 
 
-def _best_candidates(compared: dict[str, Any]) -> Table:
+def _best_candidates(compared: dict[str, JSON]) -> Table:
     rows = [
         (
             title,

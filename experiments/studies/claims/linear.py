@@ -8,9 +8,10 @@ from jax import Array
 from jaxtyping import Float
 
 from experiments.networks.cnn import Params
+from experiments.networks.network import RandomKey
 
 
-def init(key: Array, image_shape: tuple[int, int, int], classes: int) -> Params:
+def init(key: RandomKey, image_shape: tuple[int, int, int], classes: int) -> Params:
     """A Glorot-uniform kernel and zero biases; same arguments as `mlp.init`."""
     shape = math.prod(image_shape), classes
     kernel = jax.nn.initializers.glorot_uniform(dtype=jnp.float32)(key, shape)

@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 from matplotlib.figure import Figure as Canvas
 
+from experiments.records.config import JSON
 from experiments.reporting.drawing import STROKES, legend, panels, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.studies.claims import verdict
@@ -118,10 +119,10 @@ PREDICTIONS = tuple(
 )
 
 
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """All measurements of the claim, as JSON values."""
     del study
-    measured: dict[str, Any] = {"scaled": list(SCALED), "starts": budget.escapes}
+    measured: dict[str, JSON] = {"scaled": list(SCALED), "starts": budget.escapes}
     for number, (key, landscape) in enumerate(LANDSCAPES.items()):
         seed = [budget.seed, 3, number]
         starts = wrong_starts(landscape, budget.escapes, seed)
@@ -202,7 +203,9 @@ def _in_global_basin(
     return (distances < 0.1).reshape(np.shape(points)[:-1])
 
 
-def gradient_of(landscape: Landscape) -> Callable[[Array], Array]:
+def gradient_of(
+    landscape: Landscape,
+) -> Callable[[Float[Array, " 2"]], Float[Array, " 2"]]:
     """The gradient as a function of a point [2]."""
     return jax.grad(lambda point: landscape.value(point[0], point[1]))
 
@@ -221,7 +224,7 @@ def draw_noise(landscape: Landscape, starts: int, seed: list[int]) -> Noise:
     return np.float32(landscape.noise) * drawn
 
 
-def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Section:
+def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Section:
     """The claim's part of the page."""
     well, basins = LANDSCAPES.values()
     return Section(
@@ -294,7 +297,7 @@ def _paths_figure() -> Figure:
     )
 
 
-def _shares_figure(measured: dict[str, Any]) -> Figure:
+def _shares_figure(measured: dict[str, JSON]) -> Figure:
     scaled = measured["scaled"]
     drawn = {
         f"{key} {noise}": f"{landscape.title}, {noise} noise"
@@ -307,8 +310,15 @@ def _shares_figure(measured: dict[str, Any]) -> Figure:
         for axes, (key, title) in zip(places, drawn.items(), strict=True):
             for arm, stroke in zip(ARMS, STROKES, strict=False):
                 shares = 100 * np.array(measured[key][arm])
-                look: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
-                axes.plot(scaled, shares, "o", ms=3.5, label=_TITLES[arm], **look)
+                axes.plot(
+                    scaled,
+                    shares,
+                    "o",
+                    ms=3.5,
+                    label=_TITLES[arm],
+                    color=stroke.color,
+                    linestyle=stroke.dash,
+                )
             axes.axvline(2, color=ink, linewidth=0.8, linestyle="dotted")
             axes.set(title=title, xscale="log", xlabel="Settled step × curvature")
             axes.set_ylabel("In the global basin, %")

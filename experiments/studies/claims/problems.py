@@ -17,7 +17,7 @@ import optax
 from jax import Array
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, PyTree
 
 from experiments.data import image_dataset
 from experiments.data.examples import Examples, Splits, in_batches
@@ -174,14 +174,14 @@ def _train(
     classes: int,
     examples: Examples,
     points: Point,
-) -> Any:
+) -> PyTree:
     """The parameters of all runs after all epochs; devices take equal shares of runs.
 
     On CPU, each device trains its runs sequentially, as `lanes` does.
     """
     on_cpu = jax.default_backend() == "cpu"
 
-    def on_device(points: Point, examples: Examples) -> Any:
+    def on_device(points: Point, examples: Examples) -> PyTree:
         train = partial(_train_one, network, loss, epochs, classes, examples)
         return jax.lax.map(train, points) if on_cpu else jax.vmap(train)(points)
 
@@ -202,25 +202,25 @@ def _train_one(
     classes: int,
     examples: Examples,
     point: Point,
-) -> Any:
+) -> PyTree:
     """The parameters of one run; its seed sets the first ones and the data order."""
     transformation = keras(point.learning_rate, point.beta)
     start, order = jax.random.split(random_key(point.seed))
     _, height, width, channels = examples.images.shape
 
-    def batch_loss(params: Any, rows: tuple[Array, Array]) -> Array:
+    def batch_loss(params: PyTree, rows: tuple[Array, Array]) -> Array:
         indices, weights = rows
         logits = network.apply(params, examples.images[indices])
         losses = loss(logits, examples.labels[indices])
         return jnp.sum(weights * losses) / jnp.sum(weights)
 
-    def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, None]:
+    def step(carry: PyTree, rows: tuple[Array, Array]) -> tuple[PyTree, None]:
         params, state = carry
         gradients = jax.grad(batch_loss)(params, rows)
         updates, state = transformation.update(gradients, state)
         return (optax.apply_updates(params, updates), state), None
 
-    def epoch(carry: Any, key: Array) -> tuple[Any, None]:
+    def epoch(carry: PyTree, key: Array) -> tuple[PyTree, None]:
         shuffled = jax.random.permutation(
             key, jnp.arange(len(examples.labels), dtype=jnp.int32)
         )
@@ -234,11 +234,11 @@ def _train_one(
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _score(
-    network: Network, loss: Loss, params: Any, examples: Examples
+    network: Network, loss: Loss, params: PyTree, examples: Examples
 ) -> tuple[Float[Array, " runs"], Float[Array, " runs"]]:
     """The mean loss and accuracy of each run over all examples."""
 
-    def score_one(params: Any) -> tuple[Array, Array]:
+    def score_one(params: PyTree) -> tuple[Array, Array]:
         logits = network.apply(params, examples.images)
         hits = jnp.argmax(logits, axis=-1).astype(jnp.int32) == examples.labels
         losses = loss(logits, examples.labels)

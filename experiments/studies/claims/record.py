@@ -1,12 +1,12 @@
 """Measured claims, one line each: an interrupted study resumes after the last line."""
 
 import json
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from experiments.records import runs
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from experiments.records.plan import digest
 from experiments.studies.lifecycle import OpenStudy
 
@@ -20,13 +20,13 @@ class ClaimRecord(NamedTuple):
 
     claim: str
     plan_hash: str
-    measured: dict[str, Any]  # JSON values
+    measured: dict[str, JSON]  # JSON values
     versions: dict[str, str]
     device: str
     git_commit: str | None
 
 
-def write(study: OpenStudy, claim: str, measured: dict[str, Any]) -> ClaimRecord:
+def write(study: OpenStudy, claim: str, measured: dict[str, JSON]) -> ClaimRecord:
     """Appends a measured claim to the file, atomically; returns it as `read` does."""
     path = study.context.output / FILE_NAME
     device = jax.devices()[0]

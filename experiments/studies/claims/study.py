@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console
 
 from experiments.records import runs
 from experiments.records.command_line import repeating
+from experiments.records.config import JSON
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
 from experiments.studies.claims import condition, generality, minima, record, trajectory
@@ -39,9 +40,9 @@ class Claim(NamedTuple):
     says: str  # of momentum
     predictions: tuple[Prediction, ...]
     quoted: tuple[str, ...]  # keys of the most telling predictions
-    fixed: Mapping[str, Any]  # JSON values, the same in all budgets
-    measure: Callable[[OpenStudy, ClaimsBudget], dict[str, Any]]
-    section: Callable[[dict[str, Any], Sequence[JudgedPrediction]], Section]
+    fixed: Mapping[str, JSON]  # JSON values, the same in all budgets
+    measure: Callable[[OpenStudy, ClaimsBudget], dict[str, JSON]]
+    section: Callable[[dict[str, JSON], Sequence[JudgedPrediction]], Section]
 
 
 class JudgedClaim(NamedTuple):

@@ -7,7 +7,7 @@ question to a network.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax import Array
 from jaxtyping import Float
 from matplotlib.figure import Figure as Canvas
 
+from experiments.records.config import JSON
 from experiments.reporting.drawing import (
     STROKES,
     legend,
@@ -89,7 +90,7 @@ class Shape(NamedTuple):
     amplitude: PerPath  # root mean square of y in the second half
 
 
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """All measurements of the claim, as JSON values."""
     angles = np.random.default_rng(budget.seed).uniform(0, 2 * np.pi, budget.starts)
     starts = np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -226,7 +227,7 @@ def _compare(exact: dict[str, Shape], noisy: dict[str, Shape]) -> dict[str, Meas
     }
 
 
-def section(measured: dict[str, Any], judged: Sequence[JudgedPrediction]) -> Section:
+def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Section:
     """The claim's part of the page."""
     return Section(
         "Claim 1: momentum makes the trajectory smoother",
@@ -299,7 +300,7 @@ def _paths_figure() -> Figure:
     )
 
 
-def _shapes_figure(measured: dict[str, Any]) -> Figure:
+def _shapes_figure(measured: dict[str, JSON]) -> Figure:
     settled_steps = np.array(measured["settled"])
     drawn = {
         "sign_changes": "Sign changes of y per step",

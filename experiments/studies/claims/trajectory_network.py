@@ -12,11 +12,12 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Float
+from jaxtyping import Float, PyTree
 from matplotlib.figure import Figure as Canvas
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
+from experiments.records.config import JSON
 from experiments.reporting.drawing import (
     STROKES,
     draw_intervals,
@@ -104,7 +105,7 @@ class Walk(NamedTuple):
     losses: Float[Array, "runs steps"]  # the watched loss after each step
 
 
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, Any]:
+def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """The walks of all arms with all seeds, as JSON values."""
     context = study.context
     rows = context.folds["hold-out"].train
@@ -158,7 +159,7 @@ def walk(
     def all_walks(points: Points, examples: Examples) -> Walk:
         seeds = jnp.asarray(points.seed)
 
-        def all_batches(seed: ArrayLike) -> Any:
+        def all_batches(seed: ArrayLike) -> PyTree:
             def batches(epoch: Array) -> tuple[Array, Array]:
                 key = train_step.order_key(seed, epoch)
                 order = jax.random.permutation(
@@ -169,7 +170,7 @@ def walk(
             rows = jax.vmap(batches)(jnp.arange(epochs, dtype=jnp.int32))
             return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
 
-        def initial(seed: ArrayLike) -> Any:
+        def initial(seed: ArrayLike) -> PyTree:
             shape = train_step.image_shape(examples)
             return train_step.initial_params(shape, classes, seed, network)
 
@@ -190,7 +191,7 @@ def _walk(
     network: Network,
     watched: int,
     examples: Examples,
-    run: tuple[Point, Any, tuple[Array, Array]],
+    run: tuple[Point, PyTree, tuple[Array, Array]],
 ) -> Walk:
     """Trains one run, given by its point, first parameters and batches."""
     point, params, batches = run
@@ -208,7 +209,7 @@ def _walk(
         total = sum_in_slices(partial(function, flat), rows, size)
         return total / jnp.sum(rows[1])
 
-    def step(carry: Any, rows: tuple[Array, Array]) -> tuple[Any, Any]:
+    def step(carry: PyTree, rows: tuple[Array, Array]) -> tuple[PyTree, PyTree]:
         flat, state, last_move = carry
         gradient = mean(jax.grad(loss_sum), flat, rows)
         updates, state = transformation.update(gradient, state)
@@ -228,7 +229,7 @@ def _walk(
     )
 
 
-def walks_figure(walks: dict[str, Any]) -> Figure:
+def walks_figure(walks: dict[str, JSON]) -> Figure:
     """The metrics of each arm, with intervals over seeds."""
     intervals = {
         name: [mean_and_interval(walks[arm][name]) for arm in TITLES]
@@ -263,7 +264,7 @@ def walks_figure(walks: dict[str, Any]) -> Figure:
     )
 
 
-def losses_figure(walks: dict[str, Any]) -> Figure:
+def losses_figure(walks: dict[str, JSON]) -> Figure:
     """The watched losses of the first seed."""
     losses = {arm: np.array(walks[arm]["losses"], float) for arm in TITLES}
 

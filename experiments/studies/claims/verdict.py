@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from experiments.records.config import JSON
 from experiments.reporting.page import Table
 from experiments.reporting.statistics import mean_and_interval
 
@@ -82,7 +83,7 @@ def judge(prediction: Prediction, measured: Measured) -> JudgedPrediction:
 
 
 def judge_all(
-    predictions: Sequence[Prediction], measured: Mapping[str, Sequence[Any]]
+    predictions: Sequence[Prediction], measured: Mapping[str, Sequence[JSON]]
 ) -> tuple[JudgedPrediction, ...]:
     """Judges all predictions of a claim by the recorded quantities, found by key."""
     return tuple(judge(p, _from_json(measured[p.key])) for p in predictions)
@@ -114,7 +115,7 @@ def table(judged: Sequence[JudgedPrediction]) -> Table:
     )
 
 
-def _from_json(values: Sequence[Any]) -> Measured:
+def _from_json(values: Sequence[JSON]) -> Measured:
     """The inverse of recording, which writes NaN as null; a mean is never missing."""
     average, low, high, n = values
     return Measured(math.nan if average is None else average, low, high, n)

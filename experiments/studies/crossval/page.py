@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import PercentFormatter
 
 from experiments.records import plan, runs
+from experiments.records.plan import Plan
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Figure, Page, Section, Table
@@ -71,7 +71,7 @@ def in_words(setting: Setting) -> str:
     )
 
 
-def _summary(results: CrossvalResults, planned: Mapping[str, Any]) -> str:
+def _summary(results: CrossvalResults, planned: Plan) -> str:
     momentum, sgd = results.chosen["momentum"], results.chosen["sgd"]
     gain = difference(results.tests["momentum"], results.tests["sgd"], results.classes)
     tested = {
@@ -91,7 +91,7 @@ def _summary(results: CrossvalResults, planned: Mapping[str, Any]) -> str:
     )
 
 
-def _choice(results: CrossvalResults, planned: Mapping[str, Any]) -> Section:
+def _choice(results: CrossvalResults, planned: Plan) -> Section:
     by_learning_rate = _equal_learning_rate(results)
     paragraphs = [
         "Beta has two effects. It sets how long gradients are remembered; and at a "
@@ -119,7 +119,7 @@ def _choice(results: CrossvalResults, planned: Mapping[str, Any]) -> Section:
     )
 
 
-def _at_an_end(results: CrossvalResults, planned: Mapping[str, Any]) -> list[str]:
+def _at_an_end(results: CrossvalResults, planned: Plan) -> list[str]:
     """A warning for each chosen value beyond which nothing was tried."""
     momentum, sgd = results.chosen["momentum"], results.chosen["sgd"]
     betas, rates = planned["betas"], planned["effective_rates"]
@@ -193,9 +193,7 @@ def _estimate(results: CrossvalResults) -> Section:
     )
 
 
-def _method(
-    results: CrossvalResults, planned: Mapping[str, Any], ran: Sequence[Run]
-) -> Section:
+def _method(results: CrossvalResults, planned: Plan, ran: Sequence[Run]) -> Section:
     test = sum(run.config.test for run in ran)
     lost = sum(diverged(run, results.classes) for run in ran)
     return Section(

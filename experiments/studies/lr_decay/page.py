@@ -1,7 +1,6 @@
 """The page of `lr-decay`: its results in sentences, tables and drawings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -342,12 +341,15 @@ def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
         for axes, (schedule, arms) in zip(places, curves.items(), strict=True):
             for arm, stroke in strokes(TUNED).items():
                 rates, accuracies = zip(*sorted(arms[arm]), strict=True)
-                look: dict[str, Any] = {
-                    "color": stroke.color,
-                    "linestyle": stroke.dash,
-                    "marker": "o",
-                }
-                axes.plot(rates, accuracies, ms=3.5, label=ARMS[arm].title, **look)
+                axes.plot(
+                    rates,
+                    accuracies,
+                    marker="o",
+                    ms=3.5,
+                    label=ARMS[arm].title,
+                    color=stroke.color,
+                    linestyle=stroke.dash,
+                )
             axes.set(title=schedule, xscale="log", ylim=(0, 102))
             axes.set(xlabel="Effective learning rate", ylabel="Validation, %")
             plain_axes(axes, ink)
@@ -384,11 +386,20 @@ def _reaction_figure() -> Figure:
         places = panels(canvas, 2)
         for inside, stroke in zip((True, False), STROKES, strict=False):
             label = ARMS["inside" if inside else "outside"].title
-            style: dict[str, Any] = {"color": stroke.color, "linestyle": stroke.dash}
-            marks: dict[str, Any] = {"color": stroke.color, "linestyle": "none"}
             for axes, values in zip(places, (np.diff, np.asarray), strict=True):
-                axes.plot(values(equations[inside]), label=label, **style)
-                axes.plot(values(paths[inside]), marker=".", markevery=3, **marks)
+                axes.plot(
+                    values(equations[inside]),
+                    label=label,
+                    color=stroke.color,
+                    linestyle=stroke.dash,
+                )
+                axes.plot(
+                    values(paths[inside]),
+                    marker=".",
+                    markevery=3,
+                    color=stroke.color,
+                    linestyle="none",
+                )
         for axes, ylabel in zip(places, ("Step θₜ₊₁ − θₜ", "Parameter θ"), strict=True):
             axes.axvline(drop.at, color=ink, linewidth=0.8, linestyle="dotted")
             axes.set(xlabel="Step", ylabel=ylabel)

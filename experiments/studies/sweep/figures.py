@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -122,8 +121,12 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
                 if (axis, method) in parts:
                     _cut(axes, swept.trials_of(method), _AXES[axis], look, label)
                 else:
-                    line: dict[str, Any] = {"color": look.color, "linestyle": look.dash}
-                    axes.axhline(tops[method].accuracy, label=label, **line)
+                    axes.axhline(
+                        tops[method].accuracy,
+                        label=label,
+                        color=look.color,
+                        linestyle=look.dash,
+                    )
             axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
             axes.set_ylim(bottom=lowest)
             axes.yaxis.set_major_formatter("{x:.0%}")
@@ -154,12 +157,14 @@ def _cut(
     axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     parts = slices(results, places)
     middles, tops = [p.middle for p in parts], [p.accuracy for p in parts]
-    look: dict[str, Any] = {
-        "color": stroke.color,
-        "linestyle": stroke.dash,
-        "marker": "o",
-    }
-    axes.plot(middles, tops, label=label, **look)
+    axes.plot(
+        middles,
+        tops,
+        label=label,
+        color=stroke.color,
+        linestyle=stroke.dash,
+        marker="o",
+    )
 
 
 def budget_curves(swept: SweepResults) -> Figure:

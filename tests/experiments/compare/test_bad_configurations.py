@@ -1,7 +1,7 @@
-"""The eleven configurations that can't be: told in one line, with nothing done.
+"""Impossible configurations of all kinds are refused in one line, and change no file.
 
-Each runs the real command. The tests beside each study have all that its own options
-refuse; here is what every kind of refusal keeps its hands off.
+Each test runs the real command. `test_impossible_options` has more options of the
+studies.
 """
 
 import re
@@ -22,8 +22,7 @@ pytestmark = pytest.mark.usefixtures("small_network")
 COMPARE = ["compare", "--dataset", "data.npz", "--output", "results"]
 PLAN = {"study": "sweep", "epochs": 3}
 
-# By kind of refusal: commands, without the options that are the same in all, and all
-# that they say.
+# By kind of refusal: commands, without the options that all share, and their messages.
 REFUSED = {
     "unknown key": {
         "compare --epoch 3": (
@@ -132,16 +131,20 @@ REFUSED = {
 
 @pytest.fixture
 def directory(idle_directory: Path) -> Path:
-    """With data of 128 + 32 + 40 images."""
+    """A directory with data: 128 images to train, 32 to validate, 40 to test."""
     small_images.write(idle_directory / "data.npz", 200)
     return idle_directory
 
 
 @pytest.mark.parametrize(
     ("command", "message"),
-    [pytest.param(*x, id=kind) for kind, told in REFUSED.items() for x in told.items()],
+    [
+        pytest.param(*x, id=kind)
+        for kind, cases in REFUSED.items()
+        for x in cases.items()
+    ],
 )
-def test_configuration_that_cannot_be_is_refused(capsys, directory, command, message):
+def test_impossible_configuration_is_refused(capsys, directory, command, message):
     study, *options = command.split()
     common = ["--dataset", "data.npz"]
     common += [] if study == "compare" else ["--preset", "smoke"]

@@ -18,7 +18,7 @@ from experiments.studies import context
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
-# "data.npz" in these is replaced by the path of a small data set.
+# The path of a small data set replaces "data.npz" in these.
 SMALL = ["--dataset", "data.npz", "--epochs", "2", "--batch-size", "16"]
 RATES = "must lie in [1e-30, 1e+30]"
 
@@ -53,7 +53,7 @@ def compared(run, tmp_path_factory):
 
 @pytest.fixture
 def copied(compared, tmp_path):
-    """Its directory, to change."""
+    """A copy of its directory, for tests that change it."""
     return shutil.copytree(compared[0], tmp_path / "copied")
 
 
@@ -81,6 +81,7 @@ def test_compare_writes_runs_summary_page_and_curves(compared):
     assert (output / "figures" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_storages_are_compared_by_name(run, tmp_path):
     words = "--arms", "storage", "--seeds", 2, "--output", tmp_path
     status, out, _ = run(*SMALL, *words)
@@ -93,6 +94,7 @@ def test_storages_are_compared_by_name(run, tmp_path):
     assert "Keras momentum, kept in 8 bits" in page and "Two step sizes" not in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied):
     records = (copied / "runs.jsonl").read_bytes()
     status, out, _ = run(*SMALL, "--seeds", 2, "--output", copied)
@@ -104,9 +106,8 @@ def test_the_same_command_repeats_nothing_and_more_seeds_add_theirs(run, copied)
     assert len((copied / "runs.jsonl").read_bytes().splitlines()) == 12
 
 
-def test_a_run_that_is_finished_survives_what_stops_the_next(
-    run, tmp_path, monkeypatch
-):
+@pytest.mark.usefixtures("blank_figures")
+def test_a_finished_run_survives_an_error_in_the_next(run, tmp_path, monkeypatch):
     output, train_runs, finished = tmp_path / "runs", context.train_runs, []
 
     def stopping(*arguments, **options):
@@ -145,6 +146,7 @@ def test_the_directory_is_named_after_the_plan(run, tmp_path, monkeypatch):
     assert all(name.startswith("compare-data-") for name in names)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_arms_of_one_seed_start_alike(run, tmp_path):
     output = tmp_path / "runs"
     run(*SMALL, "--seeds", 1, "--beta", 0, "--output", output)
@@ -173,7 +175,7 @@ def test_arms_of_one_seed_start_alike(run, tmp_path):
         ([*SMALL, "--output", __file__], "is a file; name a directory."),
     ],
 )
-def test_what_is_impossible_is_told_in_one_line(run, words, message):
+def test_impossible_options_are_refused_in_one_line(run, words, message):
     status, _, err = run(*words)
     assert status == 2
     assert err.startswith("error: ") and message in err
@@ -194,7 +196,7 @@ def test_every_option_is_explained_with_its_default(capsys):
 
 
 @pytest.mark.parametrize("command", [[], ["frobnicate"]])
-def test_the_commands_are_named_to_who_names_none(command, capsys):
+def test_without_a_command_the_commands_are_listed(command, capsys):
     assert main(command) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: Expected one of {compare, sweep, crossval")

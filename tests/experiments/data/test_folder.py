@@ -260,7 +260,7 @@ def test_class_with_too_few_images_is_refused(tmp_path: Path, counts, message):
         image_dataset.load(str(tmp_path), None)
 
 
-def test_class_that_is_entirely_held_out_is_refused_by_name(tmp_path: Path):
+def test_class_that_is_entirely_held_out_is_refused_with_its_name(tmp_path: Path):
     for part in ("train", "test"):
         for index in range(12):
             write(tmp_path / part / "cats" / f"{index:02}.png", PIXELS[index])

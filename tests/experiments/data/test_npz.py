@@ -84,7 +84,10 @@ FLOATS = (IMAGES / 255).astype(np.float32)
             {"images": changed(IMAGES.astype(int), (5, 3, 0, 1), -1)},
             r"images\[5\] holds -1; integer images",
         ),
-        ({"images": IMAGES > 9}, "images has dtype bool; images must be integers in"),
+        (
+            {"images": IMAGES > 9},
+            r"images has dtype bool; images must be integers in 0\.\.255 or floats",
+        ),
         ({"images": IMAGES[0, 0]}, r"images has shape \(5, 3\); images must have sh"),
         ({"images": IMAGES[:, :0]}, r"shape \(6, 0, 5, 3\); .* without zeros"),
         ({"images": IMAGES[:5]}, "images holds 5 images and labels 6 labels"),

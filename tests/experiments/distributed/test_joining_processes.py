@@ -24,8 +24,8 @@ def test_a_port_in_use_is_refused():
         message = usage_error("", join(Processes(where, 2, 0)).__enter__)
     assert message == (
         f"--coordinator {where}: process 0 can't open that port: Address already in "
-        "use. Choose another, the same for all, and for each process a --process-id of "
-        "its own."
+        "use. Choose another port, the same for all processes, and a different "
+        "--process-id for each."
     )
 
 

@@ -158,10 +158,13 @@ def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
         (
             "dense(rngs, nnx.BatchNorm(6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs))",
             "the module has BatchStat, RngCount, RngKey besides its parameters, but a "
-            "run must be a function of the parameters alone. Replace BatchNorm by "
+            "run must be a function of the parameters alone. Replace BatchNorm with "
             "LayerNorm or GroupNorm, and omit Dropout.",
         ),
-        ("Linen(classes, norm=True)", "has batch_stats besides its parameters, but a"),
+        (
+            "Linen(classes, norm=True)",
+            "the module has batch_stats besides its parameters, but a run must be a ",
+        ),
         (
             "Linen(classes, dropout=True)",
             'raised InvalidRngError at line 19: Dropout_0 needs PRNG for "dropout"',
@@ -171,10 +174,13 @@ def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
             "for images [7, 5, 4, 3] the module returned float32 [7, 7]; logits "
             "[batch, classes] are needed: float32 [7, 6].",
         ),
-        ("dense(rngs, jnp.transpose)", "returned float32 [6, 7]; logits [batch, class"),
+        (
+            "dense(rngs, jnp.transpose)",
+            "the module returned float32 [6, 7]; logits [batch, classes] are needed: ",
+        ),
         (
             "dense(rngs, lambda x: x.astype(jnp.bfloat16))",
-            "the module returned bfloat16 [7, 6]; logits [batch, classes] are need",
+            "returned bfloat16 [7, 6]; logits [batch, classes] are needed: float32",
         ),
         (
             "dense(rngs, lambda x: {'logits': x})",

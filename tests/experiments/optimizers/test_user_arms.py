@@ -159,7 +159,7 @@ def test_name_that_a_table_cannot_show_is_refused(tmp_path: Path, name):
 def test_name_that_depends_on_the_learning_rate_is_refused(tmp_path: Path):
     name = "'b' if isinstance(rate, float) and rate > 1 else 'a'"
     loaded, _ = load(tmp_path, f"def arms(rate): return {{{name}: optax.sgd(rate)}}")
-    with pytest.raises(UsageError, match=r": for learning rate 2\.0, a is mi"):
+    with pytest.raises(UsageError, match=r": for learning rate 2\.0, a is missing"):
         loaded["a"].transformation(2.0, 0.9)
 
 
@@ -172,7 +172,7 @@ def test_optimizer_is_checked_on_the_given_parameters(tmp_path: Path):
     assert message.startswith("a step of a raised ValueError: ")
 
 
-@pytest.mark.usefixtures("small_network")
+@pytest.mark.usefixtures("small_network", "blank_figures")
 def test_compare_trains_them_and_refuses_a_changed_file(tmp_path, capsys):
     small_images.write(tmp_path / "data.npz", 60, size=(4, 4), seed=2)
     path, output = tmp_path / "optimizers.py", tmp_path / "output"

@@ -1,4 +1,4 @@
-"""Runs are recorded whole and found again."""
+"""Runs are recorded completely and read back."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def test_record_of_a_diverged_run_keeps_null_where_a_loss_was_not_finite(tmp_pat
     assert back.epochs[0].train_accuracy == 0.2
 
 
-def test_record_leaves_the_old_records_whole_when_the_disk_fails(tmp_path, monkeypatch):
+def test_record_keeps_the_old_records_intact_if_the_disk_fails(tmp_path, monkeypatch):
     runs.record(tmp_path, synthetic_run(seed=1))
 
     def fail(descriptor):
@@ -93,7 +93,7 @@ def test_read_refuses_a_config_that_does_not_match_its_hash(tmp_path):
         runs.read(tmp_path)
 
 
-def test_read_refuses_records_that_are_no_file(tmp_path):
+def test_read_refuses_records_that_are_not_a_file(tmp_path):
     (tmp_path / "runs.jsonl").mkdir()
     with pytest.raises(UsageError, match=r"runs\.jsonl can't be read: Is a directory"):
         runs.read(tmp_path)
@@ -141,7 +141,7 @@ def test_git_commit_is_none_where_git_is_missing(monkeypatch):
 
 
 def _checkout(tmp_path, monkeypatch):
-    """A repository with one commit, in which `runs` believes to lie."""
+    """A repository with one commit, which `runs` takes for its own."""
     source = tmp_path / "experiments" / "records" / "runs.py"
     source.parent.mkdir(parents=True)
     source.write_text("first")

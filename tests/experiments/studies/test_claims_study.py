@@ -23,7 +23,7 @@ def run(output, **options) -> str:
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """Replaces the claims by four cheap ones.
+    """Replaces the claims with four cheap ones.
 
     Yields the keys of measured claims in order, and a set of keys: measuring one of
     them is interrupted.

@@ -101,6 +101,7 @@ def test_page_has_the_plan_and_the_figures(finished):
     assert names == ["differences", "reaction", "schedules", "tuning"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):

@@ -75,6 +75,7 @@ def test_plan_is_on_the_page(finished):
     assert plan["hash"] in page and "--batch-sizes 8 12" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_interrupted_sweep_resumes_with_the_results_of_an_uninterrupted_one(
     options, finished, tmp_path, monkeypatch
 ):

@@ -86,6 +86,7 @@ def test_names_of_files_are_escaped_on_the_page(finished):
     assert "<b>$" not in page and "&lt;b&gt;$_{$.npz" in page
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_interrupted_study_resumes_and_repeats_nothing(
     options, finished, tmp_path, monkeypatch
 ):

@@ -1,4 +1,4 @@
-"""A checkpoint: every bit of it is proven, or it is not read."""
+"""A checkpoint is read only if every bit of it is proven intact."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def saved(tmp_path) -> Path:
     return path
 
 
-def test_leaves_come_back_bit_for_bit(saved):
+def test_leaves_are_restored_bit_for_bit(saved):
     got = read(saved, WORK)
     assert list(got) == list(LEAVES)
     for name, leaf in LEAVES.items():
@@ -36,7 +36,7 @@ def test_leaves_come_back_bit_for_bit(saved):
         assert got[name].tobytes() == leaf.tobytes()
 
 
-def test_the_manifest_says_what_it_is_of_and_where(saved):
+def test_the_manifest_states_the_work_and_the_position(saved):
     manifest = json.loads((saved / MANIFEST).read_bytes())
     assert manifest["work"] == WORK
     assert manifest["position"] == {"epoch": 1, "step": 4}
@@ -46,7 +46,7 @@ def test_the_manifest_says_what_it_is_of_and_where(saved):
     assert set(manifest["files"]) == files - {MANIFEST}
 
 
-def test_a_flipped_bit_of_any_file_is_seen(saved):
+def test_a_flipped_bit_of_any_file_is_detected(saved):
     random = np.random.default_rng(4)
     files = [path for path in saved.rglob("*") if path.is_file()]
     assert len(files) > 4
@@ -63,7 +63,7 @@ def test_a_flipped_bit_of_any_file_is_seen(saved):
     read(saved, WORK)
 
 
-def test_a_file_too_few_or_too_many_is_seen(saved):
+def test_a_missing_or_additional_file_is_detected(saved):
     (saved / "stray").write_bytes(b"")
     with pytest.raises(Damaged, match="its file stray does not belong to it"):
         read(saved, WORK)
@@ -74,14 +74,14 @@ def test_a_file_too_few_or_too_many_is_seen(saved):
         read(saved, WORK)
 
 
-def test_without_a_manifest_it_is_half_written(saved):
+def test_a_checkpoint_without_a_manifest_is_half_written(saved):
     (saved / MANIFEST).unlink()
     with pytest.raises(Damaged, match="half-written, without a manifest"):
         read(saved, WORK)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b"[" * 100_000])
-def test_a_manifest_of_anything_else_is_altered(saved, content):
+def test_a_manifest_with_other_content_is_altered(saved, content):
     (saved / MANIFEST).write_bytes(content)
     with pytest.raises(Damaged, match="its manifest was altered"):
         read(saved, WORK)
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_other_work_is_not_read(saved):
         read(saved, {**WORK, "seeds": [4]})
 
 
-def test_leaves_that_orbax_gives_back_wrong_are_seen(saved, monkeypatch):
+def test_leaves_that_orbax_restores_wrong_are_detected(saved, monkeypatch):
     import orbax.checkpoint as ocp
 
     whole = ocp.Checkpointer.restore
@@ -106,7 +106,7 @@ def test_leaves_that_orbax_gives_back_wrong_are_seen(saved, monkeypatch):
         read(saved, WORK)
 
 
-def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+def test_a_save_without_enough_space_is_not_started(tmp_path, monkeypatch):
     needed = 2**18 + 2 * sum(leaf.nbytes for leaf in LEAVES.values())
     usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -119,18 +119,18 @@ def test_a_save_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
     assert list(read(path, WORK)) == list(LEAVES)
 
 
-def test_what_the_disk_said_is_told_without_the_page_around_it(tmp_path, monkeypatch):
+def test_an_error_of_the_disk_is_extracted_from_orbaxs_text(tmp_path, monkeypatch):
     def full(*_, **__):
         raise ValueError("a page of text: No space left on device [os_error_code='28']")
 
     monkeypatch.setattr("orbax.checkpoint.Checkpointer.save", full)
     with pytest.raises(OSError) as raised:
         write(tmp_path / "kept" / "00000001-00000004", LEAVES, {"work": WORK})
-    told = f"[Errno 28] No space left on device: '{tmp_path / 'kept'}'"
-    assert str(raised.value) == told
+    message = f"[Errno 28] No space left on device: '{tmp_path / 'kept'}'"
+    assert str(raised.value) == message
 
 
-def test_what_orbax_raises_it_does_not_log_too(tmp_path, caplog, monkeypatch):
+def test_an_error_that_orbax_raises_is_not_logged_too(tmp_path, caplog, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 

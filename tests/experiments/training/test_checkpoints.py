@@ -1,4 +1,4 @@
-"""The checkpoints of a run: the last one that is whole is gone on from."""
+"""The checkpoints of a run: it resumes from the newest intact one."""
 
 import errno
 import os
@@ -18,7 +18,7 @@ WORK = {"runs": ["0123456789abcdef"]}
 
 
 def tree(number: float):
-    """Of every kind of leaf that a run has, on two devices."""
+    """A tree with every kind of leaf that a run has, on two devices."""
     mesh = jax.make_mesh((2,), ("x",))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
     params = {"kernel": jnp.full((4, 3), number), "a/b": jnp.full(2, number)}
@@ -37,33 +37,33 @@ def at(step: int) -> dict[str, int]:
 
 
 @pytest.fixture
-def told() -> list[str]:
-    """The lines that a user was told."""
+def messages() -> list[str]:
+    """The lines that the user is shown."""
     return []
 
 
 @pytest.fixture
-def kept(tmp_path, told) -> Checkpoints:
-    return Checkpoints(tmp_path / "kept", WORK, 3600.0, told.append)
+def saved(tmp_path, messages) -> Checkpoints:
+    return Checkpoints(tmp_path / "kept", WORK, 3600.0, messages.append)
 
 
 @pytest.fixture
-def three(kept) -> Checkpoints:
+def three(saved) -> Checkpoints:
     for step in (8, 9, 10):
-        kept.save(tree(float(step)), at(step))
-    kept.wait()
-    return kept
+        saved.save(tree(float(step)), at(step))
+    saved.wait()
+    return saved
 
 
-def names(kept: Checkpoints) -> list[str]:
-    return sorted(path.name for path in kept.directory.glob("*"))
+def names(saved: Checkpoints) -> list[str]:
+    return sorted(path.name for path in saved.directory.glob("*"))
 
 
-def test_the_newest_comes_back_in_kind_and_place(three, told):
+def test_the_newest_is_restored_with_its_types_and_placement(three, messages):
     template, want = tree(0.0), tree(10.0)
     got = three.restore(template)
     path = three.directory / "00000001-00000010"
-    assert told == [f"Resuming from {path}, after 1 epochs and 10 steps."]
+    assert messages == [f"Resuming from {path}, after 1 epochs and 10 steps."]
     assert jax.tree.structure(got) == jax.tree.structure(want)
     for a, b, like in zip(*map(jax.tree.leaves, (got, want, template)), strict=True):
         assert type(a) is type(b)
@@ -74,17 +74,17 @@ def test_the_newest_comes_back_in_kind_and_place(three, told):
         np.testing.assert_array_equal(a, b)
 
 
-def test_two_are_kept(three):
+def test_the_newest_two_are_kept(three):
     assert names(three) == ["00000001-00000009", "00000001-00000010"]
 
 
-def test_what_is_saved_is_what_was_there_when_it_was_asked(kept):
+def test_a_save_has_the_values_at_the_time_of_the_call(saved):
     tree = {"curves": np.arange(3.0), "params": jnp.arange(4.0)}
-    kept.save(tree, at(1))
+    saved.save(tree, at(1))
     tree["curves"] += 1
     jax.jit(lambda x: x + 1, donate_argnums=0)(tree["params"])
-    kept.wait()
-    got = kept.restore({"curves": np.zeros(3), "params": jnp.zeros(4)})
+    saved.wait()
+    got = saved.restore({"curves": np.zeros(3), "params": jnp.zeros(4)})
     np.testing.assert_array_equal(got["curves"], np.arange(3.0))
     np.testing.assert_array_equal(got["params"], np.arange(4.0))
 
@@ -97,68 +97,68 @@ def test_what_is_saved_is_what_was_there_when_it_was_asked(kept):
         (lambda path: (path / "_METADATA").unlink(), "its file _METADATA is missing"),
     ],
 )
-def test_one_that_is_not_whole_is_told_of_and_the_one_before_is_taken(
-    three, told, damage, reason
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
+    three, messages, damage, reason
 ):
     newest = three.directory / "00000001-00000010"
     damage(newest)
     assert three.restore(tree(0.0))["epoch"] == 9
-    assert told[0].startswith(f"Skipped {newest}: {reason}")
+    assert messages[0].startswith(f"Skipped {newest}: {reason}")
     older = three.directory / "00000001-00000009"
-    assert told[1] == f"Resuming from {older}, after 1 epochs and 9 steps."
+    assert messages[1] == f"Resuming from {older}, after 1 epochs and 9 steps."
     assert names(three) == ["00000001-00000009"]
 
 
-def test_leftovers_of_a_save_are_cleared_away(three, told):
+def test_leftovers_of_a_save_are_removed(three, messages):
     leftover = three.directory / "00000001-00000011.orbax-checkpoint-tmp-1"
     leftover.mkdir()
     (leftover / "d").write_bytes(b"half")
     assert three.restore(tree(0.0))["epoch"] == 10
-    assert told[0].startswith(f"Skipped {leftover}: it is half-written")
+    assert messages[0].startswith(f"Skipped {leftover}: it is half-written")
     assert not leftover.exists()
 
 
-def test_with_none_that_is_whole_a_run_begins_anew(three, told):
+def test_without_an_intact_checkpoint_a_run_starts_over(three, messages):
     for path in three.directory.glob("*"):
         (path / "_METADATA").write_bytes(b"")
     assert three.restore(tree(0.0)) is None
-    assert len(told) == 2
-    assert all(line.endswith("its file _METADATA was altered.") for line in told)
+    assert len(messages) == 2
+    assert all(line.endswith("its file _METADATA was altered.") for line in messages)
 
 
-def test_a_checkpoint_of_another_structure_is_left_out(three, told):
+def test_a_checkpoint_of_another_structure_is_skipped(three, messages):
     assert three.restore({"params": jnp.zeros(3)}) is None
-    assert told[0].endswith("its leaves are not those that this program saves.")
+    assert messages[0].endswith("its leaves are not those that this program saves.")
 
 
-def test_a_checkpoint_of_other_runs_is_left_out(three, told):
-    other = Checkpoints(three.directory, {"runs": ["f" * 16]}, 3600.0, told.append)
+def test_a_checkpoint_of_other_runs_is_skipped(three, messages):
+    other = Checkpoints(three.directory, {"runs": ["f" * 16]}, 3600.0, messages.append)
     assert other.restore(tree(0.0)) is None
-    assert told[0].endswith("it belongs to other runs.")
+    assert messages[0].endswith("it belongs to other runs.")
 
 
-def test_files_of_two_checkpoints_are_not_taken_for_one_another(three, told):
+def test_a_file_of_another_checkpoint_is_detected(three, messages):
     older, newer = (three.directory / f"00000001-{step:08d}" for step in (9, 10))
     (other,), (swapped,) = ((path / "d").iterdir() for path in (older, newer))
     assert other.read_bytes() != swapped.read_bytes()
     shutil.copy(other, swapped)
     assert three.restore(tree(0.0))["epoch"] == 9
-    assert "was altered" in told[0]
+    assert "was altered" in messages[0]
 
 
-def test_saves_are_as_far_apart_as_was_asked(tmp_path, told, monkeypatch):
+def test_saves_have_the_requested_interval(tmp_path, messages, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
-    kept = Checkpoints(tmp_path / "kept", WORK, 5.0, told.append)
+    saved = Checkpoints(tmp_path / "kept", WORK, 5.0, messages.append)
     for step in range(13):
-        if kept.due():
-            kept.save(tree(float(step)), at(step))
+        if saved.due():
+            saved.save(tree(float(step)), at(step))
         now[0] += 1
-    kept.wait()
-    assert names(kept) == ["00000001-00000005", "00000001-00000010"]
+    saved.wait()
+    assert names(saved) == ["00000001-00000005", "00000001-00000010"]
 
 
-def test_a_full_disk_is_told_and_keeps_the_last_one(three, told, monkeypatch):
+def test_a_full_disk_is_reported_and_keeps_the_last(three, messages, monkeypatch):
     def full(path: Path, *_) -> None:
         path.mkdir()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -166,7 +166,7 @@ def test_a_full_disk_is_told_and_keeps_the_last_one(three, told, monkeypatch):
     monkeypatch.setattr(checkpoints_module, "write", full)
     three.save(tree(11.0), at(11))
     assert not three.wait()
-    assert told == [
+    assert messages == [
         f"No checkpoint could be written to {three.directory}: [Errno 28] No space left"
         f" on device; the last one is {three.directory / '00000001-00000010'}."
     ]
@@ -174,7 +174,7 @@ def test_a_full_disk_is_told_and_keeps_the_last_one(three, told, monkeypatch):
     assert names(three) == ["00000001-00000009", "00000001-00000010"]
 
 
-def test_a_save_that_cannot_begin_leaves_the_whole_one_in_place(three, monkeypatch):
+def test_a_save_that_cannot_start_keeps_the_intact_checkpoint(three, monkeypatch):
     full = shutil.disk_usage(three.directory)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
     three.save(tree(11.0), at(10))
@@ -182,24 +182,24 @@ def test_a_save_that_cannot_begin_leaves_the_whole_one_in_place(three, monkeypat
     assert three.restore(tree(0.0))["epoch"] == 10
 
 
-def test_once_recorded_nothing_of_them_is_left(three):
+def test_a_recorded_run_keeps_no_checkpoints(three):
     three.discard()
     assert not three.directory.exists()
     assert three.restore(tree(0.0)) is None
 
 
-def test_what_a_recorded_run_left_behind_is_cleared_away(tmp_path, told):
+def test_leftovers_of_recorded_runs_are_removed(tmp_path, messages):
     works = {"recorded": ["a", "b"], "half": ["a", "c"], "emptied": ["d"], "odd": ["a"]}
     directories = {name: tmp_path / DIRECTORY / name for name in works}
     for name, runs in works.items():
-        kept = Checkpoints(directories[name], {"runs": runs}, 0.0, told.append)
-        kept.save(tree(3.0), at(3))
-        kept.wait()
+        saved = Checkpoints(directories[name], {"runs": runs}, 0.0, messages.append)
+        saved.save(tree(3.0), at(3))
+        saved.wait()
     (manifest,) = directories["emptied"].glob(f"*/{MANIFEST}")
     manifest.unlink()
     (manifest,) = directories["odd"].glob(f"*/{MANIFEST}")
     manifest.write_bytes(manifest.read_bytes()[:-9])
     clear(tmp_path, ["b", "a", "e"])
     left = {name for name, directory in directories.items() if directory.exists()}
-    assert left == {"half", "odd"}  # what may be gone on from, and what is to be told
+    assert left == {"half", "odd"}  # one to resume from, one to report
     clear(tmp_path / "nowhere", ["a"])

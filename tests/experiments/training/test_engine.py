@@ -1,4 +1,4 @@
-"""The engine: every run is what it would be alone, compiled once, within memory."""
+"""The engine: runs equal those trained alone, compile once and fit in memory."""
 
 import re
 from itertools import product
@@ -67,7 +67,7 @@ def lane(outcome: Outcome, index: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("arm", ARMS)
-def test_a_lane_is_the_run_that_its_point_gives_alone(arm):
+def test_a_lane_equals_its_run_alone(arm):
     points = POINTS[:3] if arm == "keras" else POINTS[2:3]  # two devices: 4 lanes, 1
     together = trained(points, arm)
     assert together.train.loss.shape == (len(points), EPOCHS)
@@ -88,7 +88,7 @@ def test_equal_seeds_are_paired_and_equal_runs_equal():
     assert (sgd.train.loss != first.train.loss).any()
 
 
-def test_lanes_start_where_a_run_alone_starts_bit_for_bit():
+def test_lanes_start_like_a_run_alone_bit_for_bit():
     spec = TrainSpec(ARMS["keras"].transformation, BATCH, mlp)
     program = compile_program(spec, 4, SPLITS)
     params, opt_state, sums = program.start(as_arrays(POINTS[:4]))
@@ -118,8 +118,8 @@ def test_a_diverging_lane_changes_no_bit_of_the_others(whole):
     assert_others_equal(whole, with_a_diverging_lane())
 
 
-def test_lanes_in_step_are_the_same_runs_and_as_far_apart(whole, monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # in name alone
+def test_lanes_in_lockstep_train_the_same_independent_runs(whole, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # in name only
     in_step = trained(POINTS)
     for a, b in zip(*map(jax.tree.leaves, (whole[:3], in_step[:3])), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6)
@@ -150,7 +150,7 @@ def test_one_compilation_serves_all_points_chunks_and_epochs():
     assert len(traces) == 2 * once  # five points are traced no more often than two
 
 
-def test_chunks_of_a_grid_are_the_grid(whole):
+def test_chunks_of_a_grid_equal_the_whole_grid(whole):
     epoch = Mock()
     chunked = train_runs(compiled(2), POINTS, SPLITS, 3, test=True, on_epoch=epoch)
     assert epoch.call_count == 3 * EPOCHS
@@ -158,7 +158,7 @@ def test_chunks_of_a_grid_are_the_grid(whole):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_test_split_is_read_only_when_asked():
+def test_the_test_split_is_read_only_on_request():
     unread = SPLITS._replace(test=None)
     spec = TrainSpec(ARMS["sgd"].transformation, BATCH)
     program = compile_to_fit(spec, len(POINTS), unread)
@@ -215,7 +215,7 @@ def test_no_epochs_and_no_batch_are_refused():
         compile_to_fit(TrainSpec(ARMS["sgd"].transformation, 0), 1, SPLITS)
 
 
-def test_another_network_is_trained_when_given():
+def test_a_given_network_is_trained():
     labels = jnp.arange(60, dtype=jnp.int32) % 3
     pixels = (labels * 100).astype(jnp.uint8)[:, None, None, None]
     images = jnp.broadcast_to(pixels, (60, 4, 4, 1))

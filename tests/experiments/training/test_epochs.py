@@ -1,4 +1,4 @@
-"""A run that was interrupted anywhere is the run that was not, bit for bit."""
+"""A run interrupted at any step equals the uninterrupted run, bit for bit."""
 
 import signal
 from dataclasses import replace
@@ -31,7 +31,7 @@ CONFIG = Config("made up", "0" * 16, "keras", 0.05, 0.8, BATCH, EPOCHS, seed=3)
 
 
 def noisy() -> optax.GradientTransformation:
-    """Its state is a random key."""
+    """SGD with noise, whose state is a random key."""
 
     def update(updates, key, params=None):
         key, own = jax.random.split(key)
@@ -52,15 +52,15 @@ OPTIMIZERS = {
 
 
 class Interrupting(Checkpoints):
-    """Saves at every look, and after some looks stops the run as a signal does."""
+    """Saves at every check; at check `stop_after`, a signal stops the run."""
 
     def __init__(self, directory, stop_after: int | None = None):
         super().__init__(directory, {}, 0.0, lambda line: None)
-        self.looks, self.stop_after = 0, stop_after
+        self.checks, self.stop_after = 0, stop_after
 
     def due(self) -> bool:
-        self.looks += 1
-        if self.looks == self.stop_after:
+        self.checks += 1
+        if self.checks == self.stop_after:
             signal.raise_signal(signal.SIGTERM)
         return True
 
@@ -84,7 +84,7 @@ def train(program: Program, saves: Checkpoints | None = None) -> Outcome:
     return train_runs(program, [POINT], SPLITS, EPOCHS, test=True, checkpoints=saves)
 
 
-def test_a_run_resumed_at_any_step_is_the_run_that_was_not(program, tmp_path):
+def test_a_run_resumed_at_any_step_equals_the_uninterrupted_run(program, tmp_path):
     whole = train(program)
     assert whole.resumed == 0
     resumed, outcome = 0, None
@@ -98,7 +98,7 @@ def test_a_run_resumed_at_any_step_is_the_run_that_was_not(program, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, outcome[:3], whole[:3])
 
 
-def test_the_last_state_is_that_of_the_whole_run(program, tmp_path):
+def test_the_last_state_equals_that_of_the_uninterrupted_run(program, tmp_path):
     training = engine._training(program, [POINT], SPLITS, None)
     whole = epochs.train_epochs(training, EPOCHS)
     for stop_after in (1, 3, 8):  # within an epoch, at its end, before the last
@@ -115,7 +115,7 @@ def test_the_last_state_is_that_of_the_whole_run(program, tmp_path):
             assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
-def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
+def test_resumed_lanes_equal_uninterrupted_ones(tmp_path):
     points = [Point(rate, 0.8, seed) for rate in (0.05, 1e38) for seed in (3, 4)][:3]
     spec = TrainSpec(ARMS["keras"].transformation, BATCH)
     program = compile_program(spec, 3, SPLITS)
@@ -126,11 +126,11 @@ def test_lanes_resumed_are_the_lanes_that_were_not(tmp_path):
     epoch, kept = Mock(), Interrupting(tmp_path / "a")
     resumed = train_runs(*arguments, test=True, checkpoints=kept, on_epoch=epoch)
     assert (whole.resumed, resumed.resumed) == (0, 1)
-    assert epoch.call_count == EPOCHS  # also of epochs that were done before
+    assert epoch.call_count == EPOCHS  # also for epochs before the interruption
     jax.tree.map(np.testing.assert_array_equal, resumed[:3], whole[:3])
 
 
-def test_where_it_was_stopped_is_told(program, tmp_path):
+def test_the_position_of_the_stop_is_reported(program, tmp_path):
     with pytest.raises(Stopped) as stopped:
         train(program, Interrupting(tmp_path / "a", 5))
     assert str(stopped.value) == (
@@ -139,7 +139,7 @@ def test_where_it_was_stopped_is_told(program, tmp_path):
     )
 
 
-def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
+def test_a_failed_last_save_is_reported(tmp_path, monkeypatch):
     def full(*_) -> None:
         raise OSError("no space left")
 
@@ -150,21 +150,21 @@ def test_a_last_save_that_fails_is_told(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def heeded():
-    """SIGINT interrupts, though a shell that runs the tests behind has it ignored."""
+def sigint_interrupts():
+    """SIGINT interrupts, even if a shell runs the tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.usefixtures("heeded")
-def test_a_signal_after_the_last_look_still_comes():
-    with pytest.raises(KeyboardInterrupt), defer_signals() as asked:
-        assert asked() is None
+@pytest.mark.usefixtures("sigint_interrupts")
+def test_a_signal_after_the_last_check_is_delivered():
+    with pytest.raises(KeyboardInterrupt), defer_signals() as stop_signal:
+        assert stop_signal() is None
         signal.raise_signal(signal.SIGINT)
 
 
-def test_calls_grow_to_the_seconds_that_they_may_last(monkeypatch):
+def test_calls_grow_to_their_longest_duration(monkeypatch):
     monkeypatch.setattr(epochs, "_CALL_SECONDS", 1.0)
     monkeypatch.setattr(epochs, "_FIRST_CALL", 8)
     seconds, calls = [0.0], []
@@ -202,11 +202,11 @@ def test_stopping_names_the_step_and_keeps_the_run_before_it(tmp_path):
     kept = Interrupting(tmp_path / "a")
     arguments = program, [POINT], SPLITS, EPOCHS
     options = {"checkpoints": kept, "refuse_nonfinite": config}
-    for _ in range(2):  # and the same again, from the checkpoint
+    for _ in range(2):  # the second time from the checkpoint
         assert usage_error("", train_runs, *arguments, **options) == (
-            "keras, seed 3: at step 2 of epoch 2 its result, though every gradient is, "
-            "is not finite. Lower --learning-rate; or choose --nonfinite skip, to "
-            "leave such steps out, or --nonfinite record, to train on. The run as it "
-            f"was before is in {tmp_path / 'a'}."
+            "keras, seed 3: at step 2 of epoch 2 every gradient is finite, but the "
+            "update is not finite. Lower --learning-rate, or choose --nonfinite skip "
+            "to skip such steps or --nonfinite record to train on. The state before "
+            f"that step is saved in {tmp_path / 'a'}."
         )
         assert (kept.directory / "00000001-00000001").exists()

@@ -1,4 +1,4 @@
-"""What a run does about a gradient that is not finite: it stops, skips or records."""
+"""A run with a gradient that is not finite stops, skips the step or records it."""
 
 import json
 
@@ -10,9 +10,9 @@ from support import small_network as small
 from experiments.__main__ import main
 from experiments.networks import cnn
 
-pytestmark = pytest.mark.usefixtures("small_network", "steep")
+pytestmark = pytest.mark.usefixtures("small_network", "blank_figures", "steep")
 
-# At this rate the logits, steep as they are, overflow after any arm's first step.
+# At this rate, the steep logits overflow after the first step of every optimizer.
 WILD = "--learning-rate 1e28 --beta 0.1 --epochs 2 --seeds 1 --batch-size 8".split()
 
 
@@ -31,13 +31,14 @@ def run(images, output, policy, capsys):
     return main(["compare", *words, *WILD]), capsys.readouterr().err
 
 
-def test_stopping_is_told_with_the_step_and_the_leaf(images, tmp_path, capsys):
+def test_stopping_names_the_step_and_the_leaf(images, tmp_path, capsys):
     status, err = run(images, tmp_path / "a", "stop", capsys)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: sgd, seed 0: at step 2 of epoch 1 the gradient of ")
     assert "params['dense']" in err
-    assert f"The run as it was before is in {tmp_path / 'a' / 'checkpoints'}" in err
-    assert list((tmp_path / "a" / "checkpoints").glob("*/00000000-00000001"))
+    checkpoints = tmp_path / "a" / "checkpoints"
+    assert f"The state before that step is saved in {checkpoints}" in err
+    assert list(checkpoints.glob("*/00000000-00000001"))
 
 
 def records(images, output, policy, capsys) -> list[dict]:
@@ -54,7 +55,7 @@ def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
         assert record["skipped_steps"] > 0
 
 
-def test_recording_trains_on_and_keeps_what_came_out(images, tmp_path, capsys):
+def test_recording_trains_on_and_keeps_the_result(images, tmp_path, capsys):
     for record in records(images, tmp_path / "a", "record", capsys):
         assert record["skipped_steps"] == 0
         assert record["test_loss"] is None or not np.isfinite(record["test_loss"])

@@ -1,4 +1,4 @@
-"""The start-up check passes right steps, and stops runs that would compute nonsense."""
+"""The start-up check accepts correct steps and stops runs that compute nonsense."""
 
 import json
 import math
@@ -44,15 +44,15 @@ def test_startup_check_passes_here_and_its_result_is_json():
 
 
 @pytest.mark.usefixtures("own_cache")
-def test_startup_check_says_what_is_wrong_on_what_and_what_to_do():
+def test_startup_check_names_the_fault_the_system_and_the_remedy():
     message, device = complaint(keras(0.3, 0.8)), jax.devices()[0]
     start, end = (
         f"the start-up check failed, with jax {jax.__version__} and jaxlib "
         f"{metadata.version('jaxlib')} on 2 × {device.platform}: {device.device_kind}: "
         "steps of training differ from NumPy's by ",
-        ". Nothing was trained, as no number could be trusted: install another "
-        f'version, as by pip install "jax!={jax.__version__}", and report it at '
-        "github.com/jax-ml/jax/issues.",
+        ". Nothing was trained, because no number could be trusted: install another "
+        f'version, for example with pip install "jax!={jax.__version__}", and report '
+        "the error at github.com/jax-ml/jax/issues.",
     )
     assert message.startswith(start) and message.endswith(end)
     difference = message.removeprefix(start).removesuffix(end)
@@ -95,11 +95,11 @@ def test_startup_check_names_the_cache_that_a_bad_program_may_come_from(tmp_path
     cache = f"{tmp_path}/kept here"
     jax.config.update("jax_compilation_cache_dir", cache)
     message = complaint(optax.sgd(0.3))
-    assert f": empty {cache}, where compiled programs are kept, or install" in message
+    assert f": empty the cache of programs, {cache}, or install" in message
 
 
-def test_many_rows_come_out_right_where_a_compiler_was_seen_to_confuse_them():
-    """jax-ml/jax#39103: from 32,769 rows on, in programs unlike these."""
+def test_many_rows_are_scored_correctly_despite_a_known_compiler_error():
+    """jax-ml/jax#39103 affects programs of another form, from 32,769 rows on."""
     random = np.random.default_rng(11)
     images = random.random((40_000, 4, 4, 1), np.float32)
     labels = random.integers(0, 3, 40_000, np.int32)
@@ -137,7 +137,7 @@ def test_reference_takes_the_gradient_of_the_loss():
 
 
 def test_reference_keeps_momentum_between_batches_of_any_size():
-    """Of one weight and equal images, written out: the last batch has one of three."""
+    """Compares with a calculation by hand; the last batch has one of three images."""
     images, labels = np.full((3, 1, 1, 1), 0.5), np.zeros(3, int)
     params = {"kernel": np.zeros((1, 2)), "bias": np.zeros(2)}
     after, loss = reference(params, images, labels, np.arange(3), 2, 0.4, 0.7)

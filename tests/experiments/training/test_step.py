@@ -1,4 +1,4 @@
-"""Steps: every image once an epoch, none dropped, wherever the epoch is cut."""
+"""Steps: an epoch uses every image once, wherever it is divided into calls."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -48,7 +48,7 @@ def after(program: Program, *calls: tuple[int, int, int], seed=3) -> TrainState:
 
 @pytest.fixture(params=[16, 3])
 def compiled(request, small_network, monkeypatch) -> Iterator[Program]:
-    """Computes gradients in slices; slices of 3 images need padding to be whole."""
+    """Computes gradients in slices; slices of 3 images need padding."""
     with monkeypatch.context() as patch:
         patch.setattr(devices, "_CPU_SLICE", request.param)
         jax.clear_caches()  # programs may have been traced with the other size
@@ -56,7 +56,7 @@ def compiled(request, small_network, monkeypatch) -> Iterator[Program]:
     jax.clear_caches()
 
 
-def test_an_epoch_is_a_plain_loop_over_every_image_once(compiled):
+def test_an_epoch_equals_a_plain_loop_over_all_images(compiled):
     got = after(compiled, (1, 0, 4))
 
     def loss_of(params, images, labels):
@@ -82,26 +82,26 @@ def test_an_epoch_is_a_plain_loop_over_every_image_once(compiled):
     assert got.sums.accuracy == pytest.approx(hits, rel=1e-6)
 
 
-def test_where_an_epoch_is_cut_changes_no_bit(compiled):
+def test_the_division_of_an_epoch_changes_no_bit(compiled):
     def cut(*cuts: int) -> TrainState:
         """An epoch of four steps, in parts, and a step of the next."""
         parts = zip((0, *cuts), (*cuts, 4), strict=True)
         return after(compiled, *((0, *part) for part in parts), (1, 0, 1))
 
     whole = cut()
-    assert whole.sums.loss < 8 * 5  # of one batch, not of 37 images: sums began anew
+    assert whole.sums.loss < 8 * 5  # one batch, not 37 images: sums restart
     for cuts in [(1,), (3,), (1, 2, 3)]:
         jax.tree.map(np.testing.assert_array_equal, cut(*cuts), whole)
 
 
-def test_no_step_is_taken_once_the_state_says_halt():
+def test_no_step_follows_a_halt():
     halting = program(halted=lambda opt_state: opt_state.step >= 2)
     got = after(halting, (0, 0, 4))
     assert got.opt_state.step == 2
     jax.tree.map(np.testing.assert_array_equal, got, after(program(), (0, 0, 2)))
 
 
-def test_the_first_step_of_momentum_is_that_of_sgd():
+def test_the_first_step_of_momentum_equals_that_of_sgd():
     steps = [after(program(arm), (0, 0, 1), seed=4).params for arm in ("sgd", "keras")]
     for a, b in zip(*map(jax.tree.leaves, steps), strict=True):
         np.testing.assert_allclose(a, b, 1e-5, 1e-7)
@@ -139,7 +139,7 @@ def test_the_order_is_a_function_of_seed_and_epoch():
     assert sorted(order(1, 2)) == list(range(29))
 
 
-def test_float_images_are_taken_as_they_are():
+def test_float_images_are_used_unchanged():
     scaled = SPLITS.test.images.astype(jnp.float32) / 255
     params = initial_params(0)
     got = score(params, Examples(scaled, SPLITS.test.labels))

@@ -1,4 +1,4 @@
-"""Arrays of another library are converted to a tree bit for bit, or refused by path."""
+"""Arrays of another library are converted to a tree bit for bit, or refused."""
 
 import re
 from typing import Any
@@ -148,7 +148,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_arrays_that_do_not_fit_are_refused_by_path(case):
+def test_arrays_that_do_not_fit_are_refused_with_their_paths(case):
     changed, message = REFUSED[case]
     arguments: Any = {"arrays": ARRAYS, "like": LIKE, "names": NAMES, "layout": LAYOUT}
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):

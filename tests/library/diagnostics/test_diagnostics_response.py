@@ -61,7 +61,7 @@ def test_a_response_may_be_measured_after_some_steps():
     assert impulse_response(debiased, 2, after=400)[0] == pytest.approx(0.17)
 
 
-def test_the_response_of_optax_is_ours():
+def test_the_response_of_optax_equals_ours():
     ours = impulse_response(heavy_ball(0.83, nesterov=True), 50)
     theirs = impulse_response(optax.trace(0.83, nesterov=True), 50)
     np.testing.assert_allclose(ours, theirs, 1e-6)

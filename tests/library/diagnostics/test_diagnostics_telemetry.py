@@ -81,7 +81,7 @@ def test_measurements_with_beta_zero_are_those_of_one_step():
         assert optax.tree.get(state, name) == pytest.approx(want, rel=1e-5)
 
 
-def test_measurements_average_numerators_and_denominators():
+def test_measurements_average_numerators_and_denominators_separately():
     optimizer: Any = telemetry(descent(heavy_ball(0.5), 0.1), beta=0.75)
     one = jnp.ones(())
     state = optimizer.init(one)

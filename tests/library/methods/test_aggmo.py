@@ -108,7 +108,7 @@ def test_aggmo_betas_are_the_papers_exponential_form():
 
 
 @pytest.mark.parametrize("value", [1.0, -0.1, float("nan")])
-def test_a_beta_out_of_range_is_refused_by_its_index(value):
+def test_a_beta_out_of_range_is_refused_with_its_index(value):
     message = f"aggmo: betas[1]: beta must lie in [0, 1), got {value}."
     with pytest.raises(ValueError, match=re.escape(message)):
         aggmo([0.5, value])

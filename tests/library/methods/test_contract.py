@@ -42,7 +42,7 @@ def gradients_at(step) -> Any:
     return trees.at(GRADIENTS, step)
 
 
-def run(update, state: Any, steps=12):
+def run(update, state: Any, steps=12) -> tuple[Any, Any]:
     """Returns the updates of every step, stacked, and the last state."""
     given = jax.tree.map(lambda g: g[:steps], GRADIENTS)
     return trees.run(lambda g, s, _: update(g, s), state, given, None)

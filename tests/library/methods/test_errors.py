@@ -101,7 +101,7 @@ def test_bad_value_is_refused_at_construction(name, build, bound, remedy, value)
         (lambda v: as_qhm.accsgd(0.1, kappa=v), "accsgd: kappa"),
     ],
 )
-def test_argument_that_is_not_a_real_scalar_is_refused_by_name(build, name):
+def test_argument_that_is_not_a_real_scalar_is_refused_with_its_name(build, name):
     for wrong, message in [
         ("0.9", "must be a number or a traced scalar, got '0.9' of type str."),
         (None, "must be a number or a traced scalar, got None of type NoneType."),
@@ -178,7 +178,7 @@ def update(updates, state):
         (jax.nn.relu, "custom_jvp"),
     ],
 )
-def test_parameter_of_an_unsupported_type_is_refused_by_path(leaf, kind):
+def test_parameter_of_an_unsupported_type_is_refused_with_its_path(leaf, kind):
     message = f"init: params['layer'][1] is of type {kind}, which can't have momentum."
     with pytest.raises(TypeError, match=re.escape(message)) as raised:
         init({"layer": [jnp.ones(2), leaf]})
@@ -235,7 +235,7 @@ PARAMS = {"layer": {"kernel": KERNEL, "bias": BIAS}}
         ),
     ],
 )
-def test_gradients_that_differ_from_the_params_are_refused_by_path(
+def test_gradients_that_differ_from_the_params_are_refused_with_the_path(
     layer, error, message
 ):
     state = init(PARAMS)
@@ -272,7 +272,7 @@ def test_a_state_of_another_type_is_refused(state):
 
 
 @pytest.mark.parametrize("encoding", [None, storage.int8(min_size=1)])
-def test_a_gradient_on_another_device_is_refused_by_path(encoding):
+def test_a_gradient_on_another_device_is_refused_with_its_path(encoding):
     here, there = jax.devices()[:2]
     transformation: Any = ema(0.9, storage=encoding)
     state = transformation.init(jax.device_put(PARAMS, here))

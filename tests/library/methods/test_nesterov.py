@@ -42,7 +42,7 @@ def sutskever_nesterov():
     return np.stack(thetas), np.stack(points)
 
 
-def test_two_point_form_is_sutskevers_under_any_schedules():
+def test_two_point_form_equals_sutskevers_under_any_schedules():
     got = train(
         two_point_nesterov(rate_at, beta_at),
         point_at=lambda theta, state: lookahead_params(theta, state, beta_at),
@@ -63,7 +63,7 @@ def test_current_beta_form_leaves_the_look_ahead_points_once_beta_changes():
     assert np.abs(got.points - want).max() > 1e-2
 
 
-def test_all_forms_are_pytorchs_while_rate_and_beta_are_constant():
+def test_all_forms_equal_pytorch_at_constant_rate_and_beta():
     pytorch = heavy_ball(0.83, nesterov=True)
     want = train(optax.chain(pytorch, optax.scale_by_learning_rate(0.07))).params
     got = train(nesterov(0.07, 0.83)).params

@@ -41,7 +41,7 @@ def test_sgd_follows_pytorch(name):
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_decoupled_decay_is_kerass_while_the_learning_rate_is_constant(nesterov):
+def test_decoupled_decay_equals_that_of_keras_at_a_constant_learning_rate(nesterov):
     ours = sgd(0.07, 0.8, nesterov=nesterov, weight_decay=0.3, decay="decoupled")
     theirs = optax.chain(
         keras(0.07, 0.8, nesterov=nesterov), optax.add_decayed_weights(-0.07 * 0.3)

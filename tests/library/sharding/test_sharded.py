@@ -1,4 +1,4 @@
-"""A divided state gives the bits of a whole one, on any number of devices."""
+"""A divided state yields the same bits as a whole one, on any number of devices."""
 
 import json
 import subprocess

@@ -48,7 +48,7 @@ def peak_bytes(jaxpr) -> int:
 
 
 def test_leaves_are_decoded_one_at_a_time():
-    """The peak of intermediate values, beside the results, is that of one leaf."""
+    """Apart from the results, intermediate values peak at the size of one leaf."""
     leaf = 128 * 128 * 4
 
     def peak(count):

@@ -16,7 +16,7 @@ from optax_momentum import ema, heavy_ball, qhm, sgd, storage
 
 @every_storage
 def test_no_constant_gradient_stalls_at_beta_0_999(encoding):
-    """All settle at 1000 times their gradient, also small ones beside large ones."""
+    """All settle at 1000 times their gradient, even small ones next to large ones."""
     sizes = np.resize(np.array([1.0, -0.5, 0.1, 0.02], np.float32), (16, 64))
     transformation = heavy_ball(0.999, storage=encoding)
 

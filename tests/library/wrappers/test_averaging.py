@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from support.counting import CountingJit
-from support.trajectory import NOISE, START, trajectory
+from support.trajectory import NOISE, START, last_of_donated_steps, trajectory
 
 from optax_momentum import (
     averaged_params,
@@ -238,16 +238,7 @@ def test_averages_are_sharded_like_the_parameters(averaging, rows):
 
 @every_average
 def test_parameters_and_state_can_be_donated(averaging):
-    params: Any = jnp.array(START)
-    state = averaging.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, u):
-        updates, state = averaging.update(u, state, params)
-        return params + updates, state
-
-    for u in UPDATES[:4]:
-        params, state = step(params, state, jnp.asarray(u))
+    _, state = last_of_donated_steps(averaging, UPDATES[:4])
     np.testing.assert_allclose(averaged_params(state), averages(averaging)[3], 1e-6)
 
 

@@ -13,7 +13,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from support import reference
 from support.counting import CountingJit
-from support.trajectory import CURVATURE, NOISE, START, trajectory
+from support.trajectory import (
+    CURVATURE,
+    NOISE,
+    START,
+    last_of_donated_steps,
+    trajectory,
+)
 
 from optax_momentum import OuterState, heavy_ball, outer_loop, sgd
 
@@ -234,16 +240,7 @@ def test_slow_weights_are_sharded_like_the_parameters(rows):
 
 def test_parameters_and_state_can_be_donated():
     optimizer: Any = outer_loop(sgd(0.3, 0.8), OUTER, 2)
-    params: Any = jnp.array(START)
-    state = optimizer.init(params)
-
-    @partial(jax.jit, donate_argnums=(0, 1))
-    def step(params, state, g):
-        updates, state = optimizer.update(g, state, params)
-        return params + updates, state
-
-    for g in NOISE[:5]:
-        params, state = step(params, state, jnp.asarray(g))
+    params, _ = last_of_donated_steps(optimizer, NOISE[:5])
     want, _ = trajectory(optimizer)
     np.testing.assert_allclose(params, want[4], 1e-6, 1e-6)
 
