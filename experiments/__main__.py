@@ -7,52 +7,60 @@ import io
 import operator
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import reduce
+from importlib import import_module
 from itertools import dropwhile, takewhile
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, NoReturn
 
-import jax
 import tyro
 from platformdirs import user_cache_path
 from rich.console import Console
 from rich.text import Text
 
-from experiments.bench.command import Bench, bench
-from experiments.compare.study import Compare, compare
-from experiments.conformance.bad_inputs.command import BadInputs, bad_inputs
-from experiments.conformance.command import Conformance, conformance
-from experiments.data.prepare import Prepare, prepare
-from experiments.distributed.processes import (
-    ProcessLost,
-    exit_process,
-    is_first,
-    join_processes,
-)
-from experiments.distributed.signals import Stopped
+from experiments.bench.options import Bench
+from experiments.compare.options import Compare
+from experiments.conformance.options import BadInputs, Conformance
+from experiments.data.prepare import Prepare
+from experiments.distributed.environment import import_jax
+from experiments.distributed.signals import ProcessLost, Stopped
 from experiments.records.config import UsageError
-from experiments.reporting.index import Index, index
-from experiments.studies.batch_size.study import BatchSize, batch_size
-from experiments.studies.claims.study import Claims, claims
-from experiments.studies.crossval.study import Crossval, crossval
-from experiments.studies.lr_decay.study import LrDecay, lr_decay
-from experiments.studies.sweep.study import Sweep, sweep
-from experiments.studies.tune.study import Tune, tune
+from experiments.reporting.index import Index
+from experiments.reporting.streams import replace_streams, status_of
+from experiments.studies.batch_size.options import BatchSize
+from experiments.studies.claims.options import Claims
+from experiments.studies.crossval.options import Crossval
+from experiments.studies.lr_decay.options import LrDecay
+from experiments.studies.sweep.options import Sweep
+from experiments.studies.tune.options import Tune
 
-# Each command's options and the function that runs it.
-COMMANDS: dict[str, tuple[type, Callable[[Any, Console], object]]] = {
-    "compare": (Compare, compare),
-    "sweep": (Sweep, sweep),
-    "crossval": (Crossval, crossval),
-    "batch-size": (BatchSize, batch_size),
-    "lr-decay": (LrDecay, lr_decay),
-    "claims": (Claims, claims),
-    "tune": (Tune, tune),
-    "index": (Index, index),
-    "prepare": (Prepare, lambda options, _: prepare(options.name, options.data_dir)),
-    "bench": (Bench, lambda options, _: bench(options)),
-    "conformance": (Conformance, conformance),
-    "bad-inputs": (BadInputs, bad_inputs),
+
+class Command(NamedTuple):
+    """A command's options, and the module whose function of its name runs it.
+
+    The module is imported only then: JAX, SciPy and Matplotlib take seconds, which
+    neither a help nor an error in the options should.
+    """
+
+    options: type
+    module: str
+    uses_jax: bool = True
+
+
+COMMANDS = {
+    "compare": Command(Compare, "experiments.compare.study"),
+    "sweep": Command(Sweep, "experiments.studies.sweep.study"),
+    "crossval": Command(Crossval, "experiments.studies.crossval.study"),
+    "batch-size": Command(BatchSize, "experiments.studies.batch_size.study"),
+    "lr-decay": Command(LrDecay, "experiments.studies.lr_decay.study"),
+    "claims": Command(Claims, "experiments.studies.claims.study"),
+    "tune": Command(Tune, "experiments.studies.tune.study"),
+    "index": Command(Index, "experiments.reporting.index", uses_jax=False),
+    "prepare": Command(Prepare, "experiments.data.prepare", uses_jax=False),
+    "bench": Command(Bench, "experiments.bench.command"),
+    "conformance": Command(Conformance, "experiments.conformance.command"),
+    "bad-inputs": Command(BadInputs, "experiments.conformance.bad_inputs.command"),
 }
 
 _PROGRAM = "python -m experiments"
@@ -65,12 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         name, options = _parse(sys.argv[1:] if arguments is None else arguments)
-        _, run = COMMANDS[name]
-        if hasattr(options, "together"):
-            with join_processes(name, options, options.together):
-                run(options, Console(quiet=not is_first()))
-        else:
-            run(options, Console())
+        if hasattr(options, "check"):
+            options.check()
+        _run(name, options)
     except UsageError as error:
         print(f"error: {_in_one_line(str(error))}", file=sys.stderr)
         return 2
@@ -84,6 +89,21 @@ def main(arguments: list[str] | None = None) -> int:
         print("stopped; finished runs are kept.", file=sys.stderr)
         return 130
     return 0
+
+
+def _run(name: str, options: Any) -> None:
+    """Imports what the command needs, and runs it."""
+    command = COMMANDS[name]
+    if command.uses_jax:
+        import_jax()
+    function = getattr(import_module(command.module), name.replace("-", "_"))
+    if not hasattr(options, "together"):
+        function(options, Console())
+        return
+    from experiments.distributed.processes import is_first, join_processes
+
+    with join_processes(name, options, options.together):
+        function(options, Console(quiet=not is_first()))
 
 
 def _in_one_line(text: str) -> str:
@@ -101,7 +121,7 @@ def _parse(words: Sequence[str]) -> tuple[str, Any]:
     first = words[0] if words else ""
     name = first.replace("_", "-")
     if name in COMMANDS:
-        kind, _ = COMMANDS[name]
+        kind = COMMANDS[name].options
         description = inspect.getdoc(kind) or ""
         options, unknown = _tyro(kind, words[1:], f"{_PROGRAM} {name}", description)
         if unknown:
@@ -125,14 +145,19 @@ def _guess(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else "."
 
 
+@dataclass(frozen=True)
+class _Options:
+    """Options of a command that is only listed, and needs no parser of its own."""
+
+
 def _any_command() -> Any:
     """All commands as one type, each explained by its docstring's first paragraph."""
     commands = []
-    for name, (kind, _) in COMMANDS.items():
-        paragraph = (inspect.getdoc(kind) or "").split("\n\n")[0]
+    for name, command in COMMANDS.items():
+        paragraph = (inspect.getdoc(command.options) or "").split("\n\n")[0]
         summary = " ".join(paragraph.split())
         commands.append(
-            Annotated[kind, tyro.conf.subcommand(name, description=summary)]
+            Annotated[_Options, tyro.conf.subcommand(name, description=summary)]
         )
     return reduce(operator.or_, commands)
 
@@ -171,21 +196,36 @@ def _is_text(line: str) -> bool:
 
 
 def configure() -> None:
-    """Configures JAX for a command; call it before JAX looks for devices.
+    """Sets what a command needs of its environment, before JAX or Matplotlib reads it.
 
     Uses two CPU devices, which train faster than one device with all cores;
     JAX_NUM_CPU_DEVICES overrides the number, and other platforms ignore it. Caches
     compiled programs for the next command in the user's cache directory, or in
-    JAX_COMPILATION_CACHE_DIR.
+    JAX_COMPILATION_CACHE_DIR. Figures are drawn into files only, whatever MPLBACKEND
+    says: the one that Jupyter sets exists only in its own environment.
     """
-    if "JAX_NUM_CPU_DEVICES" not in os.environ:
-        jax.config.update("jax_num_cpu_devices", 2)
+    os.environ["MPLBACKEND"] = "agg"
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", "2")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         compiled = user_cache_path("optax_momentum") / "compiled"
-        jax.config.update("jax_compilation_cache_dir", str(compiled))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled)
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+def _exit(status: int) -> NoReturn:
+    """Ends this process; if it joined others, an error doesn't wait for their end."""
+    if "jax" in sys.modules:
+        from experiments.distributed.processes import exit_process
+
+        exit_process(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
     configure()
-    exit_process(main())
+    output = replace_streams()
+    try:
+        status = main()
+    except SystemExit as stop:  # after a help
+        status = int(stop.code or 0)
+    _exit(status or status_of(output))

@@ -37,12 +37,7 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
     Raises:
       UsageError: there is no such file or function, or importing the file fails.
     """
-    file, colon, name = reference.rpartition(":")
-    if not (file and colon and name):
-        raise UsageError(
-            f"{option} {reference}: name a file and a function in it, as in "
-            "FILE.py:function."
-        )
+    file, name = file_and_function(option, reference)
     path, source = _read(option, reference, _path(file))
     with usage_errors(option, reference, "importing the file"):
         module, digest = _execute(path, source)
@@ -62,6 +57,21 @@ def load(option: str, reference: str) -> tuple[Callable[..., Any], str]:
             "function is needed."
         )
     return function, digest
+
+
+def file_and_function(option: str, reference: str) -> tuple[str, str]:
+    """The two parts of FILE.py:function, of which neither may be empty.
+
+    Raises:
+      UsageError: one is missing; the message begins with the option and the reference.
+    """
+    file, colon, name = reference.rpartition(":")
+    if not (file and colon and name):
+        raise UsageError(
+            f"{option} {reference}: name a file and a function in it, as in "
+            "FILE.py:function."
+        )
+    return file, name
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from experiments.reporting.terminal import print_table
+
 Name = TypeVar("Name", bound=Hashable)
 State = TypeVar("State")
 
@@ -114,7 +116,7 @@ def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:
                 side = "left" if isinstance(cell, str) else "right"
                 table.add_column(HEADINGS.get(key, key.replace("_", " ")), justify=side)
         table.add_row(*map(_text, cells.values()))
-    Console(stderr=True).print(table)
+    print_table(Console(stderr=True), table)
 
 
 def _text(cell: object) -> str:

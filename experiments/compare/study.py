@@ -1,79 +1,27 @@
 """SGD against momentum: the same seeds for every optimizer, then a page."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
+from experiments.compare.options import Compare
 from experiments.compare.page import Setup, page
 from experiments.data import image_dataset
+from experiments.distributed import shared_plan
 from experiments.optimizers import user_arms
 from experiments.optimizers.arms import ARMS, STORAGES, Arm
 from experiments.records import plan
 from experiments.records.command_line import repeating
-from experiments.records.config import (
-    Config,
-    Nonfinite,
-    UsageError,
-    check_at_least_one,
-    check_beta,
-    check_rate,
-    recorded_digest,
-    serialized,
-)
+from experiments.records.config import Config, recorded_digest, serialized
 from experiments.reporting import terminal
 from experiments.studies import lifecycle
 from experiments.studies.context import StudyContext, hold_out, run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
+from experiments.studies.options import resolve_budget
 from experiments.training import startup_check
-
-
-@dataclass(frozen=True)
-class Compare(lifecycle.StudyOptions):
-    """Train a small CNN with SGD and with momentum, and report the difference.
-
-    Four optimizers (SGD, momentum as the tutorial's equation has it, SGD with larger
-    steps, momentum as the tutorial's Keras code has it), each with the same seeds. Runs
-    that OUTPUT already holds are not repeated.
-
-    smoke: digits, 8 runs of 2 epochs, half a minute. default: digits, 12 runs of 10
-    epochs, about a minute on two CPU cores; expect 90 to 96% of the test images. paper:
-    CIFAR-10 with ten seeds, 40 runs, half an hour on two CPU cores.
-    """
-
-    arms: str = "momentum"
-    """What to compare. momentum: SGD and momentum, the four
-    optimizers. storage: one momentum whose buffer is kept in
-    float32, in bfloat16 and in 8 bits. FILE.py:function:
-    the optimizers in the dictionary that this function of
-    the learning rate returns, each against the first."""
-
-    learning_rate: float = 0.01
-    """Step size of the optimizers sgd, ema and keras, in
-    parameters per gradient; sgd_large_step takes
-    LEARNING_RATE / (1 - BETA)."""
-
-    beta: float = 0.9
-    """Share of the momentum buffer that a step keeps, in [0,
-    1)."""
-
-    batch_size: int = 64
-    """Images in one step."""
-
-    nonfinite: Nonfinite = "stop"
-    """What to do about a step whose gradient or result is
-    not finite. stop: end, and say at which step and in
-    which leaf. skip: leave the step out and count it.
-    record: train on, as the optimizer itself would."""
-
-    def check(self) -> None:
-        """Raises `UsageError` for what is impossible whatever the data are."""
-        super().check()
-        check_rate("--learning-rate", self.learning_rate, "0.01 is the tutorial's")
-        check_beta("--beta", self.beta)
-        check_at_least_one("--batch-size", self.batch_size, "the images of a step")
 
 
 class CompareBudget(NamedTuple):
@@ -98,7 +46,7 @@ def compare(options: Compare, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = lifecycle.resolve_budget(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     subject, arms, arms_code = _arms(options.arms)
     lifecycle.check_output(options)
     dataset = lifecycle.read(options, budget.dataset, console)
@@ -118,7 +66,7 @@ def compare(options: Compare, console: Console) -> Path:
         nonfinite=options.nonfinite,
     )
     changes = serialized(dataset.changes)
-    compare_plan = {**plan.shared(settings), **changes}
+    compare_plan = {**plan.shared(settings), **changes, **shared_plan.numerics()}
     with lifecycle.hold_directory(
         options, subject, compare_plan, console, dataset.name
     ) as (output, finished):
@@ -168,7 +116,7 @@ def compare(options: Compare, console: Console) -> Path:
 
 def _work(options: Compare) -> Work:
     """What the comparison trains at full size."""
-    budget = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+    budget = resolve_budget(options_at_full_size(options), BUDGETS)
     _, arms, _ = _arms(options.arms)
     runs = len(arms) * budget.seeds
     return Work(runs, runs * budget.epochs)
@@ -180,9 +128,4 @@ def _arms(name: str) -> tuple[str, Mapping[str, Arm], str]:
         return "compare", ARMS, ""
     if name == "storage":
         return "storage", STORAGES, ""
-    if ":" not in name:
-        raise UsageError(
-            f"--arms {name}: it is neither momentum nor storage; for optimizers of "
-            "your own give FILE.py:function."
-        )
     return "arms", *user_arms.arms("--arms", name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from experiments.conformance.matrix import (
     versions,
     write_page,
 )
+from experiments.conformance.options import Conformance
 from experiments.conformance.subjects import Subject
 from experiments.peers.optimizer import start_library
 from experiments.records.plan import make_directory
@@ -34,23 +34,6 @@ PEERS = {
     "PyTorch": ("step_pytorch.py", subjects.pytorch),
     "Keras": ("step_keras.py", subjects.keras_),
 }
-
-
-@dataclass(frozen=True)
-class Conformance:
-    """Check which library keeps which promise of `optax_momentum.testing`.
-
-    Checks optax_momentum, Optax, PyTorch and Keras, and writes conformance.md and
-    conformance.html, which also say how a promise is broken. Every cell comes from a
-    run.
-    """
-
-    output: Path = Path("docs")
-    """Directory of the two files."""
-
-    peers: Path | None = None
-    """Python interpreter of an environment that has PyTorch,
-    Keras or both; without it, they are left out."""
 
 
 class Row(NamedTuple):

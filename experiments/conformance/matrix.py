@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
+from experiments.distributed.environment import find_devices
 from experiments.records.runs import environment, write_atomically
 from optax_momentum.testing import Result
 
@@ -46,9 +47,14 @@ def shorten(text: str, most: int) -> str:
 
 
 def use_two_cpu_devices() -> None:
-    """Makes the checks about sharding possible on a CPU."""
+    """Makes the checks about sharding possible on a CPU.
+
+    Raises:
+      UsageError: JAX can't start.
+    """
     with suppress(RuntimeError):  # JAX has started, and its devices are fixed
         jax.config.update("jax_num_cpu_devices", 2)
+    find_devices()
 
 
 def versions() -> dict[str, str]:

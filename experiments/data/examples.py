@@ -71,7 +71,7 @@ def in_batches(
     examples = len(order)
     steps = -(-examples // batch_size)
     padding = (0, steps * batch_size - examples)
-    weights = jnp.pad(jnp.ones(examples), padding)
+    weights = jnp.pad(jnp.ones(examples, jnp.float32), padding)
     rows = (x.reshape(steps, batch_size) for x in (jnp.pad(order, padding), weights))
     wider = ((0, 0), (0, -batch_size % multiple))
     indices, weights = (jnp.pad(x, wider) for x in rows)

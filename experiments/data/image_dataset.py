@@ -135,12 +135,31 @@ def hold_out(dataset: Dataset) -> HoldOut:
 
 def check_batch_size(batch_size: int, dataset: Dataset) -> None:
     """Raises `UsageError` if a batch is larger than the set of training images."""
-    images = len(hold_out(dataset).labels)
+    images = training_images(dataset)
     if batch_size > images:
         raise UsageError(
             f"--batch-size {batch_size} is larger than the {images} training images of "
             f"{dataset.name}; choose a smaller one."
         )
+
+
+def fitting(sizes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
+    """The batch sizes for which the data set has enough training images, in order."""
+    return tuple(size for size in sizes if size <= training_images(dataset))
+
+
+def check_fitting(sizes: Sequence[int], dataset: Dataset) -> None:
+    """Raises `UsageError` if a batch has more images than the training set."""
+    if too_large := sorted(set(sizes).difference(fitting(sizes, dataset))):
+        raise UsageError(
+            f"--batch-sizes has {too_large[-1]}, but {dataset.name} has "
+            f"{training_images(dataset)} training images; choose smaller ones."
+        )
+
+
+def training_images(dataset: Dataset) -> int:
+    """How many images remain for training after the hold-out."""
+    return len(hold_out(dataset).labels)
 
 
 def digest(dataset: Dataset) -> str:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
+from rich.console import Console
 
 from experiments.data.tfds import (
     check_known,
@@ -34,21 +35,25 @@ class Prepare:
     default is TFDS_DATA_DIR, or ~/tensorflow_datasets if
     that isn't set."""
 
+    def check(self) -> None:
+        """Raises `UsageError` for what is impossible whatever is prepared."""
+        if self.name == "digits" or self.name.endswith(".npz"):
+            raise UsageError(
+                f"{self.name} needs no preparation: pass it to compare as --dataset."
+            )
 
-def prepare(dataset: str, data_dir: Path | None) -> None:
+
+def prepare(options: Prepare, _: Console) -> None:
     """Downloads a data set and writes it as array_record, unless that is done already.
 
-    Prints where it is and the command that trains on it. For `dataset` and `data_dir`,
-    see `tfds.read`.
+    Prints where it is and the command that trains on it.
 
     Raises:
       UsageError: the data set is unknown, TensorFlow isn't installed, or the download
         failed.
     """
-    if dataset == "digits" or dataset.endswith(".npz"):
-        raise UsageError(
-            f"{dataset} needs no preparation: pass it to compare as --dataset."
-        )
+    options.check()
+    dataset, data_dir = options.name, options.data_dir
     folder = prepared_folder(dataset, data_dir)
     if folder is None:
         check_known(dataset)

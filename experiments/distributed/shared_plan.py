@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -10,6 +11,24 @@ from experiments.distributed import processes
 from experiments.records import plan
 from experiments.records.config import UsageError
 from experiments.records.runs import FILE_NAME, Run, parse, to_json
+
+# What changes the figures of a run, besides its config; a plan names no default.
+_NUMERICS = {
+    "jax_enable_x64": False,
+    "jax_default_matmul_precision": None,
+    "jax_default_prng_impl": "threefry2x32",
+    "jax_threefry_partitionable": True,
+}
+
+
+def numerics() -> dict[str, Any]:
+    """JAX's settings on which figures depend, where they differ from the defaults.
+
+    They belong to the plan, so that a directory never mixes runs of different ones.
+    Records without them have the defaults.
+    """
+    values = {n: getattr(jax.config, n, default) for n, default in _NUMERICS.items()}
+    return {name: value for name, value in values.items() if value != _NUMERICS[name]}
 
 
 @contextmanager

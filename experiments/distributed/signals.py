@@ -1,4 +1,4 @@
-"""Defers SIGTERM and SIGINT so that a run can save itself before it stops."""
+"""What ends a run early; SIGTERM and SIGINT are deferred so that it is saved first."""
 
 import signal
 import threading
@@ -13,6 +13,10 @@ class Stopped(Exception):
     def __init__(self, number: int, message: str):
         super().__init__(message)
         self.signal = number
+
+
+class ProcessLost(Exception):
+    """Another process has ended unexpectedly."""
 
 
 @contextmanager

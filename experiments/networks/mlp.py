@@ -15,10 +15,10 @@ _HIDDEN = 64  # units
 def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases, float32."""
     sizes = pairwise((math.prod(image_shape), _HIDDEN, classes))
-    draw = jax.nn.initializers.glorot_uniform()
+    draw = jax.nn.initializers.glorot_uniform(dtype=jnp.float32)
     keys = jax.random.split(key)
     return {
-        name: {"kernel": draw(key, size), "bias": jnp.zeros(size[1])}
+        name: {"kernel": draw(key, size), "bias": jnp.zeros(size[1], jnp.float32)}
         for name, key, size in zip(("dense1", "dense2"), keys, sizes, strict=True)
     }
 

@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import jax
 from jax import Array
+from jax.typing import ArrayLike
 from jaxtyping import Float32, Key
 
 RandomKey = Key[Array, ""]
@@ -24,8 +25,13 @@ class Network(Protocol):
     def apply(self, params: Params, images: Images) -> Logits: ...
 
 
+def random_key(seed: ArrayLike) -> RandomKey:
+    """A key that draws the same bits whatever JAX_DEFAULT_PRNG_IMPL says."""
+    return jax.random.key(seed, impl="threefry2x32")
+
+
 def check_takes(network: Network, images: Any, classes: int) -> None:
     """Raises `UsageError` if the network refuses images of this shape; only traces."""
     _, height, width, channels = images.shape
     shape = height, width, channels
-    jax.eval_shape(lambda: network.init(jax.random.key(0), shape, classes))
+    jax.eval_shape(lambda: network.init(random_key(0), shape, classes))

@@ -9,7 +9,7 @@ from flax import linen, nnx
 from jax import Array
 from jaxtyping import PyTree
 
-from experiments.networks.network import Images, ImageShape, RandomKey
+from experiments.networks.network import Images, ImageShape, RandomKey, random_key
 from experiments.records.config import UsageError
 from experiments.user_code import load, usage_errors
 
@@ -29,7 +29,7 @@ class UserNetwork(NamedTuple):
             params = nnx.to_pure_dict(params)
             kinds = {type(other).__name__ for _, other in nnx.to_flat_state(others)}
         else:
-            variables = module.init(key, jnp.zeros((1, *image_shape)))
+            variables = module.init(key, jnp.zeros((1, *image_shape), jnp.float32))
             params = variables.get("params", {})
             kinds = set(variables) - {"params"}
         if kinds:
@@ -45,7 +45,7 @@ class UserNetwork(NamedTuple):
         _, height, width, channels = images.shape
         # JAX drops the initial values of the new module, as they are replaced at once.
         shape = height, width, channels
-        module = self._module(jax.random.key(0), shape, self.classes)
+        module = self._module(random_key(0), shape, self.classes)
         if isinstance(module, nnx.Module):
             nnx.update(module, params)
             return module(images)
@@ -91,7 +91,7 @@ def network(
     network = UserNetwork(f"{option} {reference}", function, classes)
 
     def init_and_apply(images: Array) -> tuple[PyTree, PyTree]:
-        params = network.init(jax.random.key(0), image_shape, classes)
+        params = network.init(random_key(0), image_shape, classes)
         return params, network.apply(params, images)
 
     batch = classes + 1  # so that transposed logits have another shape

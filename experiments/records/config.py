@@ -96,9 +96,17 @@ def digest(values: JSON) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def significant(value: float, digits: int) -> float:
+    """The value rounded to so many significant digits.
+
+    Rates are rounded before they are trained, so that a table shows what was trained.
+    """
+    return float(f"{value:.{digits}g}")
+
+
 def rounded_rate(rate: float) -> float:
     """A computed learning rate to six digits, without the noise of 1 − β in binary."""
-    return float(f"{rate:.6g}")
+    return significant(rate, 6)
 
 
 def recorded_digest(config: Config, finished: Collection[str] = ()) -> str:

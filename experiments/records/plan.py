@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from errno import EACCES
 from pathlib import Path
@@ -111,11 +111,14 @@ def _check_same(output: Path, ours: Plan, finished: tuple[Run, ...]) -> None:
         return
     names = dict.fromkeys([*ours, *theirs])
     differing = [name for name in names if ours.get(name) != theirs.get(name)]
-    there, here = (
-        ", ".join(f"{name} {each[name]!r}" for name in differing if name in each)
-        for each in (theirs, ours)
-    )
+    there, here = (_values(each, differing) for each in (theirs, ours))
     raise UsageError(
-        f"--output {output} holds runs of another plan: {hashed} with {there}; this "
-        f"one is {digest(ours)} with {here}. Choose another --output."
+        f"--output {output} holds runs of another plan: {hashed} {there}; this "
+        f"one is {digest(ours)} {here}. Choose another --output."
     )
+
+
+def _values(plan: Plan, names: Sequence[str]) -> str:
+    """The plan's values of these names, of which it may lack all."""
+    values = ", ".join(f"{name} {plan[name]!r}" for name in names if name in plan)
+    return f"with {values}" if values else f"without {', '.join(names)}"

@@ -5,7 +5,7 @@ import math
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -48,6 +48,7 @@ class Run:
     versions: dict[str, str]
     device: str
     git_commit: str | None
+    devices: int | None = None  # of all processes; None where it wasn't recorded
 
 
 # The name in files of each field that is called otherwise in Python.
@@ -125,6 +126,7 @@ def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
             "device": run.device,
             "commit": run.git_commit or "not run from a git checkout",
             **run.versions,
+            **_device_count(run),
         }
         for run in runs
     ]
@@ -132,6 +134,12 @@ def provenance(runs: Sequence[Traced]) -> dict[str, list[str]]:
     return {
         name: sorted({fact.get(name, "unknown") for fact in facts}) for name in names
     }
+
+
+def _device_count(run: Traced) -> dict[str, str]:
+    """The number of devices, in records that have it."""
+    count = run.devices if isinstance(run, Run) else None
+    return {} if count is None else {"devices": str(count)}
 
 
 def environment() -> dict[str, str]:
@@ -179,7 +187,8 @@ def _from_json(line: bytes) -> Run:
     if values.pop("format", 1) not in range(1, FORMAT + 1):
         raise ValueError("a newer version of this program wrote it")
     names = {_NAMES.get(field.name, field.name): field for field in fields(Run)}
-    if values.keys() != names.keys():
+    required = {n for n, field in names.items() if field.default is MISSING}
+    if not required <= values.keys() <= names.keys():
         raise ValueError("its fields are not those of a run")
     config = Config.from_record(values["config"])
     if config.digest() != values["config_hash"]:
@@ -189,8 +198,8 @@ def _from_json(line: bytes) -> Run:
         for epoch in values["epochs"]
     ]
     read: dict[str, JSON] = {**values, "config": config, "epochs": tuple(epochs)}
-    for name, field in names.items():
-        value = read.pop(name)
+    for name in values:
+        field, value = names[name], read.pop(name)
         read[field.name] = _number(value) if field.type is float else value
     return Run(**read)
 

@@ -21,6 +21,8 @@ from experiments.reporting.statistics import (
     winner,
 )
 
+_WIDTH_OF_PROGRESS = 70  # characters
+
 
 def say(console: Console, line: str) -> None:
     """Prints a line of plain text, without wrapping it."""
@@ -95,6 +97,8 @@ def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyPro
         TextColumn("{task.completed:.0f}/{task.total:.0f} runs"),
         TimeRemainingColumn(),
     )
+    if console.width < _WIDTH_OF_PROGRESS:  # it would cut the names and the count
+        columns = columns[2:3]
     with Progress(*columns, console=console) as progress:
         yield StudyProgress(progress, phase, runs)
 
@@ -125,13 +129,33 @@ def print_results(
             _mean_loss([run.test_loss for run in runs]),
             f"{fmean(run.images_per_second for run in runs):,.0f}",
         )
-    console.print(table)
+    print_table(console, table)
     for each in compare_runs(finished, titles):
         say(
             console,
             f"• {each.isolates}: {each.first} − {each.second} = "
             f"{in_points(each.interval)}; {winner(each, titles, smoke=smoke)}.",
         )
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Prints a table, or its rows one below the other where it would cut names."""
+    options = console.options.update(max_width=10_000)
+    if console.measure(table, options=options).maximum <= console.width:
+        console.print(table)
+        return
+
+    def line(text: object) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    if table.title:
+        line(table.title)
+    headings = [column.header for column in table.columns]
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        for indent, heading, cell in zip(
+            ("", *("  " for _ in headings[1:])), headings, row, strict=True
+        ):
+            line(f"{indent}{heading}: {cell}")
 
 
 def _mean_loss(losses: Sequence[float]) -> str:

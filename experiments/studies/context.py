@@ -236,13 +236,22 @@ def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
     return program
 
 
+def runs_on() -> dict[str, str]:
+    """The devices of this process and of those that train with it."""
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "devices": str(jax.device_count()),
+    }
+
+
 def _records(
     context: StudyContext, chunk: Sequence[Config], outcome: Outcome, compiling: float
 ) -> list[Run]:
     """The records of runs that trained together, each with its share of the time."""
     seconds = outcome.seconds / len(chunk)
     versions, commit = runs.environment(), runs.git_commit()
-    device = jax.devices()[0]
+    place = runs_on()
     test = outcome.test
     return [
         Run(
@@ -258,8 +267,9 @@ def _records(
             resumed=outcome.resumed,
             startup_check=context.startup_check._asdict(),
             versions=versions,
-            device=f"{device.platform}: {device.device_kind}",
+            device=place["device"],
             git_commit=commit,
+            devices=int(place["devices"]),
         )
         for lane, config in enumerate(chunk)
     ]

@@ -2,39 +2,34 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import tyro
 from rich.console import Console
 
 from experiments.data import image_dataset
 from experiments.data.folder import SKIP_BROKEN_SHARE
 from experiments.distributed import shared_plan
-from experiments.distributed.processes import ALONE, Processes, is_first
+from experiments.distributed.processes import is_first
 from experiments.networks import cnn, user_network
 from experiments.networks.network import Network, check_takes
 from experiments.optimizers.arms import Arm
-from experiments.records import plan
+from experiments.records import plan, runs
 from experiments.records.config import (
     Config,
     UsageError,
-    check_at_least_one,
-    check_save_every,
     recorded_digest,
     serialized,
 )
 from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
-from experiments.studies.context import Fold, StudyContext, hold_out
+from experiments.studies.context import Fold, StudyContext, hold_out, runs_on
 from experiments.studies.full_size import Work, full_size
+from experiments.studies.options import TUNING_SEED, StudyOptions
 from experiments.studies.terms import SMOKE
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
-
-TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 
 # Fields of budgets that have a default and were in plans from the first format on. A
 # field that is added later, with a default, is left out of plans where it has it.
@@ -42,102 +37,10 @@ _FIRST = frozenset(
     {"factors", "fixed", "metric", "predictions", "rule", "scramble_seed", "seed"}
 )
 
-Budget = TypeVar("Budget", bound=NamedTuple)
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """What all studies can be told."""
-
-    preset: Literal["smoke", "default", "paper"] = "default"
-    """How much is done. smoke: a look at the page, in less
-    than a minute. default: minutes on two CPU cores, on
-    the built-in digits. paper: the full protocol on
-    CIFAR-10, hours. What a preset sets, the options below
-    can change."""
-
-    dataset: str | None = None
-    """digits; a name of tensorflow-datasets, such as
-    cifar10; a path that ends in .npz; or a folder of
-    images, one subfolder a class."""
-
-    image_size: int | None = None
-    """Resize the images to so many pixels in height and
-    width, keeping the middle of those that aren't square;
-    without it, all must have one size."""
-
-    data_dir: Path | None = None
-    """Where tensorflow-datasets has prepared its data
-    sets; without it, TFDS_DATA_DIR or else
-    ~/tensorflow_datasets."""
-
-    skip_broken: bool = False
-    """Leave out files of a folder that can't be used,
-    instead of stopping, up to 10% of them."""
-
-    skip_broken_up_to: float | None = None
-    """Leave out files of a folder up to this share of them,
-    such as 0.3, instead of 10%."""
-
-    model: str | None = None
-    """FILE.py:function, which takes (image_shape, classes,
-    rngs) and returns a Flax module; without it, the
-    tutorial's CNN."""
-
-    epochs: int | None = None
-    """Passes over the training images."""
-
-    seeds: int | None = None
-    """Runs of each final comparison, paired by seed; they
-    are other seeds than those of the tuning."""
-
-    output: Path | None = None
-    """Directory of the results, made if it isn't there;
-    without it, one under runs/ that is named after the
-    plan."""
-
-    save_every: float = 30.0
-    """Seconds between the checkpoints of a run."""
-
-    tensorboard: bool = False
-    """Also write event files for TensorBoard."""
-
-    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
-
-    def check(self) -> None:
-        """Raises `UsageError` for what is impossible whatever the data are."""
-        if self.epochs is not None:
-            check_at_least_one("--epochs", self.epochs, "the passes over the data")
-        check_save_every(self.save_every)
-        if self.image_size is not None:
-            what = "the height and width of the images"
-            check_at_least_one("--image-size", self.image_size, what, most=10_000)
-        share = self.skip_broken_up_to
-        if share is not None and not 0 < share <= 1:
-            raise UsageError(
-                f"--skip-broken-up-to must lie in (0, 1], got {share}: the share of "
-                "the files that may be left out, such as 0.3."
-            )
-        if self.seeds is not None:
-            if self.seeds > TUNING_SEED:
-                raise UsageError(
-                    f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
-                    "seeds from there on are those of the tuning."
-                )
-            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
-
 
 def tuning_seeds(count: int) -> range:
     """The seeds of a trial, on which nothing is reported."""
     return range(TUNING_SEED, TUNING_SEED + count)
-
-
-def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
-    """The preset's budget, changed by the options that were given."""
-    budget = budgets[options.preset]
-    given = {name: getattr(options, name, None) for name in budget._fields}
-    changed = {name: value for name, value in given.items() if value is not None}
-    return budget._replace(**changed)
 
 
 class OpenStudy(NamedTuple):
@@ -191,6 +94,7 @@ def open_study(
         "network": base.network,
         "code": code,
         **serialized(dataset.changes),
+        **shared_plan.numerics(),
     }
     name = dataset.name
     with hold_directory(options, study, study_plan, console, name) as (
@@ -231,7 +135,25 @@ def hold_directory(
         console.print(f"Plan {digest}, in {output}", markup=False)
         if finished:
             console.print(f"{len(finished)} finished runs of this plan are kept.")
+            if change := _change(finished):
+                terminal.say(console, change)
         yield output, {recorded_digest(run.config): run for run in finished}
+
+
+def _change(finished: Sequence[Run]) -> str:
+    """Says what finished runs ran on that has changed since, if anything has."""
+    here = {**runs.environment(), **runs_on()}
+    there = {
+        name: [value for value in values if value not in (here.get(name), "unknown")]
+        for name, values in runs.provenance(finished).items()
+        if name in here
+    }
+    changed = {name: values for name, values in there.items() if values}
+    if not changed:
+        return ""
+    before = ", ".join(f"{name} {' and '.join(v)}" for name, v in changed.items())
+    now = ", ".join(f"{name} {here[name]}" for name in changed)
+    return f"They ran with {before}; now with {now}: digits may differ."
 
 
 def read_network(
@@ -275,7 +197,7 @@ def publish(
     options: StudyOptions,
     page: Page,
     opened: OpenStudy,
-    runs: Sequence[Run],
+    finished: Sequence[Run],
     at_full_size: Work,
 ) -> Path:
     """Writes page, index and, if requested, event files; returns the page's path."""
@@ -287,11 +209,11 @@ def publish(
     if options.preset == "smoke":
         page = page._replace(notice=SMOKE)
     if options.preset != "paper":
-        larger = full_size(page.study, options, at_full_size, runs)
+        larger = full_size(page.study, options, at_full_size, finished)
         page = page._replace(full_size=larger)
     path = html.write(output, page)
     if options.tensorboard:
-        tensorboard.write_events(output, runs)
+        tensorboard.write_events(output, finished)
     try:
         index.write_index(output.parent)
     except UsageError as error:  # the study itself is written

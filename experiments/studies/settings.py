@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from experiments.records.config import Config
+from experiments.records.config import Config, significant
 from experiments.records.runs import Run
 from experiments.studies import methods
 
@@ -28,14 +28,6 @@ def configured(base: Config, setting: Setting) -> Config:
     """The base config with a setting; β = 0 makes it a config of SGD."""
     arm, beta = "momentum" if setting.beta else "sgd", setting.beta
     return replace(base, arm=arm, beta=beta, learning_rate=learning_rate(setting))
-
-
-def significant(value: float, digits: int) -> float:
-    """The value rounded to so many significant digits.
-
-    Rates are rounded before they are trained, so that a table shows what was trained.
-    """
-    return float(f"{value:.{digits}g}")
 
 
 def extended(

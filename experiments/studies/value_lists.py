@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from experiments.data.image_dataset import Dataset, hold_out
 from experiments.records.config import (
     UsageError,
     check_at_least_one,
@@ -71,6 +70,15 @@ def check_batch_sizes(sizes: Sequence[int]) -> None:
         check_at_least_one("--batch-sizes", size, "the images of a step")
 
 
+def check_folds(option: str, count: int) -> None:
+    """Raises `UsageError` for fewer than two folds."""
+    if count < 2:
+        raise UsageError(
+            f"{option} must be at least 2, got {count}: each fold validates runs that "
+            "train on the others."
+        )
+
+
 def check_tuning(tuning_seeds: int, extensions: int = 0) -> None:
     """Raises `UsageError` for impossible numbers of tuning runs and extensions."""
     check_at_least_one("--tuning-seeds", tuning_seeds, "the runs of each trial", 1_000)
@@ -79,22 +87,3 @@ def check_tuning(tuning_seeds: int, extensions: int = 0) -> None:
             f"--extensions must be at least 0, got {extensions}: how many times the "
             "values to try may be extended."
         )
-
-
-def fitting(sizes: Sequence[int], dataset: Dataset) -> tuple[int, ...]:
-    """The batch sizes for which the data set has enough training images, in order."""
-    return tuple(size for size in sizes if size <= training_images(dataset))
-
-
-def check_fitting(sizes: Sequence[int], dataset: Dataset) -> None:
-    """Raises `UsageError` if a batch has more images than the training set."""
-    if too_large := sorted(set(sizes).difference(fitting(sizes, dataset))):
-        raise UsageError(
-            f"--batch-sizes has {too_large[-1]}, but {dataset.name} has "
-            f"{training_images(dataset)} training images; choose smaller ones."
-        )
-
-
-def training_images(dataset: Dataset) -> int:
-    """How many images remain for training after the hold-out."""
-    return len(hold_out(dataset)[1])

@@ -68,7 +68,7 @@ def _rows(split: Examples, devices: int) -> tuple[Array, Array]:
     """Rows that hold every example once; the devices share each row."""
     examples = len(split.labels)
     part = min(slice_size(_BATCH, 1), -(-examples // devices))
-    return in_batches(jnp.arange(examples), part * devices)
+    return in_batches(jnp.arange(examples, dtype=jnp.int32), part * devices)
 
 
 def _sums(
@@ -95,5 +95,7 @@ def weighted_sums(
     labels = split.labels[indices]
     logits = network.apply(params, images)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    hits = (jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels).astype(
+        jnp.float32
+    )
     return jnp.sum(weights * losses), jnp.sum(weights * hits)

@@ -57,8 +57,8 @@ class _SoftmaxRegression:
     @staticmethod
     def init(key: jax.Array, image_shape: tuple[int, int, int], classes: int) -> PyTree:
         del key
-        kernel = jnp.zeros((np.prod(image_shape), classes))
-        return {"kernel": kernel, "bias": jnp.zeros(classes)}
+        kernel = jnp.zeros((np.prod(image_shape), classes), jnp.float32)
+        return {"kernel": kernel, "bias": jnp.zeros(classes, jnp.float32)}
 
     @staticmethod
     def apply(params: PyTree, images: jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import on_all_devices, slice_size
 from experiments.networks import cnn
-from experiments.networks.network import RandomKey
+from experiments.networks.network import RandomKey, random_key
 from experiments.training.scoring import Network, Score, weighted_sums
 
 # Indices of images, a row a step, and their weights: 0 for padding.
@@ -60,7 +60,8 @@ def state_from_params(
     transformation: optax.GradientTransformation, params: cnn.Params
 ) -> TrainState:
     """A run before its first step."""
-    zeros = Score(jnp.zeros(()), jnp.zeros(()))
+    zero = jnp.zeros((), jnp.float32)
+    zeros = Score(zero, zero)
     opt_state = QuickJit(transformation.init)(params)  # one program, not one per leaf
     return TrainState(params, *on_all_devices((opt_state, zeros)))
 
@@ -83,7 +84,7 @@ def initial_params(
     network: Network = cnn,
 ) -> cnn.Params:
     """Draws the parameters of a run: a function of its seed alone."""
-    key = jax.random.fold_in(jax.random.key(seed), 0)
+    key = jax.random.fold_in(random_key(seed), 0)
     return on_all_devices(_draw_params(network, key, image_shape, classes))
 
 
@@ -97,7 +98,7 @@ def _draw_params(
 
 def order_key(seed: ArrayLike, epoch: ArrayLike) -> RandomKey:
     """The key of the order in which a run sees the images of an epoch."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 1), epoch)
+    key = jax.random.fold_in(jax.random.fold_in(random_key(seed), 1), epoch)
     return on_all_devices(key)
 
 
@@ -117,7 +118,7 @@ def batch_rows(key: RandomKey, images: int, batch_size: int, devices: int) -> Ro
 @partial(QuickJit, static_argnums=(1, 2, 3))
 def _shuffled(key: RandomKey, images: int, batch_size: int, multiple: int) -> Rows:
     """A separate program: a permutation takes as long to compile as some networks."""
-    order = jax.random.permutation(key, images)
+    order = jax.random.permutation(key, jnp.arange(images, dtype=jnp.int32))
     return in_batches(order, batch_size, multiple)
 
 

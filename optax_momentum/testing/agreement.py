@@ -131,7 +131,7 @@ def complex_numbers_are_pairs_of_real_ones(
     """A complex gradient gives the bits that its real and imaginary parts give."""
     del params
     pairs = jnp.asarray(np.random.default_rng(13).normal(size=(8, 2, 5)), jnp.float32)
-    want, _ = _jitted(transformation, pairs, jnp.zeros((2, 5)))
+    want, _ = _jitted(transformation, pairs, jnp.zeros((2, 5), jnp.float32))
     gradients = jax.lax.complex(pairs[:, 0], pairs[:, 1])
     got, _ = _jitted(transformation, gradients, jnp.zeros(5, jnp.complex64))
     got = jax.tree.map(lambda u: jnp.stack([u.real, u.imag], axis=1), got)

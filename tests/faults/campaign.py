@@ -28,7 +28,13 @@ import checkpoint_damage
 import disk_faults
 import kills
 import numpy as np
-from environment_faults import damaged_cache, more_devices, nonfinite_gradients
+from environment_faults import (
+    damaged_cache,
+    lost_output,
+    more_devices,
+    nonfinite_gradients,
+    variables,
+)
 from failpoints import STAGES
 from process_faults import (
     clock,
@@ -85,6 +91,16 @@ FAULTS = (
         "processes with 1, then 2, then 8 devices",
         "resumes; losses within 1e-4 of an uninterrupted run's",
         more_devices,
+    ),
+    Fault(
+        "each of 13 variables that change JAX, Matplotlib or the terminal",
+        "trains, or ends with one line that names the variable",
+        variables,
+    ),
+    Fault(
+        "standard output on a full disk, or into a closed pipe",
+        "one line; training continues",
+        lost_output,
     ),
 )
 ON_MOUNTS = (

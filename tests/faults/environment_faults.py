@@ -1,8 +1,12 @@
-"""Faults around a process: NaN gradients, a damaged compile cache, other devices."""
+"""Faults around a process: NaN gradients, a damaged cache, devices, variables."""
 
+import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from reference import Reference, completed
@@ -17,6 +21,35 @@ from experiments.training.step import batch_rows, order_key
 _ARMS = 4
 _TOLERANCE = 1e-4  # of a loss
 _STOPS = "ends with one line that names step and gradient, every time"
+
+# Variables, and how the error begins of those that are refused.
+_VARIABLES = {
+    "JAX_ENABLE_X64=1": "",
+    "JAX_DEBUG_NANS=1": "",
+    "JAX_DEFAULT_PRNG_IMPL=rbg": "",
+    "JAX_THREEFRY_PARTITIONABLE=0": "",
+    "JAX_NUMPY_DTYPE_PROMOTION=strict": "",
+    "MPLBACKEND=module://matplotlib_inline.backend_inline": "",
+    "NO_COLOR=1": "",
+    "COLUMNS=20": "",
+    "JAX_DISABLE_JIT=1": "error: JAX_DISABLE_JIT is set, ",
+    "JAX_ENABLE_X64=maybe": "error: JAX refuses a variable of the environment, ",
+    "JAX_PLATFORMS=cuda": "error: JAX_PLATFORMS=cuda: JAX can't start its devices: ",
+    "JAX_PLATFORMS=cpuu": "error: JAX_PLATFORMS=cpuu: JAX can't start its devices: ",
+    "XLA_FLAGS=--xla_no_flag=1": "error: XLA refuses XLA_FLAGS=--xla_no_flag=1: ",
+}
+_USER_CODE = """
+import math
+from flax import nnx
+from optax_momentum import keras
+
+def optimizers(learning_rate):
+    return {"keras": keras(learning_rate, 0.9)}
+
+def network(image_shape, classes, rngs):
+    linear = nnx.Linear(math.prod(image_shape), classes, rngs=rngs)
+    return nnx.Sequential(lambda x: x.reshape(len(x), -1), linear)
+"""
 
 
 def nonfinite_gradients(sandbox: Sandbox, random: Random, trials: int) -> list[Tally]:
@@ -131,3 +164,54 @@ def more_devices(sandbox: Sandbox, reference: Reference, random: Random) -> str 
         return "the recorded runs differ from the reference"
     largest = max(np.abs(recorded[name] - expected[name]).max() for name in recorded)
     return None if largest < _TOLERANCE else f"losses differ by {largest}"
+
+
+def variables(sandbox: Sandbox, reference: Reference, random: Random) -> str | None:
+    """Trains one run under each variable, or is refused in one line that names it."""
+    for number, (variable, error) in enumerate(_VARIABLES.items()):
+        name, _, value = variable.partition("=")
+        directory = sandbox.directory / str(number)
+        done = _start(directory, {name: value}, subprocess.PIPE)
+        refused = done.stderr.startswith(error) and done.stderr.count("\n") == 1
+        recorded = runs.read(directory / "output")
+        if error and not (done.returncode == 2 and refused and not recorded):
+            return f"{variable}: status {done.returncode}: {done.stderr[-900:]}"
+        if not error and (done.returncode or len(recorded) != 1):
+            return f"{variable}: status {done.returncode}: {done.stderr[-900:]}"
+    return None
+
+
+def lost_output(sandbox: Sandbox, reference: Reference, random: Random) -> str | None:
+    """Trains although nothing can be printed, to a full disk or into a closed pipe."""
+    reader, closed = os.pipe()
+    os.close(reader)
+    for output, status in ((os.open("/dev/full", os.O_WRONLY), 1), (closed, 0)):
+        directory = sandbox.directory / f"status {status}"
+        done = _start(directory, {}, output)
+        os.close(output)
+        recorded = runs.read(directory / "output")
+        said = done.stderr.startswith("standard output is lost (")
+        if done.returncode != status or not said or len(recorded) != 1:
+            return f"status {done.returncode}, {len(recorded)} runs: {done.stderr}"
+        if done.stderr.count("\n") != 1:
+            return f"more than one line: {done.stderr[-900:]}"
+    return None
+
+
+def _start(directory: Path, variables: dict[str, str], output: int) -> Any:
+    """Runs a small comparison in a new process with these variables, to its end."""
+    directory.mkdir(parents=True)
+    user_code = directory / "mine.py"
+    user_code.write_text(_USER_CODE)
+    images = write_images(directory / "images.npz")
+    command = "compare --epochs 1 --seeds 1 --batch-size 64".split()
+    command += ["--dataset", str(images), "--output", str(directory / "output")]
+    command += ["--arms", f"{user_code}:optimizers", "--model", f"{user_code}:network"]
+    return subprocess.run(
+        [sys.executable, "-m", "experiments", *command],
+        env={**os.environ, **variables},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 
 def init(key, image_shape, classes):
-    kernel = jax.random.normal(key, (math.prod(image_shape), classes)) / 20
-    return {"dense": {"kernel": kernel, "bias": jnp.zeros(classes)}}
+    shape = math.prod(image_shape), classes
+    kernel = jax.random.normal(key, shape, jnp.float32) / 20
+    return {"dense": {"kernel": kernel, "bias": jnp.zeros(classes, jnp.float32)}}
 
 
 def apply(params, images):

@@ -14,7 +14,7 @@ from support import blank_figures, small_images
 from experiments.records import runs
 from experiments.records.runs import Run
 from experiments.studies import context
-from experiments.studies.lifecycle import StudyOptions
+from experiments.studies.options import StudyOptions
 
 
 def printed(study: Callable, options: StudyOptions, output: Path) -> str:

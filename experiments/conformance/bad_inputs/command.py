@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -14,24 +13,13 @@ from experiments.conformance.bad_inputs.inputs import INPUTS, BadInput
 from experiments.conformance.bad_inputs.libraries import Library
 from experiments.conformance.bad_inputs.modes import MODES
 from experiments.conformance.matrix import Cell
+from experiments.conformance.options import BadInputs
 from experiments.records.plan import make_directory
 from experiments.reporting import rendering
 from optax_momentum.testing import Result, judge, name_of
 
 FILE_NAME = "bad_inputs.md"
 LONGEST = 160  # characters of an outcome
-
-
-@dataclass(frozen=True)
-class BadInputs:
-    """Give forty bad inputs to optax_momentum and to Optax, and write what happens.
-
-    Each is given in four modes: eager, jit, vmap and scan. Every cell of bad_inputs.md
-    comes from a run. Takes about two minutes.
-    """
-
-    output: Path = Path("docs")
-    """Directory of the file."""
 
 
 def bad_inputs(options: BadInputs, console: Console) -> None:

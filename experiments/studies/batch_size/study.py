@@ -1,17 +1,18 @@
 """The command `batch-size`: from which batch size on does momentum beat SGD?"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from rich.console import Console
 
-from experiments.data.image_dataset import Dataset
+from experiments.data.image_dataset import Dataset, fitting, training_images
 from experiments.records.command_line import repeating
 from experiments.records.config import Config, UsageError
 from experiments.records.runs import Run
 from experiments.studies import lifecycle
+from experiments.studies.batch_size.options import BatchSize
 from experiments.studies.batch_size.page import page
 from experiments.studies.batch_size.plan import (
     BUDGETS,
@@ -25,60 +26,9 @@ from experiments.studies.context import run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.methods import METHODS
+from experiments.studies.options import resolve_budget
 from experiments.studies.settings import Setting, configured, extended
 from experiments.studies.validation import best
-from experiments.studies.value_lists import (
-    check_batch_sizes,
-    check_rates,
-    check_tuning,
-    fitting,
-    training_images,
-)
-
-
-@dataclass(frozen=True)
-class BatchSize(lifecycle.StudyOptions):
-    """Compare SGD with momentum at many batch sizes, tuning the rate at each.
-
-    The number of epochs is constant, so a larger batch takes fewer steps. A third
-    optimizer keeps momentum's half-life constant in images, instead of its beta.
-
-    smoke: digits, 30 runs, less than a minute. default: digits, batch sizes 16 to 512,
-    160 runs, 2 to 5 minutes on two CPU cores. Expected: no difference at 16; momentum
-    is better from 256 on, by 20 points at 512. paper: CIFAR-10, batch sizes 16 to
-    2,048, about 500 runs of 45 seconds, 6 hours on two CPU cores.
-    """
-
-    batch_sizes: tuple[int, ...] | None = None
-    """Images per step; sizes larger than the training set
-    are left out."""
-
-    effective_rates: tuple[float, ...] | None = None
-    """Effective learning rates, LEARNING_RATE / (1 - BETA),
-    to try first, at least two; if the first or the last is
-    the best, more follow at the same ratio."""
-
-    beta: float | None = None
-    """Beta of momentum; at batch size 64 also the beta of
-    the optimizer with a constant half-life."""
-
-    tuning_seeds: int | None = None
-    """Runs of each setting that is tried."""
-
-    def check(self) -> None:
-        """Raises `UsageError` for options that are impossible for any data."""
-        super().check()
-        if self.batch_sizes is not None:
-            check_batch_sizes(self.batch_sizes)
-        if self.effective_rates is not None:
-            check_rates(self.effective_rates, extensible=True)
-        if self.beta is not None and not 0.001 <= self.beta <= 0.999:
-            raise UsageError(
-                f"--beta must lie in [0.001, 0.999], got {self.beta}; 0.9 is the "
-                "tutorial's."
-            )
-        if self.tuning_seeds is not None:
-            check_tuning(self.tuning_seeds)
 
 
 def batch_size(options: BatchSize, console: Console) -> Path:
@@ -88,7 +38,7 @@ def batch_size(options: BatchSize, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = lifecycle.resolve_budget(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     dataset = lifecycle.read(options, budget.dataset, console)
     sizes, left_out = split_by_fit(dataset, budget.batch_sizes)
     if left_out:
@@ -114,7 +64,7 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         )
         runs = list(study.context.finished.values())
         written = page(results, study.plan, runs, repeating("batch-size", options))
-        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
         if options.dataset is not None:
             full = full._replace(batch_sizes=fitting(full.batch_sizes, dataset))
         return lifecycle.publish(options, written, study, runs, work(full))

@@ -14,8 +14,8 @@ from experiments.networks.network import RandomKey
 def init(key: RandomKey, image_shape: tuple[int, int, int], classes: int) -> Params:
     """A Glorot-uniform kernel and zero biases; same arguments as `mlp.init`."""
     shape = math.prod(image_shape), classes
-    kernel = jax.nn.initializers.glorot_uniform()(key, shape)
-    return {"dense1": {"kernel": kernel, "bias": jnp.zeros(classes)}}
+    kernel = jax.nn.initializers.glorot_uniform(dtype=jnp.float32)(key, shape)
+    return {"dense1": {"kernel": kernel, "bias": jnp.zeros(classes, jnp.float32)}}
 
 
 def apply(

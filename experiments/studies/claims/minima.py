@@ -204,7 +204,7 @@ def _in_global_basin(
     """Whether small steps without noise lead from each point to the global minimum."""
     flat = jnp.asarray(points, jnp.float32).reshape(-1, 2)
     small = np.full(1, 0.2 / landscape.curvature, np.float32)
-    no_noise = jnp.zeros((len(flat), SETTLING, 2))
+    no_noise = jnp.zeros((len(flat), SETTLING, 2), jnp.float32)
     bottoms = _last_points(landscape, small, np.float32(0), flat, no_noise)[0]
     distances = np.linalg.norm(np.asarray(bottoms) - landscape.minimum, axis=-1)
     return (distances < 0.1).reshape(np.shape(points)[:-1])
@@ -262,8 +262,8 @@ def _paths_figure() -> Figure:
         "Momentum, equal step": (EQUAL, BETA),
         "Momentum, equal rate": (EQUAL / (1 - BETA), BETA),
     }
-    starts = jnp.array([[1.5, 0.8], [1.1, -0.9]])
-    no_noise = jnp.zeros((_DRAWN_STEPS, 2))
+    starts = jnp.array([[1.5, 0.8], [1.1, -0.9]], jnp.float32)
+    no_noise = jnp.zeros((_DRAWN_STEPS, 2), jnp.float32)
     gradient = gradient_of(landscape)
     paths = {}
     for title, (scaled, beta) in drawn.items():

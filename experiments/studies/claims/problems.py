@@ -23,6 +23,7 @@ from experiments.data import image_dataset
 from experiments.data.examples import Examples, Splits, in_batches
 from experiments.distributed.devices import device_mesh
 from experiments.networks import mlp
+from experiments.networks.network import random_key
 from experiments.records.runs import Run
 from experiments.studies import paired, validation
 from experiments.studies.claims import linear
@@ -204,7 +205,7 @@ def _train_one(
 ) -> PyTree:
     """The parameters of one run; its seed sets the first ones and the data order."""
     transformation = keras(point.learning_rate, point.beta)
-    start, order = jax.random.split(jax.random.key(point.seed))
+    start, order = jax.random.split(random_key(point.seed))
     _, height, width, channels = examples.images.shape
 
     def batch_loss(params: PyTree, rows: tuple[Array, Array]) -> Array:
@@ -220,7 +221,9 @@ def _train_one(
         return (optax.apply_updates(params, updates), state), None
 
     def epoch(carry: PyTree, key: Array) -> tuple[PyTree, None]:
-        shuffled = jax.random.permutation(key, len(examples.labels))
+        shuffled = jax.random.permutation(
+            key, jnp.arange(len(examples.labels), dtype=jnp.int32)
+        )
         return jax.lax.scan(step, carry, in_batches(shuffled, BATCH_SIZE))
 
     params = network.init(start, (height, width, channels), classes)
@@ -237,7 +240,7 @@ def _score(
 
     def score_one(params: PyTree) -> tuple[Array, Array]:
         logits = network.apply(params, examples.images)
-        hits = jnp.argmax(logits, axis=-1) == examples.labels
+        hits = jnp.argmax(logits, axis=-1).astype(jnp.int32) == examples.labels
         losses = loss(logits, examples.labels)
         return jnp.mean(losses), jnp.mean(hits.astype(jnp.float32))
 

@@ -1,7 +1,6 @@
 """The four claims of the tutorial: each is measured, recorded, judged and reported."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from experiments.studies.claims import (
     trajectory_network,
 )
 from experiments.studies.claims.budget import BUDGETS, ClaimsBudget
+from experiments.studies.claims.options import Claims
 from experiments.studies.claims.record import ClaimRecord
 from experiments.studies.claims.verdict import (
     MEASURED_FORMATS,
@@ -36,27 +36,11 @@ from experiments.studies.claims.verdict import (
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import (
     OpenStudy,
-    StudyOptions,
     open_study,
     publish,
-    resolve_budget,
 )
 from experiments.studies.methods import METHODS
-
-
-@dataclass(frozen=True)
-class Claims(StudyOptions):
-    """Test the tutorial's four claims about momentum by measurement.
-
-    The claims: momentum makes the trajectory smoother, converges faster, escapes local
-    minima, and works in general. Each is a list of predictions that is written down and
-    hashed before the first run; one rule decides whether it holds, holds partly or does
-    not hold. Expected on the digits: all four hold partly, because much of what
-    momentum gains at equal learning rate comes from its larger steps.
-
-    smoke: half a minute. default: digits, 2 to 3 minutes on two CPU cores. paper:
-    CIFAR-10, thousands of starts, about 4 hours on two CPU cores.
-    """
+from experiments.studies.options import resolve_budget
 
 
 class Claim(NamedTuple):

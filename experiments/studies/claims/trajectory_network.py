@@ -171,10 +171,12 @@ def walk(
         def all_batches(seed: ArrayLike) -> PyTree:
             def batches(epoch: Array) -> tuple[Array, Array]:
                 key = train_step.order_key(seed, epoch)
-                order = jax.random.permutation(key, len(examples.labels))
+                order = jax.random.permutation(
+                    key, jnp.arange(len(examples.labels), dtype=jnp.int32)
+                )
                 return in_batches(order, BATCH_SIZE)
 
-            rows = jax.vmap(batches)(jnp.arange(epochs))
+            rows = jax.vmap(batches)(jnp.arange(epochs, dtype=jnp.int32))
             return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
 
         def initial(seed: ArrayLike) -> PyTree:
@@ -204,7 +206,9 @@ def _walk(
     point, params, batches = run
     transformation = keras(point.learning_rate, point.beta)
     first, unravel = ravel_pytree(params)
-    watched_rows = jax.tree.map(jnp.ravel, in_batches(jnp.arange(watched), BATCH_SIZE))
+    watched_rows = jax.tree.map(
+        jnp.ravel, in_batches(jnp.arange(watched, dtype=jnp.int32), BATCH_SIZE)
+    )
 
     def loss_sum(flat: Array, rows: tuple[Array, Array]) -> Array:
         return weighted_sums(network, unravel(flat), examples, *rows)[0]

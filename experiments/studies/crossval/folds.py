@@ -7,6 +7,7 @@ from jaxtyping import Int
 
 from experiments.records.config import UsageError
 from experiments.studies.context import Fold
+from experiments.studies.value_lists import check_folds
 
 _SEED = 1797  # fixed, so that nobody can try folds until a result suits them
 
@@ -58,11 +59,7 @@ def nested(
 
 def _check(option: str, labels: Labels, count: int) -> None:
     """Raises `UsageError` unless each fold can have an image of each class."""
-    if count < 2:
-        raise UsageError(
-            f"{option} must be at least 2, got {count}: each fold validates runs that "
-            "train on the others."
-        )
+    check_folds(option, count)
     if count > len(labels):
         raise UsageError(
             f"{option} {count} is more than the {len(labels)} training images; choose "

@@ -6,46 +6,10 @@ from typing import Any, NamedTuple
 import optax
 
 from experiments.optimizers.arms import Arm
-from experiments.optimizers.schedules import SCHEDULES
-from experiments.records.config import check_at_least_one, check_beta
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies import paired, validation
-from experiments.studies.value_lists import check_names, check_rates, check_tuning
 from optax_momentum import heavy_ball, keras
-
-
-class LrDecayBudget(NamedTuple):
-    """Everything that is fixed before the first run."""
-
-    dataset: str
-    epochs: int
-    seeds: int
-    tuning_seeds: int
-    batch_size: int
-    beta: float
-    schedules: tuple[str, ...]
-    effective_rates: tuple[float, ...]
-    extensions: int
-
-
-ALL = tuple(SCHEDULES)
-BUDGETS = {
-    "smoke": LrDecayBudget("digits", 2, 3, 1, 64, 0.9, ("step",), (0.2, 0.4), 0),
-    "default": LrDecayBudget("digits", 6, 10, 3, 64, 0.9, ALL, (0.1, 0.2, 0.4, 0.8), 1),
-    "paper": LrDecayBudget(
-        "cifar10", 30, 10, 3, 64, 0.9, ALL, (0.05, 0.1, 0.2, 0.4, 0.8), 2
-    ),
-}
-
-
-def check(budget: LrDecayBudget) -> None:
-    """Raises `UsageError` for a budget that is impossible for any data."""
-    check_rates(budget.effective_rates, extensible=True)
-    check_beta("--beta", budget.beta)
-    check_at_least_one("--batch-size", budget.batch_size, "the images of a step")
-    check_tuning(budget.tuning_seeds, budget.extensions)
-    check_names("--schedules", budget.schedules, SCHEDULES)
 
 
 def _outside(learning_rate, beta) -> optax.GradientTransformation:

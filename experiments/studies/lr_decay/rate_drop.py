@@ -72,7 +72,7 @@ def measured(drop: Drop, inside: bool) -> Float64[np.ndarray, " steps+1"]:
         theta = optax.apply_updates(theta, updates)
         return (theta, state), theta
 
-    start = jnp.ones(())
+    start = jnp.ones((), jnp.float32)
     carry = start, optimizer.init(start)
     _, path = jax.lax.scan(step, carry, length=drop.steps)
     return np.concatenate([[1.0], path])

@@ -6,7 +6,7 @@ makes the first the second again.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -18,60 +18,20 @@ from experiments.records.runs import Run
 from experiments.studies import lifecycle
 from experiments.studies.context import run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
+from experiments.studies.lr_decay.options import BUDGETS, LrDecay, LrDecayBudget
 from experiments.studies.lr_decay.page import page
 from experiments.studies.lr_decay.plan import (
     ARMS,
-    BUDGETS,
     TUNED,
-    LrDecayBudget,
     LrDecayCell,
     LrDecayResults,
     best,
-    check,
     compared_cells,
     tuning_cells,
 )
 from experiments.studies.methods import learning_rate
+from experiments.studies.options import resolve_budget
 from experiments.studies.settings import extended
-
-
-@dataclass(frozen=True)
-class LrDecay(lifecycle.StudyOptions):
-    """Compare schedules of the learning rate, and momentum's conventions under them.
-
-    Constant, steps, cosine, warm-up and cosine, one cycle: each with SGD, with momentum
-    whose learning rate is inside its buffer (Keras) and outside it (PyTorch), and with
-    momentum correction. Learning rates are tuned for each schedule and convention with
-    equally many trials, then compared on new seeds. Expected: momentum gains some
-    points over SGD; its conventions hardly differ more than one of them from itself.
-
-    smoke: digits, one schedule, half a minute. default: digits, about 480 runs, 3 to 4
-    minutes on two CPU cores. paper: CIFAR-10, about 450 runs of 30 epochs, 17 hours on
-    two CPU cores.
-    """
-
-    schedules: tuple[str, ...] | None = None
-    """Some of constant, step, cosine, warmup_cosine and
-    one_cycle."""
-
-    effective_rates: tuple[float, ...] | None = None
-    """Effective learning rates, LEARNING_RATE / (1 -
-    BETA), to try first, at least two; if the first or the
-    last of them is the best, more follow."""
-
-    beta: float | None = None
-    """Share of the momentum buffer that a step retains, in
-    [0, 1)."""
-
-    batch_size: int | None = None
-    """Images per step."""
-
-    tuning_seeds: int | None = None
-    """Runs of each trial."""
-
-    extensions: int | None = None
-    """How many times rates may be added, one at either
-    end."""
 
 
 def lr_decay(options: LrDecay, console: Console) -> Path:
@@ -81,8 +41,7 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
-    budget = lifecycle.resolve_budget(options, BUDGETS)
-    check(budget)
+    budget = resolve_budget(options, BUDGETS)
     dataset = lifecycle.read(options, budget.dataset, console)
     check_batch_size(budget.batch_size, dataset)
     with lifecycle.open_study(
@@ -97,7 +56,7 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
         results = LrDecayResults(study.plan, tuning, compared, classes, smoke)
         written = page(results, repeating("lr-decay", options))
         runs = list(study.context.finished.values())
-        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
         return lifecycle.publish(options, written, study, runs, work(full))
 
 

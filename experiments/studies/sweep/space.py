@@ -9,10 +9,7 @@ import itertools
 import math
 from typing import NamedTuple, Protocol
 
-from scipy.stats import qmc
-
-from experiments.records.config import UsageError
-from experiments.studies.settings import significant
+from experiments.records.config import UsageError, significant
 
 EDGE = 1 / 8  # of an axis's logarithmic length, at either end
 SCRAMBLE_SEED = 20_260_101  # of the Sobol' sequence; part of every plan
@@ -177,6 +174,8 @@ def grid(trials: int, declared: Space, box: Space, before: int) -> Points:
 
 def _sequence(before: int, count: int) -> list[tuple[float, float]]:
     """Points of the unit square, after the first `before` of the sequence."""
+    from scipy.stats import qmc  # slow to import
+
     sequence = qmc.Sobol(2, scramble=True, rng=SCRAMBLE_SEED)
     points = sequence.random_base2((before + count).bit_length())
     return points[before:][:count].tolist()

@@ -1,77 +1,28 @@
 """The command `sweep`: the best learning rate and β of each method, compared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
+from experiments.data.image_dataset import check_fitting
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.studies import lifecycle
 from experiments.studies.context import StudyContext, run_all, run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
+from experiments.studies.options import resolve_budget
+from experiments.studies.sweep.options import BUDGETS, Sweep, SweepBudget
 from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
-    BUDGETS,
     Round,
-    SweepBudget,
-    check,
     configured,
     first_round,
     next_round,
     trials,
 )
 from experiments.studies.sweep.results import SweepResults, TrialResult, best, result
-from experiments.studies.value_lists import check_fitting
-
-
-@dataclass(frozen=True)
-class Sweep(lifecycle.StudyOptions):
-    """Tune SGD and momentum with equal budgets, then compare them.
-
-    Every method gets equally many trials, over the effective learning rate α/(1 − β)
-    and 1 − β. If a best trial lies at an edge, the space grows on that side, for all
-    methods. The best trial of each method then runs with new seeds and is tested.
-
-    smoke: 16 to 22 short runs, half a minute. default: 102 runs on the digits, or 138
-    if the space grows, under 5 minutes on two CPU cores; expect 95 to 97% of the test
-    images and, between tuned methods, differences of about a point. paper: 222 to 462
-    runs on CIFAR-10, 52 s each on two cores: 3 to 7 hours.
-    """
-
-    methods: tuple[str, ...] | None = None
-    """sgd, and which of momentum, nesterov and qhm to
-    compare with it."""
-
-    batch_sizes: tuple[int, ...] | None = None
-    """Images per step; every method is tried at each."""
-
-    effective_rate: tuple[float, float] | None = None
-    """Lowest and highest α/(1 − β), on a logarithmic scale.
-    A step settles at this times a constant gradient."""
-
-    one_minus_beta: tuple[float, float] | None = None
-    """Lowest and highest 1 − β, on a logarithmic scale; SGD
-    has none."""
-
-    sampler: Literal["sobol", "grid"] | None = None
-    """How trials are spread over the space: a scrambled
-    Sobol' sequence, or a grid."""
-
-    trials: int | None = None
-    """Trials of each method at each batch size, before any
-    extension of the space."""
-
-    tuning_seeds: int | None = None
-    """Runs of each trial; their mean validation accuracy is
-    its result."""
-
-    extensions: int | None = None
-    """How many times the space may grow, each time by half
-    an axis."""
 
 
 def sweep(options: Sweep, console: Console) -> Path:
@@ -82,8 +33,7 @@ def sweep(options: Sweep, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = lifecycle.resolve_budget(options, BUDGETS)
-    check(budget)
+    budget = resolve_budget(options, BUDGETS)
     dataset = lifecycle.read(options, budget.dataset, console)
     check_fitting(budget.batch_sizes, dataset)
     arms = {method: METHODS[method].arm for method in budget.methods}
@@ -100,7 +50,7 @@ def sweep(options: Sweep, console: Console) -> Path:
         classes, smoke = context.dataset.classes, options.preset == "smoke"
         swept = SweepResults(budget, rounds, results, final, classes, smoke)
         written = page(swept, study.plan, repeating("sweep", options))
-        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
         return lifecycle.publish(options, written, study, swept.runs, work(full))
 
 

@@ -5,102 +5,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from experiments.optimizers.schedules import SCHEDULES
+from experiments.records.config import significant
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval, sign
 from experiments.studies import paired, validation
-from experiments.studies.settings import significant
-from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep import results as sweep_results
-from experiments.studies.sweep.plan import SweepBudget
 from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
-from experiments.studies.value_lists import check_batch_sizes, check_names, check_tuning
-
-SCREENED = ("sgd", "momentum", "nesterov")
-# The last rates tried are the best one divided and multiplied by these factors; the
-# second factor is tried only if the first improves on the best rate.
-FACTORS = (2.0, 4.0)
-
-
-class TuneBudget(NamedTuple):
-    """Everything that is fixed before the first run."""
-
-    dataset: str
-    epochs: int
-    seeds: int
-    screening_epochs: int
-    trials: int  # of each method in the screening
-    effective_rate: tuple[float, float]
-    one_minus_beta: tuple[float, float]
-    finalists: int  # trials of each chosen method that are continued
-    batch_sizes: tuple[int, ...]  # the first is that of the screening
-    schedules: tuple[str, ...]
-    tuning_seeds: int  # runs of each trial after the screening, which has one per trial
-    factors: tuple[float, ...] = FACTORS
-
-    @property
-    def screening(self) -> SweepBudget:
-        """The budget of a sweep at one batch size, whose space grows at most once."""
-        return SweepBudget(
-            dataset=self.dataset,
-            epochs=self.screening_epochs,
-            seeds=self.seeds,
-            methods=SCREENED,
-            batch_sizes=self.batch_sizes[:1],
-            effective_rate=self.effective_rate,
-            one_minus_beta=self.one_minus_beta,
-            sampler="sobol",
-            trials=self.trials,
-            tuning_seeds=1,
-            extensions=1,
-        )
-
-
-_DEFAULT = TuneBudget(
-    dataset="digits",
-    epochs=10,
-    seeds=10,
-    screening_epochs=4,
-    trials=16,
-    effective_rate=(0.02, 2.0),
-    one_minus_beta=(0.01, 1.0),
-    finalists=3,
-    batch_sizes=(64, 32, 128),
-    schedules=("constant", "cosine", "one_cycle"),
-    tuning_seeds=1,
-)
-BUDGETS = {
-    "smoke": _DEFAULT._replace(
-        epochs=2,
-        seeds=3,
-        screening_epochs=1,
-        trials=4,
-        effective_rate=(0.05, 1.0),
-        one_minus_beta=(0.02, 0.5),
-        finalists=1,
-        batch_sizes=(64,),
-        schedules=("constant", "cosine"),
-    ),
-    "default": _DEFAULT,
-    "paper": _DEFAULT._replace(
-        dataset="cifar10",
-        epochs=30,
-        screening_epochs=5,
-        trials=32,
-        batch_sizes=(64, 128, 256, 512),
-        schedules=tuple(SCHEDULES),
-        tuning_seeds=2,
-    ),
-}
-
-
-def check(budget: TuneBudget) -> None:
-    """Raises `UsageError` for a budget that is impossible for any data."""
-    check_tuning(budget.tuning_seeds)
-    check_batch_sizes(budget.batch_sizes)
-    check_names("--schedules", budget.schedules, SCHEDULES)
-    sweep_plan.check(budget.screening)
+from experiments.studies.tune.options import SCREENED, TuneBudget
 
 
 class Candidate(NamedTuple):

@@ -4,13 +4,18 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 
-from experiments.data.image_dataset import Dataset
+from experiments.data.image_dataset import (
+    Dataset,
+    check_fitting,
+    fitting,
+    training_images,
+)
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.records.runs import Run
@@ -18,61 +23,23 @@ from experiments.studies import lifecycle
 from experiments.studies.context import run_all, run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
+from experiments.studies.options import resolve_budget
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep.results import SweepResults
 from experiments.studies.sweep.study import search
+from experiments.studies.tune.options import BUDGETS, SCREENED, Tune, TuneBudget
 from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import (
-    BUDGETS,
-    SCREENED,
     Candidate,
-    TuneBudget,
     TuneResults,
     beyond,
     candidates,
-    check,
     chosen_methods,
     rungs,
 )
 from experiments.studies.validation import best
-from experiments.studies.value_lists import check_fitting, fitting, training_images
 
 Tried = dict[str, dict[Candidate, Sequence[Run]]]  # by method
-
-
-@dataclass(frozen=True)
-class Tune(lifecycle.StudyOptions):
-    """Find the best optimizer for your own data, and get it as code to paste.
-
-    SGD, momentum and Nesterov momentum are screened at one batch size for a few
-    epochs. Then SGD and the better momentum try batch sizes and schedules for the full
-    epochs, with equally many trials. The best of each is trained with new seeds and
-    tested. Momentum is recommended if it is significantly better, else SGD.
-
-    smoke: digits, about 35 short runs, half a minute. default: digits, about 130 runs,
-    under 5 minutes on two CPU cores; expect about 97% of the test images, and a
-    difference between SGD and momentum that is too small to be significant. The cost
-    grows with the number of images. paper: CIFAR-10, about 370 runs, most of them of 30
-    epochs: half a day on two CPU cores.
-    """
-
-    trials: int | None = None
-    """Trials of each method in the screening."""
-
-    effective_rate: tuple[float, float] | None = None
-    """Lowest and highest effective learning rate,
-    LEARNING_RATE / (1 - BETA), of the screening; the range
-    grows if the best lies at an end of it."""
-
-    batch_sizes: tuple[int, ...] | None = None
-    """Images per step; the screening uses the first."""
-
-    schedules: tuple[str, ...] | None = None
-    """Some of constant, step, cosine, warmup_cosine and
-    one_cycle."""
-
-    tuning_seeds: int | None = None
-    """Runs of each trial after the screening."""
 
 
 def tune(options: Tune, console: Console) -> Path:
@@ -83,10 +50,9 @@ def tune(options: Tune, console: Console) -> Path:
         a method trained.
     """
     options.check()
-    budget = lifecycle.resolve_budget(options, BUDGETS)
+    budget = resolve_budget(options, BUDGETS)
     shorter = min(budget.screening_epochs, budget.epochs)
     budget = budget._replace(screening_epochs=shorter)
-    check(budget)
     dataset = lifecycle.read(options, budget.dataset, console)
     budget = budget._replace(batch_sizes=fitting_sizes(options, budget, dataset))
     arms = {method: METHODS[method].arm for method in SCREENED}
@@ -102,7 +68,7 @@ def tune(options: Tune, console: Console) -> Path:
                 "tune", replace(options, batch_sizes=sizes, output=None)
             )
         written = page(tuned, study.plan, command, extended_command)
-        full = lifecycle.resolve_budget(options_at_full_size(options), BUDGETS)
+        full = resolve_budget(options_at_full_size(options), BUDGETS)
         return lifecycle.publish(options, written, study, tuned.runs, work(full))
 
 

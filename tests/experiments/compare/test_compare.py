@@ -12,7 +12,7 @@ import pytest
 from support import image_folders, small_images
 
 from experiments.__main__ import main
-from experiments.compare.study import Compare
+from experiments.compare.options import Compare
 from experiments.optimizers.arms import ARMS
 from experiments.studies import context
 

@@ -9,7 +9,8 @@ import pytest
 from support.usage_errors import usage_error
 
 from experiments.distributed import processes
-from experiments.distributed.processes import ALONE, Processes, ProcessLost
+from experiments.distributed.options import ALONE, Processes
+from experiments.distributed.signals import ProcessLost
 from experiments.records.config import UsageError
 
 

@@ -13,7 +13,7 @@ import pytest
 from support import small_command, small_images
 from support.usage_errors import usage_error
 
-from experiments.distributed.processes import Processes
+from experiments.distributed.options import Processes
 
 FORKED = get_context("forkserver")  # from a process that has imported everything
 FORKED.set_forkserver_preload(["support.small_command", "experiments.__main__"])

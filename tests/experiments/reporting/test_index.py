@@ -21,7 +21,8 @@ from experiments.records.runs import to_json
 from experiments.reporting import html
 from experiments.reporting.index import Index, index, write_index
 from experiments.studies.full_size import Work
-from experiments.studies.lifecycle import StudyOptions, publish
+from experiments.studies.lifecycle import publish
+from experiments.studies.options import StudyOptions
 
 ACCURACIES = {"sgd": [0.50, 0.52], "ema": [0.61, 0.62], "keras": [0.4, 0.41]}
 STUDY = PAGE._replace(sections=())

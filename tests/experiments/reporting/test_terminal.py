@@ -31,6 +31,29 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     assert words in printed.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 20])
+def test_results_are_stacked_where_a_table_would_cut_them(width):
+    console, file = Console(file=StringIO(), width=width), StringIO()
+    console.file = file
+    accuracies = {"sgd_large_step": [0.5, 0.52], "keras": [0.6, 0.61]}
+    titles = {"sgd_large_step": "SGD, large step", "keras": "Keras momentum"}
+    terminal.print_results(console, synthetic_comparison(accuracies), titles)
+    lines = file.getvalue().splitlines()
+    start = lines.index("key: sgd_large_step")
+    assert lines[start + 1] == "  optimizer: SGD, large step"
+    assert lines[start + 2].startswith("  test accuracy: 0.5100 ± 0.0141")
+    assert lines[start + 5] == "key: keras"
+    assert "…" not in file.getvalue()
+
+
+def test_progress_fits_a_narrow_terminal():
+    file = StringIO()
+    console = Console(file=file, width=20)
+    with terminal.study_progress(console, "cross-validation", 2) as progress:
+        progress.advance(2)
+    assert file.getvalue().strip() == "2/2 runs"
+
+
 def test_a_batch_that_devices_cannot_share_evenly_is_reported():
     uneven = "is not shared evenly by 2 devices: in each step"
     for batch_size, said in [

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from support.small_studies import interrupted
 
+from experiments.records.config import significant
+from experiments.studies.batch_size.options import BatchSize
 from experiments.studies.batch_size.plan import BUDGETS
-from experiments.studies.batch_size.study import BatchSize, batch_size
-from experiments.studies.lifecycle import TUNING_SEED
-from experiments.studies.settings import significant
+from experiments.studies.batch_size.study import batch_size
+from experiments.studies.options import TUNING_SEED
 from experiments.studies.validation import best, diverged
 
 pytestmark = pytest.mark.usefixtures("small_network")

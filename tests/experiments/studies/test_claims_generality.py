@@ -13,7 +13,7 @@ from experiments.studies.claims import generality, linear, problems
 from experiments.studies.claims.budget import BUDGETS
 from experiments.studies.claims.generality import Candidate
 from experiments.studies.claims.problems import Problem
-from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.options import TUNING_SEED
 from experiments.studies.validation import Score
 from experiments.training.program import Point
 

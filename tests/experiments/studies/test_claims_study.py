@@ -10,7 +10,8 @@ from experiments.reporting import drawing
 from experiments.reporting.page import Page, Section
 from experiments.studies.claims import study
 from experiments.studies.claims.budget import BUDGETS
-from experiments.studies.claims.study import Claim, Claims, all_claims, claims
+from experiments.studies.claims.options import Claims
+from experiments.studies.claims.study import Claim, all_claims, claims
 from experiments.studies.claims.verdict import Prediction, difference
 
 pytestmark = pytest.mark.usefixtures("small_network")

@@ -10,8 +10,10 @@ from support.study_contexts import config, small_dataset, study_context
 
 from experiments.studies.context import run_all
 from experiments.studies.crossval.folds import stratified
-from experiments.studies.crossval.study import Crossval, crossval, validate
-from experiments.studies.lifecycle import TUNING_SEED, OpenStudy
+from experiments.studies.crossval.options import Crossval
+from experiments.studies.crossval.study import crossval, validate
+from experiments.studies.lifecycle import OpenStudy
+from experiments.studies.options import TUNING_SEED
 from experiments.studies.settings import Setting, configured
 from experiments.studies.validation import best
 

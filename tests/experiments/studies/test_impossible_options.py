@@ -8,11 +8,16 @@ from support import small_images
 from support.small_studies import printed
 from support.usage_errors import usage_error
 
-from experiments.studies.batch_size.study import BatchSize, batch_size
-from experiments.studies.crossval.study import Crossval, crossval
-from experiments.studies.lr_decay.study import LrDecay, lr_decay
-from experiments.studies.sweep.study import Sweep, sweep
-from experiments.studies.tune.study import Tune, tune
+from experiments.studies.batch_size.options import BatchSize
+from experiments.studies.batch_size.study import batch_size
+from experiments.studies.crossval.options import Crossval
+from experiments.studies.crossval.study import crossval
+from experiments.studies.lr_decay.options import LrDecay
+from experiments.studies.lr_decay.study import lr_decay
+from experiments.studies.sweep.options import Sweep
+from experiments.studies.sweep.study import sweep
+from experiments.studies.tune.options import Tune
+from experiments.studies.tune.study import tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

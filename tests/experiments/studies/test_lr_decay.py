@@ -8,8 +8,9 @@ import pytest
 from support.small_studies import count_calls, printed, records
 
 from experiments.reporting import html
-from experiments.studies.lifecycle import TUNING_SEED
-from experiments.studies.lr_decay.study import LrDecay, lr_decay
+from experiments.studies.lr_decay.options import LrDecay
+from experiments.studies.lr_decay.study import lr_decay
+from experiments.studies.options import TUNING_SEED
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from experiments.records.config import Config
-from experiments.studies.lr_decay.plan import BUDGETS, LrDecayCell
+from experiments.studies.lr_decay.options import BUDGETS
+from experiments.studies.lr_decay.plan import LrDecayCell
 from experiments.studies.lr_decay.study import _config
 from experiments.studies.settings import Setting, configured, extended
 from experiments.studies.sweep import plan as sweep_plan

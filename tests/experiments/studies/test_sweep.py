@@ -9,7 +9,9 @@ from support.small_studies import count_calls, printed, records
 
 from experiments.records.config import UsageError
 from experiments.studies import lifecycle
-from experiments.studies.sweep.study import Sweep, sweep
+from experiments.studies.options import TUNING_SEED
+from experiments.studies.sweep.options import Sweep
+from experiments.studies.sweep.study import sweep
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -40,7 +42,7 @@ def configs(output) -> list[dict]:
 
 def test_every_method_gets_equally_many_trials_and_the_space_grows(finished):
     tuning = [c for c in configs(finished) if not c["test"]]
-    assert {c["seed"] for c in tuning} == {lifecycle.TUNING_SEED}
+    assert {c["seed"] for c in tuning} == {TUNING_SEED}
     counts = Counter((c["arm"], c["batch_size"]) for c in tuning)
     # 4 in the space as declared, 2 in its extension.
     assert counts == {(method, size): 6 for method in METHODS for size in (8, 12)}

@@ -10,8 +10,9 @@ from support.validated_runs import validated
 from experiments.reporting import html
 from experiments.reporting.page import Page
 from experiments.studies.sweep import plan
+from experiments.studies.sweep.options import BUDGETS
 from experiments.studies.sweep.page import page
-from experiments.studies.sweep.plan import BUDGETS, first_round
+from experiments.studies.sweep.plan import first_round
 from experiments.studies.sweep.results import SweepResults, result
 from experiments.studies.sweep.space import Side, Space, Trial
 

@@ -6,9 +6,9 @@ from support.usage_errors import usage_error
 from experiments.records.config import Config
 from experiments.studies.methods import METHODS
 from experiments.studies.sweep import plan
-from experiments.studies.sweep.plan import BUDGETS, first_round
+from experiments.studies.sweep.options import BUDGETS, Sweep, SweepBudget, check
+from experiments.studies.sweep.plan import first_round
 from experiments.studies.sweep.space import Axis, Side, Trial
-from experiments.studies.sweep.study import Sweep
 
 BUDGET = BUDGETS["default"]._replace(
     epochs=3,
@@ -96,8 +96,8 @@ def test_config_has_the_learning_rate_of_its_method():
 @pytest.mark.parametrize("preset", BUDGETS)
 def test_presets_are_possible(preset):
     budget = BUDGETS[preset]
-    plan.check(budget)
-    plan.check(budget._replace(sampler="sobol"))
+    check(budget)
+    check(budget._replace(sampler="sobol"))
     assert first_round(budget).space == (
         Axis(*budget.effective_rate),
         Axis(*budget.one_minus_beta),
@@ -126,7 +126,7 @@ def test_presets_have_as_many_runs_as_the_help_says(preset, least, most):
     assert runs(budget, rounds) == most
 
 
-def runs(budget: plan.SweepBudget, rounds: list[plan.Round]) -> int:
+def runs(budget: SweepBudget, rounds: list[plan.Round]) -> int:
     """The number of runs of a sweep."""
     final = budget.seeds * len(budget.methods)
     return len(plan.trials(budget, rounds)) * budget.tuning_seeds + final
@@ -177,11 +177,11 @@ def runs(budget: plan.SweepBudget, rounds: list[plan.Round]) -> int:
 )
 def test_impossible_budgets_are_refused_in_one_line(name, value, message):
     option = f"--{name.replace('_', '-')} "
-    assert usage_error(option, plan.check, BUDGET._replace(**{name: value})) == message
+    assert usage_error(option, check, BUDGET._replace(**{name: value})) == message
 
 
 def test_grids_that_the_trials_do_not_fill_are_refused_in_one_line():
     budget = BUDGET._replace(sampler="grid", trials=10)
-    assert usage_error("--trials 10 do not fill a grid, ", plan.check, budget) == (
+    assert usage_error("--trials 10 do not fill a grid, ", check, budget) == (
         "whose sides must be even and at least 4: give --trials 16, or --sampler sobol."
     )

@@ -11,11 +11,11 @@ from support.small_studies import count_calls, printed, records
 from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
-from experiments.studies.lifecycle import TUNING_SEED
+from experiments.studies.options import TUNING_SEED
 from experiments.studies.tune import plan
-from experiments.studies.tune.plan import BUDGETS
+from experiments.studies.tune.options import BUDGETS, Tune
 from experiments.studies.tune.snippet import snippet
-from experiments.studies.tune.study import Tune, fitting_sizes, tune
+from experiments.studies.tune.study import fitting_sizes, tune
 
 pytestmark = pytest.mark.usefixtures("small_network")
 

@@ -13,10 +13,11 @@ from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
 from experiments.studies.tune import plan
+from experiments.studies.tune.options import BUDGETS, SCREENED
 from experiments.studies.tune.page import page
-from experiments.studies.tune.plan import SCREENED, Candidate, TuneResults
+from experiments.studies.tune.plan import Candidate, TuneResults
 
-BUDGET = plan.BUDGETS["smoke"]._replace(
+BUDGET = BUDGETS["smoke"]._replace(
     finalists=2, batch_sizes=(48, 12, 96), schedules=("constant", "step"), trials=4
 )
 PLAN = {"dataset": "digits"}, "python -m experiments tune"

@@ -1,0 +1,61 @@
+"""The options of `bench`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Measure speed or memory, and print one JSON object a line, ours first.
+
+    train: images per second while training the tutorial's CNN on 8,192 random 32x32x3
+    float32 images, with batch size 64, learning rate 0.01 and momentum 0.9, shuffling
+    included; and the rate that the machine's matrix products would allow, at 25.7 MFLOP
+    an image. Then with 2 and 4 times the images, and with batch sizes from 32 to 1024.
+    Medians of three epochs.
+
+    update: GB/s of the momentum SGD update alone, at 20 bytes per float32 parameter,
+    for 1 leaf of 50M, 200 of 512x512 and 1000 of 64x64. The gradients exist already,
+    and are packed if the parameters are. For comparison, the machine's a += b. Medians
+    of 9 turns.
+
+    sweep: images per second of 1 to 16 runs trained together in one program, and of as
+    many trained one after another, for the tutorial's CNN and for a small MLP on 8x8
+    pixels. Medians of three turns.
+
+    memory: bytes per parameter that the compiled update needs for the state and for
+    temporaries (also in a training step), and how many of params and state it reuses.
+
+    accuracy: seconds, compilation included, until the validation accuracy reaches that
+    of the tutorial's finished Keras run on CIFAR-10. A sweep on validation data chooses
+    the learning rate and beta. Needs --peers and takes about ten minutes.
+
+    scaling: images per second of the CNN on 1, 2, 4, ... devices, with 64 images in a
+    step on all devices together (strong) or on each (weak), and with the momentum whole
+    or divided among them; the time of an exchange; and a model of ResNet-50 on up to
+    1,024 devices. JAX_NUM_CPU_DEVICES sets the number of CPU devices.
+
+    shuffling: test accuracy of the tutorial's momentum run on CIFAR-10 with a new order
+    of images in each epoch and with one order for all, here, in Keras and in PyTorch.
+    Needs --peers and takes about an hour.
+    """
+
+    what: tyro.conf.Positional[
+        Literal[
+            "train", "update", "sweep", "memory", "accuracy", "scaling", "shuffling"
+        ]
+    ]
+    """What to measure."""
+
+    peers: Path | None = None
+    """Python interpreter of an environment that has
+    TensorFlow, Keras and PyTorch, which are then measured
+    too, in turn with ours."""
+
+    data_dir: Path | None = None
+    """For accuracy and shuffling: directory in which
+    tensorflow-datasets has prepared CIFAR-10; by default
+    TFDS_DATA_DIR, or else ~/tensorflow_datasets."""

@@ -1,0 +1,117 @@
+"""What all studies can be told, and how it changes a preset's budget."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import tyro
+
+from experiments.distributed.options import ALONE, Processes
+from experiments.records.config import (
+    UsageError,
+    check_at_least_one,
+    check_save_every,
+)
+from experiments.user_code import file_and_function
+
+TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
+
+# The keys of `METHODS` and of `SCHEDULES`, which take long to import.
+METHOD_NAMES = ("sgd", "momentum", "nesterov", "qhm")
+SCHEDULE_NAMES = ("constant", "step", "cosine", "warmup_cosine", "one_cycle")
+
+Budget = TypeVar("Budget", bound=NamedTuple)
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """What all studies can be told."""
+
+    preset: Literal["smoke", "default", "paper"] = "default"
+    """How much is done. smoke: a look at the page, in less
+    than a minute. default: minutes on two CPU cores, on
+    the built-in digits. paper: the full protocol on
+    CIFAR-10, hours. What a preset sets, the options below
+    can change."""
+
+    dataset: str | None = None
+    """digits; a name of tensorflow-datasets, such as
+    cifar10; a path that ends in .npz; or a folder of
+    images, one subfolder a class."""
+
+    image_size: int | None = None
+    """Resize the images to so many pixels in height and
+    width, keeping the middle of those that aren't square;
+    without it, all must have one size."""
+
+    data_dir: Path | None = None
+    """Where tensorflow-datasets has prepared its data
+    sets; without it, TFDS_DATA_DIR or else
+    ~/tensorflow_datasets."""
+
+    skip_broken: bool = False
+    """Leave out files of a folder that can't be used,
+    instead of stopping, up to 10% of them."""
+
+    skip_broken_up_to: float | None = None
+    """Leave out files of a folder up to this share of them,
+    such as 0.3, instead of 10%."""
+
+    model: str | None = None
+    """FILE.py:function, which takes (image_shape, classes,
+    rngs) and returns a Flax module; without it, the
+    tutorial's CNN."""
+
+    epochs: int | None = None
+    """Passes over the training images."""
+
+    seeds: int | None = None
+    """Runs of each final comparison, paired by seed; they
+    are other seeds than those of the tuning."""
+
+    output: Path | None = None
+    """Directory of the results, made if it isn't there;
+    without it, one under runs/ that is named after the
+    plan."""
+
+    save_every: float = 30.0
+    """Seconds between the checkpoints of a run."""
+
+    tensorboard: bool = False
+    """Also write event files for TensorBoard."""
+
+    together: tyro.conf.OmitArgPrefixes[Processes] = ALONE
+
+    def check(self) -> None:
+        """Raises `UsageError` for what is impossible whatever the data are."""
+        if self.epochs is not None:
+            check_at_least_one("--epochs", self.epochs, "the passes over the data")
+        check_save_every(self.save_every)
+        if self.image_size is not None:
+            what = "the height and width of the images"
+            check_at_least_one("--image-size", self.image_size, what, most=10_000)
+        share = self.skip_broken_up_to
+        if share is not None and not 0 < share <= 1:
+            raise UsageError(
+                f"--skip-broken-up-to must lie in (0, 1], got {share}: the share of "
+                "the files that may be left out, such as 0.3."
+            )
+        if self.model is not None:
+            file_and_function("--model", self.model)
+        if self.seeds is not None:
+            if self.seeds > TUNING_SEED:
+                raise UsageError(
+                    f"--seeds must be at most {TUNING_SEED}, got {self.seeds}: the "
+                    "seeds from there on are those of the tuning."
+                )
+            check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
+        self.together.check()
+
+
+def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
+    """The preset's budget, changed by the options that were given."""
+    budget = budgets[options.preset]
+    given = {name: getattr(options, name, None) for name in budget._fields}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return budget._replace(**changed)
