@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.scalars import is_concrete
 
 
@@ -22,7 +23,7 @@ def zero_beside(params: optax.Params, dtype: Any) -> jax.Array:
     would compile again.
     """
     zero = jnp.zeros((), dtype)
-    leaves = [leaf for leaf in jax.tree.leaves(params) if is_concrete(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(unboxed(params)) if is_concrete(leaf)]
     shardings = [
         leaf.sharding
         for leaf in leaves

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import (
     check_beta,
     check_dampening,
@@ -45,7 +46,7 @@ def sgd(
     decay: Decay = "coupled",
     maximize: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """SGD with momentum; each argument means what it means in `torch.optim.SGD`.
 
         gₜ = ∇f(θₜ₋₁), or −∇f(θₜ₋₁) with maximize
@@ -162,7 +163,7 @@ def sgd(
             u = _add_multiple(u, -decay_at(step), params)
         return _cast_like(u, updates), new_state
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def _multiply(factor: ArrayLike, tree: Any) -> Any:

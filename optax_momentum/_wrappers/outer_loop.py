@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import map_boxed, on_plain_trees
 from optax_momentum._base.checks import (
     check_every_k,
     check_params,
@@ -110,7 +111,7 @@ def outer_loop(
 
     def init(params: optax.Params) -> OuterState:
         check_params(params)
-        slow = jax.tree.map(strongly_typed_copy, params)
+        slow = map_boxed(strongly_typed_copy, params)
         since_sync = zero_beside(params, jnp.int32)
         return OuterState(since_sync, slow, inner.init(params), outer.init(params))
 
@@ -143,7 +144,7 @@ def outer_loop(
         )
         return _towards(sync, slow, params, updates), after
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def _displacement(slow: Any, fast: Any, updates: Any) -> Any:
