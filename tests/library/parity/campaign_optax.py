@@ -35,7 +35,11 @@ FILES = {
 }
 # These files run every test for every optimizer; only these have parameters that name
 # `sgd`.
-ABOUT_SGD = ("_src/alias_test.py", "_src/float64_test.py")
+ABOUT_SGD = (
+    "_src/alias_test.py",
+    "_src/float64_test.py",
+    "contrib/_common_test.py",
+)
 
 # A part of a test's path → why it can't pass with this library.
 EXPECTED = {
