@@ -15,6 +15,10 @@ The random bits are a hash of the seed, the state's step, the leaf's path and th
 element's index in the leaf. So no random state is stored, and a resumed run continues
 bit for bit like an uninterrupted one. Under `jax.shard_map`, each device counts the
 elements of its own shard.
+
+A buffer in 8 bits has two arrays for each parameter. To map such a state together with
+a tree that has one entry for each parameter, such as partition specs, take each pair as
+one leaf: `optax.tree.map_params(optimizer, place, state, specs, is_leaf=is_stored)`.
 """
 
 import math
@@ -46,6 +50,7 @@ __all__ = [
     "bfloat16",
     "float32",
     "int8",
+    "is_stored",
     "value",
     "values",
 ]
@@ -160,7 +165,9 @@ def int8(block_size: int = 64, *, seed: int = 0, min_size: int = 4096) -> Storag
     Args:
       block_size: the number of values that share a scale, up to a factor of two; a
         power of two, at least 8. A block spans the last axis and, if that is shorter,
-        the axes before it. Codes have the leaf's shape and its sharding.
+        the axes before it. Codes have the leaf's shape and its sharding. On explicit
+        mesh axes, scales have the same, except that an axis which does not give every
+        device whole blocks is not divided.
       seed: the seed of the random bits. Runs with equal seeds round alike.
       min_size: leaves with fewer elements stay in float32. They take little memory, and
         those of biases and norms are sensitive to rounding.

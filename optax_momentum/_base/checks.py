@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.placement import committed_devices
 from optax_momentum._base.scalars import is_concrete
 from optax_momentum._storage.stored import Stored, is_stored
@@ -162,7 +163,7 @@ def check_storage(storage: object) -> None:
 
 def check_params(params: optax.Params) -> None:
     """Raises unless every leaf is a floating-point or complex array or number."""
-    for path, leaf in jax.tree.leaves_with_path(params):
+    for path, leaf in jax.tree.leaves_with_path(unboxed(params)):
         type_name = _unsupported_type(leaf)
         if type_name is None:
             continue

@@ -8,6 +8,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike, DTypeLike
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.scalars import is_concrete
 
 
@@ -23,7 +24,7 @@ def zero_beside(params: optax.Params, dtype: DTypeLike) -> jax.Array:
     would compile again.
     """
     zero = jnp.zeros((), dtype)
-    leaves = [leaf for leaf in jax.tree.leaves(params) if is_concrete(leaf)]
+    leaves = [leaf for leaf in jax.tree.leaves(unboxed(params)) if is_concrete(leaf)]
     shardings = [
         leaf.sharding
         for leaf in leaves

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import Absent, check_beta, check_scalar, is_absent
 from optax_momentum._base.scalars import checked_schedule, common_dtype
 from optax_momentum._methods.momentum import Coefficients, linear_momentum
@@ -19,7 +20,7 @@ def aggmo(
     betas: Sequence[optax.ScalarOrSchedule] | ArrayLike = (0.0, 0.9, 0.99),
     *,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Aggregated momentum (AggMo): the mean of K heavy-ball buffers.
 
         bᵢ,₀ = 0,   bᵢ,ₜ = βᵢ·bᵢ,ₜ₋₁ + gₜ,   uₜ = (b₁,ₜ + … + b_K,ₜ)/K
@@ -100,7 +101,7 @@ def aggmo(
 
         return jax.tree.map(mean, updates, *terms), tuple(state for _, state in stepped)
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def aggmo_betas(count: int = 3, base: float = 0.1) -> tuple[float, ...]:
@@ -157,7 +158,7 @@ def _as_list(betas: object) -> list[optax.ScalarOrSchedule]:
 
 def _kernel(
     i: int, beta: optax.ScalarOrSchedule, storage: Storage | None
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     beta_at = checked_schedule(partial(check_beta, f"aggmo: betas[{i}]"), beta)
     return linear_momentum(
         lambda step: Coefficients(beta_at(step), 1.0), storage=storage

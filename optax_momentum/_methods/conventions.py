@@ -32,7 +32,7 @@ def ema(
     *,
     debias: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Momentum as an exponential moving average of the gradients.
 
         v₀ = 0,   vₜ = β·vₜ₋₁ + (1 − β)·gₜ,   uₜ = vₜ   or, debiased, vₜ/(1 − ∏ᵢ₌₁ᵗ βᵢ)
@@ -93,7 +93,7 @@ def heavy_ball(
     dampening: ArrayLike = 0.0,
     nesterov: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Heavy-ball momentum, step for step as `torch.optim.SGD` computes it.
 
         m₁ = g₁,   mₜ = β·mₜ₋₁ + (1 − τ)·gₜ          β = beta, τ = dampening
@@ -180,7 +180,7 @@ def keras(
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Momentum with the learning rate inside, as `keras.optimizers.SGD` computes it.
 
         v₀ = 0,   vₜ = β·vₜ₋₁ − αₜ·gₜ,   or corrected  vₜ = (αₜ/αₜ₋₁)·β·vₜ₋₁ − αₜ·gₜ

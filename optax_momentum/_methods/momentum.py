@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import map_boxed, on_plain_trees, unboxed
 from optax_momentum._base.checks import (
     check_buffer,
     check_params,
@@ -66,7 +67,7 @@ def linear_momentum(
     *,
     debias: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """The linear recurrence itself, for any coefficients, without checking them.
 
         m₀ = 0,   mₜ = βₜ·mₜ₋₁ + aₜ·gₜ,   uₜ = bₜ·mₜ + cₜ·gₜ
@@ -129,11 +130,10 @@ def linear_momentum(
 
     def init(params: optax.Params) -> MomentumState:
         check_params(params)
-        warn_if_float64_disabled(params)
+        warn_if_float64_disabled(unboxed(params))
         if storage is None:
-            warn_if_buffer_stalls(params, coefficients)
-        zeros = zeros_like if storage is None else storage.init
-        buffer = jax.tree.map(zeros, params)
+            warn_if_buffer_stalls(unboxed(params), coefficients)
+        buffer = map_boxed(zeros_like if storage is None else storage.init, params)
         return MomentumState(
             step=zero_beside(params, jnp.int32),
             buffer=buffer,
@@ -171,14 +171,14 @@ def linear_momentum(
         step = jnp.asarray(optax.safe_increment(state.step))
         return emitted, MomentumState(step, buffer, weight)
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def momentum_states(state: optax.OptState) -> list[MomentumState]:
     """Returns every `MomentumState` in a chain's or wrapper's state, m decoded."""
     leaves = jax.tree.leaves(state, is_leaf=lambda s: isinstance(s, MomentumState))
     return [
-        leaf._replace(buffer=values(leaf.buffer))
+        unboxed(leaf)._replace(buffer=values(leaf.buffer))
         for leaf in leaves
         if isinstance(leaf, MomentumState)
     ]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_momentum._base.boxes import boxed_like, unboxed
 from optax_momentum._base.checks import (
     check_beta,
     check_learning_rate,
@@ -29,7 +30,7 @@ def nesterov(
     *,
     momentum: optax.ScalarOrSchedule | None = None,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Nesterov's momentum with its gradients taken at the parameters themselves.
 
         v₀ = 0,   vₜ = βₜ·vₜ₋₁ − αₜ·gₜ,   Δθₜ = βₜ₊₁·vₜ − αₜ·gₜ        α = learning_rate
@@ -227,4 +228,6 @@ def lookahead_params(
         return moved.astype(theta.dtype)
 
     buffer = states[0].buffer
-    return jax.tree.map_with_path(look_ahead, buffer, params, is_leaf=is_absent)
+    thetas = unboxed(params)
+    ahead = jax.tree.map_with_path(look_ahead, buffer, thetas, is_leaf=is_absent)
+    return boxed_like(params, ahead)

@@ -17,7 +17,7 @@ def qhm(
     nu: optax.ScalarOrSchedule = 0.7,
     *,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Quasi-hyperbolic momentum (QHM): a weighted mean of SGD and momentum SGD.
 
         v₀ = 0,   vₜ = β·vₜ₋₁ + (1 − β)·gₜ,   uₜ = (1 − ν)·gₜ + ν·vₜ

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import (
     Absent,
     check_beta,
@@ -50,7 +51,7 @@ def sgd(
     decay: Decay = "coupled",
     maximize: ArrayLike = False,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """SGD with momentum; each argument means what it means in `torch.optim.SGD`.
 
         gₜ = ∇f(θₜ₋₁), or −∇f(θₜ₋₁) with maximize
@@ -183,7 +184,7 @@ def sgd(
             u = _add_multiple(u, -decay_at(step), params)
         return _cast_like(u, updates), new_state
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def _as_array(leaf: object) -> jax.Array | optax.MaskedNode:

@@ -19,7 +19,7 @@ def srsgd(
     restart_every: optax.ScalarOrSchedule = 40,
     *,
     storage: Storage | None = None,
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Scheduled restart SGD: Nesterov's growing momentum, restarted every F steps.
 
         yₜ = θₜ₋₁ − αₜ·gₜ,   θₜ = yₜ + μₜ·(yₜ − yₜ₋₁)          α = learning_rate

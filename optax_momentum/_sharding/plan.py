@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.checks import is_absent
 from optax_momentum._base.scalars import is_concrete
 from optax_momentum._storage.stored import Blocks, Parts, Stored, is_stored
@@ -101,6 +102,7 @@ def sharding_plan(
       Rajbhandari, Rasley, Ruwase and He 2020, arXiv:1910.02054, section 5.1.
     """
     _check_axis(mesh, axis_name)
+    params = unboxed(params)
     _check_whole(params)
     leaves, tree = jax.tree.flatten(params)
     indices = tree.unflatten(range(len(leaves)))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
+from optax_momentum._base.boxes import on_plain_trees, unboxed
 from optax_momentum._base.checks import Absent, is_absent
 from optax_momentum._sharding.plan import ShardingPlan
 
@@ -83,9 +84,9 @@ def sharded(
     placed = partial(_placed, _constraint(plan))
 
     def init(params: optax.Params) -> optax.OptState:
-        _check_tree("sharded: params", slices, params)
+        _check_tree("sharded: params", slices, unboxed(params))
         state = jax.eval_shape(inner.init, params)
-        _check_tree("sharded: the state", shardings, state)
+        _check_tree("sharded: the state", shardings, unboxed(state))
         return jax.jit(inner.init, out_shardings=shardings)(params)
 
     def update(
@@ -102,7 +103,7 @@ def sharded(
         emitted = placed("updates", whole, emitted)
         return emitted, placed("the state", shardings, state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def reduce_scatter(gradients: optax.Updates, plan: ShardingPlan) -> optax.Updates:

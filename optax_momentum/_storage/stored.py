@@ -1,5 +1,6 @@
 """Encoded leaves of a buffer, and how to quantize and decode them."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from optax_momentum._base.boxes import is_box, unboxed
 from optax_momentum._storage.rounding import uniform_from_bits
 
 _NOT_FINITE = -128  # The code of NaN and infinity, which no finite number has.
@@ -69,6 +71,7 @@ def is_stored(node: object) -> bool:
 
 def value(stored: Stored) -> jax.Array:
     """Decodes one leaf of a buffer to an array; an array is returned as it is."""
+    stored = unboxed(stored)
     match stored:
         case Parts(real, imag):
             parts = (value(part).astype(jnp.float32) for part in (real, imag))
@@ -85,7 +88,9 @@ def value(stored: Stored) -> jax.Array:
 
 def values(buffer: optax.Updates) -> optax.Updates:
     """Decodes a buffer to a tree of arrays."""
-    return jax.tree.map(value, buffer, is_leaf=is_stored)
+    return jax.tree.map(
+        value, buffer, is_leaf=lambda node: is_stored(node) or is_box(node)
+    )
 
 
 def zero_blocks(leaf: jax.Array | jax.ShapeDtypeStruct, block_size: int) -> Blocks:
@@ -170,9 +175,18 @@ def _split_blocks(x: jax.Array, tile: tuple[int, ...]) -> jax.Array:
     x = jnp.pad(x, missing) if any(after for _, after in missing) else x
     pairs = zip(counts, tile, strict=True)
     sharding = jax.typeof(x).sharding
-    spec = PartitionSpec(*[name for axis in sharding.spec for name in (axis, None)])
     shape = [length for pair in pairs for length in pair]
-    return _reshape(x, shape, sharding.update(spec=spec))
+    return _reshape(x, shape, sharding.update(spec=_split_spec(sharding, counts)))
+
+
+def _split_spec(sharding: NamedSharding, counts: list[int]) -> PartitionSpec:
+    """Divides a split array by whole blocks, or not at all where that is impossible."""
+    spec: list[str | tuple[str, ...] | None] = []
+    for names, count in zip(sharding.spec, counts, strict=True):
+        axes = (names,) if isinstance(names, str) else names or ()
+        devices = math.prod(sharding.mesh.shape[axis] for axis in axes)
+        spec += [names if count % devices == 0 else None, None]
+    return PartitionSpec(*spec)
 
 
 def _join_blocks(x: jax.Array, like: jax.Array) -> jax.Array:
@@ -183,8 +197,9 @@ def _join_blocks(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def _reshape(x: jax.Array, shape: list[int], sharding: NamedSharding) -> jax.Array:
-    """Reshapes x, and shards it if its type has a sharding: on explicit mesh axes."""
-    explicit = any(axis is not None for axis in sharding.spec)
+    """Reshapes x, and shards it where types have shardings: on explicit mesh axes."""
+    specs = (*sharding.spec, *jax.typeof(x).sharding.spec)
+    explicit = any(axis is not None for axis in specs)
     return jax.lax.reshape(x, shape, out_sharding=sharding if explicit else None)
 
 

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from optax_momentum._base.boxes import box_leaf, boxed_like, is_box
+from optax_momentum._base.checks import is_absent
 from optax_momentum._base.scalars import common_dtype
 from optax_momentum._methods.momentum import MomentumState
 from optax_momentum._storage.stored import Stored, is_stored, value
@@ -53,4 +55,23 @@ def change_storage(state: State, storage: Storage) -> State:
         buffer = jax.tree.map_with_path(encode, momentum.buffer, is_leaf=is_stored)
         return momentum._replace(buffer=buffer)
 
-    return for_each_momentum("change_storage", change, state)
+    return for_each_momentum("change_storage", change, state, _boxed_like)
+
+
+def _boxed_like(old: MomentumState, new: MomentumState) -> MomentumState:
+    """Puts a state into the boxes of another, which has another storage."""
+
+    def put(old_leaf: Stored, new_leaf: Stored) -> Stored:
+        if is_absent(new_leaf):
+            return old_leaf
+        box = jax.tree.leaves(old_leaf, is_leaf=is_box)[0]
+        return box_leaf(new_leaf, new_leaf.shape, box, other_box=old.weight)
+
+    buffer = jax.tree.map(
+        put,
+        old.buffer,
+        new.buffer,
+        is_leaf=lambda node: is_box(node) or is_stored(node),
+    )
+    scalars = boxed_like(old._replace(buffer=None), new._replace(buffer=None))
+    return scalars._replace(buffer=buffer)

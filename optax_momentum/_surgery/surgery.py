@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import boxed_like, unboxed
 from optax_momentum._base.checks import check_scalar
 from optax_momentum._base.placement import conform_to
 from optax_momentum._base.scalars import common_dtype, is_concrete, promote_scalar
@@ -190,12 +191,20 @@ def _check_convertible(old: Coefficients, new: Coefficients) -> None:
 
 
 def for_each_momentum(
-    call: str, operate: Callable[[MomentumState], MomentumState], state: State
+    call: str,
+    operate: Callable[[MomentumState], MomentumState],
+    state: State,
+    rebox: Callable[[MomentumState, MomentumState], MomentumState] = boxed_like,
 ) -> State:
-    """Applies `operate` to every `MomentumState` in a state."""
+    """Applies `operate` to every `MomentumState` in a state, out of any boxes."""
 
     def is_momentum(node: object) -> bool:
         return isinstance(node, MomentumState)
+
+    def apply(node: Any) -> Any:
+        if not is_momentum(node):
+            return node
+        return rebox(node, operate(unboxed(node)))
 
     leaves, tree = jax.tree.flatten(state, is_leaf=is_momentum)
     if not any(map(is_momentum, leaves)):
@@ -204,7 +213,7 @@ def for_each_momentum(
             f"{type(state).__name__}. Pass the state of an optimizer that contains one "
             "of this library's methods."
         )
-    return tree.unflatten([operate(x) if is_momentum(x) else x for x in leaves])
+    return tree.unflatten(map(apply, leaves))
 
 
 def _selected(call: str, buffer: optax.Updates, where: Where) -> optax.Updates:
@@ -214,13 +223,29 @@ def _selected(call: str, buffer: optax.Updates, where: Where) -> optax.Updates:
         return all_leaves
     if callable(where):
         return jax.tree.map_with_path(lambda path, _: where(path), all_leaves)
-    try:
-        return jax.tree.broadcast(where, all_leaves)
-    except ValueError as error:
-        raise ValueError(
-            f"{call}: `where` must be a function of the path, or a tree with one bool "
-            f"for each leaf or subtree of the params: {error}"
-        ) from None
+    bools = dict(jax.tree.leaves_with_path(unboxed(where)))
+    unused = set(bools)
+
+    def bool_at(path: Any, _: Any) -> ArrayLike:
+        # By path, so that a dict also selects from a container like Flax's `State`.
+        for end in range(len(path) + 1):
+            if path[:end] in bools:
+                unused.discard(path[:end])
+                return bools[path[:end]]
+        raise _misfit(call, f"it has none for {jax.tree_util.keystr(path)}")
+
+    selected = jax.tree.map_with_path(bool_at, all_leaves)
+    if unused:
+        named = ", ".join(sorted(map(jax.tree_util.keystr, unused)))
+        raise _misfit(call, f"the params have no {named}")
+    return selected
+
+
+def _misfit(call: str, difference: str) -> ValueError:
+    return ValueError(
+        f"{call}: `where` must be a function of the path, or a tree with one bool for "
+        f"each leaf or subtree of the params: {difference}."
+    )
 
 
 def _zero_where(selected: ArrayLike, m: Stored) -> Stored:

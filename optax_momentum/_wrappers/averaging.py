@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import boxed_like, map_boxed, on_plain_trees, unboxed
 from optax_momentum._base.checks import (
     check_params,
     check_scalar,
@@ -34,7 +35,7 @@ class AverageState(NamedTuple):
 
 def parameter_ema(
     rho: optax.ScalarOrSchedule = 0.999, *, warm_up: ArrayLike = True
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Tracks an exponential moving average (EMA) of the parameters; changes no update.
 
         θ̄₀ = θ₀,   θ̄ₜ = ρₜ·θ̄ₜ₋₁ + (1 − ρₜ)·θₜ
@@ -91,7 +92,7 @@ def parameter_ema(
     return _running_average("parameter_ema", share)
 
 
-def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformation:
+def polyak_average(start: ArrayLike = 0) -> optax.GradientTransformationExtraArgs:
     """Tracks the mean of the parameters since step `start`; changes no update.
 
         θ̄ₜ = (θ_{s+1} + … + θₜ)/(t − s),   and θ̄ₜ = θₜ for t ≤ s          s = start
@@ -163,7 +164,7 @@ def averaged_params(state: optax.OptState, params: optax.Params | None = None) -
             "`parameter_ema`, `polyak_average` or `lawa` last in the chain; if there "
             "are several averages, pass the state of one of them."
         )
-    (one,) = states
+    one = unboxed(states[0])
     average: Any = one.average if isinstance(one, AverageState) else mean_of_latest(one)
     if params is None:
         return average
@@ -173,19 +174,18 @@ def averaged_params(state: optax.OptState, params: optax.Params | None = None) -
             return parameter
         return average.astype(jnp.result_type(parameter))
 
-    return jax.tree.map(like, average, params, is_leaf=is_absent)
+    averages = jax.tree.map(like, average, unboxed(params), is_leaf=is_absent)
+    return boxed_like(params, averages)
 
 
 def _running_average(
     call: str, share_at: Callable[[jax.Array], jax.Array]
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """θ̄ ← θ̄ + share·(θ − θ̄)."""
 
     def init(params: optax.Params) -> AverageState:
         check_params(params)
-        average = jax.tree.map(
-            lambda leaf: strongly_typed_copy(leaf, jnp.float32), params
-        )
+        average = map_boxed(lambda leaf: strongly_typed_copy(leaf, jnp.float32), params)
         return AverageState(zero_beside(params, jnp.int32), average)
 
     def update(
@@ -214,7 +214,7 @@ def _running_average(
         step = jnp.asarray(optax.safe_increment(state.step))
         return updates, AverageState(step, average)
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def _check_rho(rho: object) -> None:

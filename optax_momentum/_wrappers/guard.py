@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import check_scalar, check_structure, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import replaced_where, zero_beside
@@ -111,7 +112,7 @@ def guard(
         inner_state = jax.tree.map(if_good, new, old)
         return emitted, _counted(state, good)._replace(inner_state=inner_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def _check_max_norm(max_norm: object) -> None:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import map_boxed, on_plain_trees
 from optax_momentum._base.checks import (
     check_params,
     check_scalar,
@@ -31,7 +32,7 @@ class LatestState(NamedTuple):
     kept: jax.Array  # shape (), int32: number of iterates stored so far
 
 
-def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
+def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformationExtraArgs:
     """Tracks the mean of the latest k iterates (LAWA); changes no update.
 
         θ̄ₜ = mean of the last k of θₑ, θ₂ₑ, θ₃ₑ, …          e = every
@@ -87,7 +88,7 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
 
     def init(params: optax.Params) -> LatestState:
         check_params(params)
-        latest = jax.tree.map(partial(_ring, k), params)
+        latest = map_boxed(partial(_ring, k), params)
         step, kept = (zero_beside(params, jnp.int32) for _ in range(2))
         return LatestState(step, latest, kept)
 
@@ -114,7 +115,7 @@ def lawa(k: int, *, every: ArrayLike = 1) -> optax.GradientTransformation:
         kept = jnp.where(due, optax.safe_increment(state.kept), state.kept)
         return updates, LatestState(step, latest, kept)
 
-    return optax.GradientTransformation(init, update)
+    return on_plain_trees(optax.GradientTransformation(init, update))
 
 
 def mean_of_latest(state: LatestState) -> optax.Params:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import map_boxed, on_plain_trees
 from optax_momentum._base.checks import (
     Absent,
     check_every_k,
@@ -112,7 +113,7 @@ def outer_loop(
 
     def init(params: optax.Params) -> OuterState:
         check_params(params)
-        slow = jax.tree.map(strongly_typed_copy, params)
+        slow = map_boxed(strongly_typed_copy, params)
         since_sync = zero_beside(params, jnp.int32)
         return OuterState(since_sync, slow, inner.init(params), outer.init(params))
 
@@ -147,7 +148,7 @@ def outer_loop(
         )
         return _towards(sync, slow, params, updates), after
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def _displacement(

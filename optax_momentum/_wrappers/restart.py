@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import check_scalar, wrong_state
 from optax_momentum._base.placement import zero_beside, zeros_like
 from optax_momentum._base.scalars import common_dtype
@@ -117,7 +118,9 @@ def adaptive_restart(
     ) -> tuple[optax.Updates, RestartState]:
         if not isinstance(state, RestartState):
             raise wrong_state(state, RestartState)
-        step = partial(inner.update, params=params, value=value, **extra_args)
+        if value is not None:
+            extra_args["value"] = value
+        step = partial(inner.update, params=params, **extra_args)
         moved = step(updates, state.inner_state)
         rested = step(updates, _at_rest(state.inner_state))
         if criterion == "gradient":
@@ -138,7 +141,7 @@ def adaptive_restart(
         restarts = pick(_next(state.restarts), state.restarts)
         return emitted, RestartState(inner_state, steps, restarts, last)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def _at_rest(state: optax.OptState) -> optax.OptState:

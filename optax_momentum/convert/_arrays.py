@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optax_momentum._base.boxes import boxed_like, unboxed
 from optax_momentum._base.placement import conform_to, zeros_like
 from optax_momentum._storage.stored import is_stored, values
 from optax_momentum.convert._layouts import SAME, Layout
@@ -56,7 +57,7 @@ def from_arrays(
             "from_arrays: like must be a tree of arrays, got a buffer in a `storage`. "
             "Fill a tree like the params, then convert the state with `change_storage`."
         )
-    leaves = _by_path(like)
+    leaves = _by_path(unboxed(like))
     check_keys(names, arrays)
     keys = _key_of_each_leaf(names, leaves)
     layouts = _layout_of_each_leaf(layout, leaves)
@@ -66,7 +67,9 @@ def from_arrays(
         else _ours(arrays[keys[path]], leaf, layouts[path], _where(keys[path], path))
         for path, leaf in leaves.items()
     ]
-    return jax.tree.unflatten(jax.tree.structure(like), filled)
+    return boxed_like(
+        like, jax.tree.unflatten(jax.tree.structure(unboxed(like)), filled)
+    )
 
 
 def to_arrays(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.placement import conform_to
 from optax_momentum._methods.conventions import keras
 from optax_momentum._methods.momentum import MomentumState
@@ -96,7 +97,8 @@ def to_keras(
     iteration, learning_rate = map(np.asarray, variables[:2])
     ours = to_arrays(state.buffer, names, layout)
     values = {i: np.asarray(velocity) for i, velocity in velocities.items()} | ours
-    return [np.asarray(state.step, iteration.dtype), learning_rate, *values.values()]
+    step = np.asarray(unboxed(state.step), iteration.dtype)
+    return [step, learning_rate, *values.values()]
 
 
 def _split(variables: Sequence[object]) -> tuple[int, float, dict[int, object]]:

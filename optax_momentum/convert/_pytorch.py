@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from optax_momentum._base.boxes import unboxed
 from optax_momentum._base.placement import conform_to
 from optax_momentum._methods.conventions import heavy_ball
 from optax_momentum._methods.momentum import MomentumState
@@ -124,7 +125,7 @@ def to_torch(
         for index, entry in state_dict["state"].items()
         if index not in buffers
     }
-    if state.step > 0:
+    if unboxed(state.step) > 0:
         for index, buffer in buffers.items():
             entries[index] = {"momentum_buffer": as_tensor(buffer)}
     return {**state_dict, "state": entries}

@@ -13,7 +13,7 @@ from optax_momentum._methods.conventions import (
 )
 from optax_momentum._methods.momentum import MomentumState
 from optax_momentum._methods.qhm import qhm_coefficients
-from optax_momentum._surgery.surgery import rescale_momentum
+from optax_momentum._surgery.surgery import for_each_momentum, rescale_momentum
 from optax_momentum.as_qhm import Qhm
 
 
@@ -139,15 +139,11 @@ def momentum_state(
             "is nothing to convert. Start with a fresh state."
         )
 
-    def past_first_step(node: object) -> object:
-        if not isinstance(node, MomentumState):
-            return node
-        return node._replace(step=jnp.maximum(node.step, 1))
+    def continued(momentum: MomentumState) -> MomentumState:
+        rescaled = rescale_momentum(momentum, new.gain / old.gain)
+        return rescaled._replace(step=jnp.maximum(momentum.step, 1))
 
-    rescaled = rescale_momentum(state, new.gain / old.gain)
-    value = jax.tree.map(
-        past_first_step, rescaled, is_leaf=lambda node: isinstance(node, MomentumState)
-    )
+    value = for_each_momentum("momentum_state", continued, state)
     reasons = _differences(source, target)
     if not all(map(math.isclose, old[1:], new[1:])):
         reasons.append(

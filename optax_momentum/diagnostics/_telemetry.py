@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from optax_momentum._base.boxes import on_plain_trees
 from optax_momentum._base.checks import check_beta, check_transformation, wrong_state
 from optax_momentum._base.norm import squared_norm
 from optax_momentum._base.placement import zero_beside
@@ -138,7 +139,7 @@ def telemetry(
         monitor_state: Any = monitor.update(step, state.monitor, params)[1]
         return emitted, TelemetryState(inner_state, monitor_state)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return on_plain_trees(optax.GradientTransformationExtraArgs(init, update))
 
 
 def _averages(state: optax.OptState) -> list[optax.Updates]:

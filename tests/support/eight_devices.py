@@ -1,7 +1,8 @@
 """A program on eight devices, for tests of sharding; prints its results as JSON.
 
 One run moves from 1 device to 2, 4, 8 and back to 2. Another divides its batch over two
-mesh axes. It is a separate program because the process of the tests has two devices.
+mesh axes. A third has int8 buffers of few blocks. It is a separate program because the
+process of the tests has two devices.
 """
 
 import json
@@ -14,7 +15,15 @@ import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from optax_momentum import aggmo, reduce_scatter, sgd, sharded, sharding_plan, storage
+from optax_momentum import (
+    aggmo,
+    ema,
+    reduce_scatter,
+    sgd,
+    sharded,
+    sharding_plan,
+    storage,
+)
 
 RANDOM = np.random.default_rng(12)
 SHAPES = {"bias": (64,), "kernel": (3, 16, 64), "odd": (9, 11)}
@@ -100,9 +109,40 @@ def on_two_axes():
     }
 
 
+def few_blocks():
+    """Steps int8 buffers whose divided axis has fewer blocks than devices."""
+    method = ema(0.9, storage=storage.int8())
+    last = P(None, "x"), P(None, None, None, "x")
+    for shape, spec, count in (
+        ((1024, 256), last[0], 8),
+        ((3, 3, 128, 64), last[1], 2),
+        ((3, 3, 128, 64), last[1], 8),
+    ):
+        mesh = jax.make_mesh(
+            (count,), ("x",), (AxisType.Explicit,), devices=jax.devices()[:count]
+        )
+        sharding = NamedSharding(mesh, spec)
+        g = np.float32(RANDOM.normal(size=shape))
+        placed = jax.device_put(g, sharding)
+        step: Any = jax.jit(method.update)
+        want, alone = step(g, step(g, method.init(g))[1])
+        got, divided = step(placed, step(placed, method.init(placed))[1])
+        yield {
+            "same_updates": same(got, want),
+            "same_state": same(divided, alone),
+            "codes": divided.buffer.codes.sharding.is_equivalent_to(
+                sharding, len(shape)
+            ),
+            "scales": divided.buffer.scales.sharding.is_fully_replicated,
+        }
+
+
 if __name__ == "__main__":
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 8)
     int8 = storage.int8(min_size=1)
     runs = [list(moved_run(encoding)) for encoding in (None, int8)]
-    print(json.dumps({"moved_runs": runs, "two_axes": on_two_axes()}))
+    few = list(few_blocks())
+    print(
+        json.dumps({"moved_runs": runs, "two_axes": on_two_axes(), "few_blocks": few})
+    )

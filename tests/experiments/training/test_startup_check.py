@@ -21,14 +21,14 @@ from optax_momentum import keras
 RIGHT = keras(0.3, 0.7)
 
 
-def changed(change) -> optax.GradientTransformation:
+def changed(change) -> optax.GradientTransformationExtraArgs:
     """The right momentum, with `change` applied to each of its updates."""
 
-    def update(updates, state, params=None):
-        updates, state = RIGHT.update(updates, state, params)
+    def update(updates, state, params=None, **extra_args):
+        updates, state = RIGHT.update(updates, state, params, **extra_args)
         return jax.tree.map(change, updates), state
 
-    return optax.GradientTransformation(RIGHT.init, update)
+    return optax.GradientTransformationExtraArgs(RIGHT.init, update)
 
 
 def complaint(transformation=RIGHT) -> str:

@@ -255,3 +255,9 @@ def test_a_state_is_divided_over_one_of_two_mesh_axes(eight_devices):
     run = eight_devices["two_axes"]
     assert run["error"] < 1e-6 < 1e-2 < run["change"]
     assert run["bytes"] == [4 * 16 * 64 // 4] * 8
+
+
+def test_scales_stay_whole_where_an_axis_has_fewer_blocks_than_devices(eight_devices):
+    everything = ("same_updates", "same_state", "codes", "scales")
+    for run in eight_devices["few_blocks"]:
+        assert run == dict.fromkeys(everything, True)

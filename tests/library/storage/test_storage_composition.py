@@ -171,20 +171,19 @@ def test_replicated_state_steps_by_device_varying_gradients():
         testing.expect_same_bits("shared state", got, want)
 
 
-def test_flax_nnx_optimizer_keeps_a_bfloat16_buffer():
-    """NNX takes non-arrays such as Blocks apart: see docs/recipes.md."""
-    from flax import nnx
-
-    model = nnx.Linear(16, 8, rngs=nnx.Rngs(0))
-    method = sgd(0.1, BETA, storage=storage.bfloat16())
-    optimizer = nnx.Optimizer(model, method, wrt=nnx.Param)
-
-    @nnx.jit
-    def step(model, optimizer):
-        gradients = nnx.grad(lambda model: model(jnp.ones((1, 16))).sum())(model)
-        optimizer.update(model, gradients)
-
-    for _ in range(2):
-        step(model, optimizer)
-    assert optimizer.opt_state.buffer["bias"].dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(model.bias), -0.1 * (1 + 1 + BETA), rtol=1e-5)
+def test_optax_maps_an_encoded_leaf_with_its_partition_spec():
+    specs = {"w": P(None, "x"), "b": P("x")}
+    method = ema(BETA, storage=INT8)
+    placed: Any = optax.tree.map_params(
+        method,
+        lambda stored, spec: jax.tree.map(
+            lambda array: (array.dtype.name, spec), stored
+        ),
+        method.init(PARAMS),
+        specs,
+        transform_non_params=lambda scalar: P(),
+        is_leaf=storage.is_stored,
+    )
+    assert placed.step == placed.weight == P()
+    for name, spec in specs.items():
+        assert placed.buffer[name] == (("int8", spec), ("float32", spec))
