@@ -1,7 +1,6 @@
 """A page as files: `report.html`, `figures/*.png` and `summary.json`."""
 
 import math
-import re
 from collections.abc import Mapping
 from datetime import date
 from numbers import Integral, Real
@@ -14,7 +13,7 @@ from experiments.records.plan import make_directory
 from experiments.records.runs import to_json, write_atomically
 from experiments.reporting import drawing
 from experiments.reporting.page import Cell, Page, Table
-from experiments.reporting.rendering import render, script
+from experiments.reporting.rendering import picture_path, render, script
 from experiments.reporting.statistics import INTERVALS
 
 
@@ -38,11 +37,6 @@ def write(output: Path, page: Page) -> Path:
         make_directory((output / path).parent)
         write_atomically(output / path, content)
     return output / "report.html"
-
-
-def picture_path(figure: str) -> Path:
-    """Where the picture of a figure lies in the directory of its page."""
-    return Path("figures") / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', figure)}.png"
 
 
 def summary(page: Page) -> dict[str, JSON]:

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from PIL import Image
 from rich.console import Console
 
 from experiments.records.config import JSON, UsageError
 from experiments.records.runs import write_atomically
-from experiments.reporting.html import picture_path
-from experiments.reporting.rendering import render
+from experiments.reporting.rendering import picture_path, render
 
 
 @dataclass(frozen=True)
@@ -144,6 +142,8 @@ def _picture(summary: Mapping[str, JSON], path: Path) -> dict[str, str]:
     first = next(figures, None)
     if first is None:
         return {}
+    from PIL import Image  # no help and no refused option needs to wait for it
+
     try:
         with Image.open(path.parent / picture_path(first["name"])) as image:
             image.thumbnail((_PICTURE_WIDTH, 10 * _PICTURE_WIDTH))

@@ -4,9 +4,10 @@ Nothing here knows HTML or any study; `experiments.reporting.html` writes a page
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from matplotlib.figure import Figure as Canvas
+if TYPE_CHECKING:  # Matplotlib takes a second to import, which no help needs
+    from matplotlib.figure import Figure as Canvas
 
 Cell = str | int | float | None  # None: there is no such value; NaN: the run diverged
 
@@ -14,7 +15,7 @@ Cell = str | int | float | None  # None: there is no such value; NaN: the run di
 class Draw(Protocol):
     """Draws on an empty canvas; lines and words beside the data are in `ink`."""
 
-    def __call__(self, canvas: Canvas, ink: str) -> None: ...
+    def __call__(self, canvas: "Canvas", ink: str) -> None: ...
 
 
 class Table(NamedTuple):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -44,3 +45,8 @@ def script() -> dict[str, str]:
     source = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return {"script": Markup(source), "script_digest": digest}
+
+
+def picture_path(figure: str) -> Path:
+    """Where the picture of a figure lies in the directory of its page."""
+    return Path("figures") / f"{re.sub(r'[^A-Za-z0-9_-]+', '-', figure)}.png"

@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike
 
 from optax_momentum._base.boxes import boxed_like, unboxed
-from optax_momentum._base.checks import check_scalar
+from optax_momentum._base.checks import check_scalar, is_absent
 from optax_momentum._base.placement import conform_to
 from optax_momentum._base.scalars import common_dtype, is_concrete, promote_scalar
 from optax_momentum._methods.momentum import Coefficients, MomentumState
@@ -235,6 +235,10 @@ def _selected(call: str, buffer: optax.Updates, where: Where) -> optax.Updates:
         raise _misfit(call, f"it has none for {jax.tree_util.keystr(path)}")
 
     selected = jax.tree.map_with_path(bool_at, all_leaves)
+    # Bools may also stand for leaves that `optax.masked` has taken out.
+    for path, leaf in jax.tree.leaves_with_path(buffer, is_leaf=is_absent):
+        if is_absent(leaf):
+            unused -= {path[:end] for end in range(len(path) + 1)}
     if unused:
         named = ", ".join(sorted(map(jax.tree_util.keystr, unused)))
         raise _misfit(call, f"the params have no {named}")

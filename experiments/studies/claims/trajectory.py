@@ -138,7 +138,7 @@ def paths(
 @partial(jax.vmap, in_axes=(0, None, None, None))
 @partial(jax.vmap, in_axes=(None, None, 0, 0))
 def _paths(settled_step: Array, beta: Array, start: Array, noise: Array) -> Array:
-    curvature = jnp.array([1 / CONDITION, 1.0], jnp.float32)
+    curvature = jnp.array([1 / CONDITION, 1.0], start.dtype)
     return descend(lambda x: curvature * x, settled_step, beta, start, noise)[1]
 
 

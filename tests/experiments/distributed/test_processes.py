@@ -16,7 +16,13 @@ from support.usage_errors import usage_error
 from experiments.distributed.options import Processes
 
 FORKED = get_context("forkserver")  # from a process that has imported everything
-FORKED.set_forkserver_preload(["support.small_command", "experiments.__main__"])
+FORKED.set_forkserver_preload(
+    [
+        "support.small_command",
+        "experiments.compare.study",
+        "experiments.studies.crossval.study",
+    ]
+)
 
 
 ARMS = """

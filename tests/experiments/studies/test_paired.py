@@ -31,7 +31,7 @@ def test_difference_is_paired_by_seed_and_counts_a_diverged_run_as_0():
         (Interval(-0.02, -0.03, -0.01, 3), "it is under-tuned, and this is no"),
         (Interval(0.02, -0.01, 0.05, 3), "no difference is shown, as the"),
         (Interval(0.0, 0.0, 0.0, 3), "no difference is shown"),
-        (Interval(0.02, None, None, 1), "one seed shows no difference"),
+        (Interval(0.02, None, None, 1), "one seed bounds nothing"),
         (Interval(NAN, NAN, NAN, 3), "no difference is shown"),
     ],
 )
