@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 
 def to_square(
@@ -17,6 +16,8 @@ def to_square(
     height, width, channels = pixels.shape
     if height == width == size:
         return pixels
+    from PIL import Image  # `prepare`, which only asks for names, shouldn't wait for it
+
     short = min(height, width)
     left, top = (width - short) / 2, (height - short) / 2
     box = left, top, left + short, top + short
