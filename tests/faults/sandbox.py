@@ -19,7 +19,13 @@ from experiments.training.checkpoints import DIRECTORY, MANIFEST, Damaged, read
 
 _FORKED = get_context("forkserver")  # from a process that has imported everything
 _FORKED.set_forkserver_preload(
-    ["watched_command", "matplotlib.backends.backend_svg", "sklearn.model_selection"]
+    [
+        "watched_command",
+        "experiments.compare.study",
+        "experiments.studies.crossval.study",
+        "matplotlib.backends.backend_svg",
+        "sklearn.model_selection",
+    ]
 )
 _TIMEOUT = 120  # seconds after which a process counts as hanging
 
