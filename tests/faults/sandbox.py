@@ -22,7 +22,7 @@ _FORKED.set_forkserver_preload(
     [
         "watched_command",
         "experiments.compare.study",
-        "experiments.studies.crossval.study",
+        "experiments.studies.lr_decay.study",
         "matplotlib.backends.backend_svg",
         "sklearn.model_selection",
     ]
