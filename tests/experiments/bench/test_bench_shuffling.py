@@ -71,7 +71,8 @@ def test_only_epochs_after_the_first_depend_on_the_order(small_benchmark, monkey
     monkeypatch.setattr(shuffling, "train_runs", recording)
     monkeypatch.setattr(shuffling, "BATCH_SIZE", 8)
     train = shuffling._ours(shuffling.load_cifar10(None))
-    train(4, False), train(4, True)
+    for repeats in (False, True):
+        train(4, repeats)
     assert trained[0] == trained[2] and trained[1] != trained[3]
 
 
