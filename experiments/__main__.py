@@ -147,7 +147,7 @@ def _guess(word: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class _Options:
-    """Options of a command that is only listed, and needs no parser of its own."""
+    """Options of a command that is only listed, so that no parser for it is built."""
 
 
 def _any_command() -> Any:

@@ -23,7 +23,7 @@ class Bench:
     of 9 turns.
 
     sweep: images per second of 1 to 16 runs trained together in one program, and of as
-    many trained one after another, for the tutorial's CNN and for a small MLP on 8x8
+    many trained in sequence, for the tutorial's CNN and for a small MLP on 8x8
     pixels. Medians of three turns.
 
     memory: bytes per parameter that the compiled update needs for the state and for

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import tee
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -55,26 +56,24 @@ def bench_shuffling(python: Path | None, data_dir: Path | None) -> None:
         for name in PEERS:
             peer = running.enter_context(process.start(python, name, path, str(EPOCHS)))
             systems[peer.greeting] = _theirs(peer)
-        runs: list[Mapping[str, Any]] = []
         title = f"accuracy after {EPOCHS} epochs of the tutorial's momentum run"
-        table.print_records(title, _runs(systems, runs))
-    table.print_records(f"{title}, {len(SEEDS)} seeds", _summary(runs))
+        for_runs, for_means = tee(_runs(systems))
+        table.print_records(title, for_runs)
+    table.print_records(f"{title}, {len(SEEDS)} seeds", _summary([*for_means]))
 
 
-def _runs(
-    systems: Mapping[str, Train], runs: list[Mapping[str, Any]]
-) -> Iterator[Mapping[str, Any]]:
-    """One record a run, the systems in turn; `runs` keeps them."""
+def _runs(systems: Mapping[str, Train]) -> Iterator[Mapping[str, Any]]:
+    """One record a run, the systems in turn."""
     for seed in SEEDS:
         for repeats in (False, True):
             for name, train in systems.items():
-                run = {
+                yield {
                     "benchmark": "shuffling",
                     "program": name,
                     "order": _order(repeats),
+                    "seed": seed,
+                    **train(seed, repeats),
                 }
-                runs.append(run | {"seed": seed} | train(seed, repeats))
-                yield runs[-1]
 
 
 def _summary(runs: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

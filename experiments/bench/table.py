@@ -109,8 +109,11 @@ def print_records(title: str, records: Iterable[Mapping[str, object]]) -> None:
     table = Table(title=title)
     for record in records:
         print(json.dumps(record), flush=True)
-        cells = {key: cell for key, cell in record.items() if key != "benchmark"}
-        cells = {k: cell for k, cell in cells.items() if not isinstance(cell, list)}
+        cells = {
+            key: cell
+            for key, cell in record.items()
+            if key != "benchmark" and not isinstance(cell, list)
+        }
         if not table.columns:
             for key, cell in cells.items():
                 side = "left" if isinstance(cell, str) else "right"

@@ -60,7 +60,7 @@ def test_library_imports_public_jax_and_optax_only(path):
 
 
 def test_importing_the_library_imports_its_public_modules():
-    """So that `optax_momentum.diagnostics` needs no import of its own."""
+    """`import optax_momentum` is enough to use `optax_momentum.diagnostics`."""
     paths = (ROOT / "optax_momentum").iterdir()
     public = {path.stem for path in paths if path.suffix in ("", ".py")}
     public = {name for name in public if not name.startswith("_")}

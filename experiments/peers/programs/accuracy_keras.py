@@ -7,20 +7,13 @@ import json
 import sys
 import time
 
-import numpy as np
-from train_keras import compiled_model, keras, versions
+from train_keras import compiled_model, keras, read, versions
 
 EPOCHS = 10
 
 
 def main(path: str, seed: int) -> None:
-    arrays = np.load(path)
-
-    def examples(name):
-        images = arrays[f"{name}_images"].astype("float32") / 255
-        return images, arrays[f"{name}_labels"]
-
-    train, validation, test = map(examples, ("train", "validation", "test"))
+    train, validation, test = read(path)
     print(versions(), flush=True)
     for _ in sys.stdin:
         keras.utils.set_random_seed(seed)

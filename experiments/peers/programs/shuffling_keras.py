@@ -6,8 +6,7 @@ Run by `python -m experiments bench shuffling --peers PYTHON`, in PYTHON's envir
 import json
 import sys
 
-import numpy as np
-from train_keras import BATCH_SIZE, compiled_model, keras, versions
+from train_keras import BATCH_SIZE, compiled_model, keras, read, versions
 
 
 def fit(model: keras.Model, train, validation, seed: int, epochs: int, repeats: bool):
@@ -16,20 +15,14 @@ def fit(model: keras.Model, train, validation, seed: int, epochs: int, repeats: 
     if repeats:  # what one call does after `set_random_seed`
         return model.fit(*train, epochs=epochs, **options).history["val_accuracy"]
     accuracies = []
-    for epoch in range(epochs):  # a call shuffles by a seed that is its own
+    for epoch in range(epochs):  # each call shuffles anew, by this seed
         keras.utils.set_random_seed(1000 * (seed + 1) + epoch)
         accuracies += model.fit(*train, epochs=1, **options).history["val_accuracy"]
     return accuracies
 
 
 def main(path: str, epochs: int) -> None:
-    arrays = np.load(path)
-
-    def examples(name):
-        images = arrays[f"{name}_images"].astype("float32") / 255
-        return images, arrays[f"{name}_labels"]
-
-    train, validation, test = map(examples, ("train", "validation", "test"))
+    train, validation, test = read(path)
     print(versions(), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

@@ -39,6 +39,15 @@ def compiled_model() -> keras.Model:
     return model
 
 
+def read(path: str) -> list:
+    """(images, labels) of train, validation and test; images float32 in [0, 1]."""
+    arrays = np.load(path)
+    return [
+        (arrays[f"{name}_images"].astype("float32") / 255, arrays[f"{name}_labels"])
+        for name in ("train", "validation", "test")
+    ]
+
+
 def versions() -> str:
     return f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
 
