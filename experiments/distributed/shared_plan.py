@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from experiments.distributed import processes
 from experiments.records import plan
-from experiments.records.config import UsageError
+from experiments.records.config import JSON, UsageError
 from experiments.records.runs import FILE_NAME, Run, parse, to_json
 
 # What changes the figures of a run, besides its config; a plan names no default.
@@ -21,7 +20,7 @@ _NUMERICS = {
 }
 
 
-def numerics() -> dict[str, Any]:
+def numerics() -> dict[str, JSON]:
     """JAX's settings on which figures depend, where they differ from the defaults.
 
     They belong to the plan, so that a directory never mixes runs of different ones.
