@@ -1,0 +1,83 @@
+"""Batch normalization that equals PyTorch's, for recipes that are ported from there."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax import Array
+from jax.typing import DTypeLike
+from jaxtyping import Float
+
+
+class BatchNorm(nnx.Module):
+    """Normalizes each channel over the batch, as `torch.nn.BatchNorm2d` does.
+
+    Training: y = γ (x − μ)/√(σ² + ε) + β with the batch's mean μ and biased variance σ²
+    over all axes but the last, n values a channel; then the running statistics follow,
+
+        mean ← (1 − share) mean + share μ,
+        var ← (1 − share) var + share σ² n/(n − 1).
+
+    Evaluation: y = γ (x − mean)/√(var + ε) + β.
+
+    Differs from `flax.nnx.BatchNorm` in the unbiased running variance, in that the
+    statistics have the parameters' dtype instead of float32, and in the name `share`:
+    PyTorch's argument `momentum` is the share of the new, Flax's is that of the old, 1
+    minus the former.
+
+    Args:
+      channels: length of the last axis.
+      share: of a batch's statistics in the running ones.
+      epsilon: ε.
+      dtype: of parameters and statistics.
+      rngs: unused, so that it can stand where other layers stand.
+
+    Raises:
+      ValueError: there is one value a channel in training, whose variance is undefined.
+
+    References:
+      Ioffe and Szegedy 2015, arXiv:1502.03167; the documentation of
+      `torch.nn.BatchNorm2d`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        share: float = 0.1,
+        epsilon: float = 1e-5,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ):
+        del rngs
+        self.scale = nnx.Param(jnp.ones(channels, dtype))
+        self.bias = nnx.Param(jnp.zeros(channels, dtype))
+        self.mean = nnx.BatchStat(jnp.zeros(channels, dtype))
+        self.var = nnx.BatchStat(jnp.ones(channels, dtype))
+        self.share, self.epsilon = share, epsilon
+        self.use_running_average = False  # `train()` and `eval()` of NNX switch it
+
+    def __call__(
+        self, x: Float[Array, "batch *axes channels"]
+    ) -> Float[Array, "batch *axes channels"]:
+        mean, var = self.mean[...], self.var[...]
+        if not self.use_running_average:
+            axes = tuple(range(x.ndim - 1))
+            n = x.size // x.shape[-1]
+            if n == 1:
+                raise ValueError(
+                    "BatchNorm: a batch with one value a channel has no variance; "
+                    "choose a --batch-size that leaves no last batch of one example."
+                )
+            mean, var = jnp.mean(x, axes), jnp.var(x, axes)
+            self.mean[...] = self._follow(self.mean[...], mean)
+            self.var[...] = self._follow(self.var[...], var * (n / (n - 1)))
+        factor = self.scale[...] / jnp.sqrt(var + self.epsilon)
+        shape = (1,) * (x.ndim - 1) + (-1,)
+        mean, factor, bias = (
+            each.reshape(shape) for each in (mean, factor, self.bias[...])
+        )
+        return (x - mean) * factor + bias
+
+    def _follow(
+        self, old: Float[Array, " channels"], new: Float[Array, " channels"]
+    ) -> Float[Array, " channels"]:
+        return (1 - self.share) * old + self.share * new.astype(old.dtype)
