@@ -101,6 +101,21 @@ def usage_errors(option: str, reference: str, action: str) -> Iterator[None]:
         ) from error
 
 
+def difference(expected: Any, actual: Any) -> str | None:
+    """The first difference of two trees in structure, shapes or dtypes, in words."""
+    import jax  # slow: the command line alone needs none
+
+    if jax.tree.structure(expected) != jax.tree.structure(actual):
+        return "a tree of another structure"
+    leaves = jax.tree.leaves_with_path(expected)
+    for (path, leaf), other in zip(leaves, jax.tree.leaves(actual), strict=True):
+        wanted, returned = (f"{x.dtype}{list(x.shape)}" for x in (leaf, other))
+        if wanted != returned:
+            where = jax.tree_util.keystr(path)
+            return f"{returned}, not {wanted}{f', at {where}' if where else ''}"
+    return None
+
+
 def _path(file: str) -> Path:
     return Path(os.path.expanduser(file))  # leaves the ~ of an unknown user
 

@@ -19,6 +19,7 @@ from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
+from experiments.problems.image_classification import image_classification
 from experiments.training.lanes import as_lane
 from experiments.training.program import Point, as_arrays, run_on_mesh
 from experiments.training.step import (
@@ -27,8 +28,7 @@ from experiments.training.step import (
     TrainState,
     batch_rows,
     constant,
-    image_shape,
-    initial_params,
+    initial_variables,
     order_key,
     shard_sums,
     state_from_params,
@@ -38,6 +38,7 @@ from optax_momentum import reduce_scatter, sharded, sharding_plan
 IMAGES = 2048  # random, 32x32x3, float32
 BATCH_SIZE = 64
 CLASSES = 10
+TASK = image_classification(cnn, CLASSES)
 LEARNING_RATE, BETA = 0.01, 0.9
 TURNS = 5
 
@@ -86,7 +87,7 @@ def _compared(name: str, batches: Mapping[int, int]) -> Iterator[dict[str, objec
 def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
     """An epoch of a run on these devices only, and the state in which it begins."""
     transformation, state, examples = _init(mesh)
-    spec = TrainSpec(constant(transformation), batch_size)
+    spec = TrainSpec(constant(transformation), batch_size, TASK)
     points = as_arrays([Point(LEARNING_RATE, BETA, 0)])
     steps = QuickJit(partial(run_on_mesh, spec, mesh, points), donate_argnums=0)
     rows = _rows(mesh, batch_size)
@@ -97,7 +98,7 @@ def whole(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
 
 def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
     """The same, but each device keeps only its part of the momentum."""
-    transformation, (params, _, _), examples = _init(mesh)
+    transformation, (params, *_), examples = _init(mesh)
     plan = sharding_plan(transformation, params, mesh, "data")
     optimizer = sharded(transformation, plan)
     rows, size = _rows(mesh, batch_size), slice_size(batch_size, mesh.size)
@@ -112,7 +113,7 @@ def divided(mesh: Mesh, batch_size: int) -> tuple[Epoch, PyTree]:
     def mean_gradients(
         params: PyTree, rows: Rows, number: Int[Array, ""], examples: Examples
     ) -> PyTree:
-        _, sums, _ = shard_sums(cnn, size, params, rows, number, examples)
+        _, sums, _ = shard_sums(TASK, size, params, rows, number, examples)
         return reduce_scatter(jax.tree.map(lambda g: g / batch_size, sums), plan)
 
     @partial(QuickJit, donate_argnums=0)
@@ -135,7 +136,7 @@ def _init(mesh: Mesh) -> tuple[optax.GradientTransformation, TrainState, Example
     labels = rng.integers(0, CLASSES, IMAGES, dtype=np.int32)
     transformation = ARMS["keras"].transformation(LEARNING_RATE, BETA)
     examples = Examples(jnp.asarray(pixels), jnp.asarray(labels))
-    params = initial_params(image_shape(examples), CLASSES, seed=0)
+    params, _ = initial_variables(TASK, examples, seed=0)
     state = state_from_params(transformation, params)
     everywhere = NamedSharding(mesh, _EVERYWHERE)
     return transformation, *jax.device_put((state, examples), everywhere)

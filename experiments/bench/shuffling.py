@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.bench import table
-from experiments.bench.accuracy import load_cifar10, saved
+from experiments.bench.accuracy import TASK, load_cifar10, saved
 from experiments.data.examples import Splits
 from experiments.peers import process
 from experiments.records.config import UsageError
@@ -99,7 +99,7 @@ def _order(repeats: bool) -> str:
 
 
 def _ours(splits: Splits) -> Train:
-    spec = TrainSpec(constant(keras(LEARNING_RATE, BETA)), BATCH_SIZE)
+    spec = TrainSpec(constant(keras(LEARNING_RATE, BETA)), BATCH_SIZE, TASK)
     program = compile_program(spec, 1, splits, test=True)
 
     def of_first_epoch(points, state, epoch, *rest):
@@ -113,8 +113,8 @@ def _ours(splits: Splits) -> Train:
         outcome = train_runs(chosen, points, splits, EPOCHS, test=True)
         assert outcome.test is not None
         return {
-            "test_accuracy": float(outcome.test.accuracy[0]),
-            "validation_accuracy": outcome.validation.accuracy[0].tolist(),
+            "test_accuracy": float(outcome.test.metric[0]),
+            "validation_accuracy": outcome.validation.metric[0].tolist(),
         }
 
     return train

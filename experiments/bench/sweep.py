@@ -12,10 +12,11 @@ from experiments.bench.table import Timed
 from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import on_all_devices
 from experiments.networks import cnn, mlp
+from experiments.networks.network import Network
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
+from experiments.problems.image_classification import image_classification
 from experiments.training.program import Point, as_arrays, compile_program
-from experiments.training.scoring import Network
 from experiments.training.step import (
     OptimizerOf,
     TrainSpec,
@@ -83,7 +84,8 @@ def _epochs(
     transformation: OptimizerOf, case: SweepCase, splits: Splits, runs: int, epochs: int
 ) -> Timed:
     """Epochs of all runs in one program."""
-    spec = TrainSpec(transformation, BATCH_SIZE, case.network)
+    task = image_classification(case.network, CLASSES)
+    spec = TrainSpec(transformation, BATCH_SIZE, task)
     program = compile_program(spec, runs, splits)
     seeds = range(program.padded_lanes)
     points = as_arrays([Point(LEARNING_RATE, BETA, seed) for seed in seeds])
@@ -109,4 +111,4 @@ def _splits(shape: tuple[int, int, int, int]) -> Splits:
     labels = rng.integers(0, CLASSES, shape[0], dtype=np.int32)
     examples = Examples(*on_all_devices((images, labels)))
     few = Examples(*on_all_devices((images[:2], labels[:2])))
-    return Splits(examples, few, few, CLASSES)
+    return Splits(examples, few, few)

@@ -15,8 +15,10 @@ from experiments.bench import table
 from experiments.bench.table import Timed
 from experiments.data.examples import Examples, Splits
 from experiments.distributed.devices import device_mesh, on_all_devices
+from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
+from experiments.problems.image_classification import image_classification
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.step import TrainSpec, TrainState, constant, steps_per_epoch
 
@@ -75,8 +77,10 @@ def _our_epoch(images: int, batch_size: int) -> Timed:
     examples = Examples(*on_all_devices((pixels, labels)))
     transformation = ARMS["keras"].transformation(0.01, 0.9)
     few = jax.tree.map(lambda x: x[:2], examples)
-    spec = TrainSpec(constant(transformation), batch_size)
-    program = compile_program(spec, 1, Splits(examples, few, few, CLASSES))
+    spec = TrainSpec(
+        constant(transformation), batch_size, image_classification(cnn, CLASSES)
+    )
+    program = compile_program(spec, 1, Splits(examples, few, few))
     points = as_arrays([Point(0.01, 0.9, 0)])
     steps, epochs = steps_per_epoch(examples, batch_size), iter(range(1 + TURNS))
 

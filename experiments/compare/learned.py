@@ -4,12 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from experiments.records.metric import Metric
 from experiments.records.runs import Run
 from experiments.reporting.statistics import (
     Comparison,
+    direction,
     number_in_words,
     seeds_in_words,
-    sign,
     too_close,
 )
 
@@ -41,6 +42,7 @@ def learned(
     arms: Mapping[str, Sequence[Run]],
     titles: Mapping[str, str],
     compared: Sequence[Comparison],
+    metric: Metric,
 ) -> str:
     """What the comparisons show and nothing more, for a reader in a hurry.
 
@@ -57,7 +59,7 @@ def learned(
         for each in compared
         if not {each.first, each.second} & lost.keys() and not math.isnan(each.mean)
     ]
-    return _sentence([*_clauses(arms, titles, compared, sound), *left_out])
+    return _sentence([*_clauses(arms, titles, compared, sound, metric), *left_out])
 
 
 def _clauses(
@@ -65,6 +67,7 @@ def _clauses(
     titles: Mapping[str, str],
     compared: Sequence[Comparison],
     sound: Sequence[Comparison],
+    metric: Metric,
 ) -> list[str]:
     (first, *_), *_ = arms.values()
     if not compared:
@@ -75,9 +78,9 @@ def _clauses(
         bounds = "bounds" if seeds == 1 else "bound"
         return [f"{seeds_in_words(seeds)} {bounds} nothing; --seeds 3 is the least"]
     if compared[0].isolates.startswith("optimizer:"):
-        return [_against(titles[compared[0].second], titles, sound)]
+        return [_against(titles[compared[0].second], titles, sound, metric)]
     if compared[0].first in _STORAGES:
-        return [_against("float32", _STORAGES, sound)]
+        return [_against("float32", _STORAGES, sound, metric)]
     if first.config.beta == 0:
         return ["with β = 0 all of these optimizers are plain SGD"]
     factor = number_in_words(1 / (1 - first.config.beta))
@@ -85,16 +88,16 @@ def _clauses(
     return [
         f"{effect.cause.format(factor=factor)} {words}"
         for effect in (_STEP, _MOMENTUM)
-        if (words := _at_each_place(effect, pairs))
+        if (words := _at_each_place(effect, pairs, metric))
     ]
 
 
 def _at_each_place(
-    effect: _Effect, pairs: Mapping[tuple[str, str], Comparison]
+    effect: _Effect, pairs: Mapping[tuple[str, str], Comparison], metric: Metric
 ) -> str | None:
     """What the cause gained, said once if it gained the same everywhere."""
     gained = {
-        place: _gained(pairs[pair])
+        place: " ".join(_gained(pairs[pair], metric))
         for pair, place in effect.places.items()
         if pair in pairs
     }
@@ -104,14 +107,20 @@ def _at_each_place(
 
 
 def _against(
-    baseline: str, titles: Mapping[str, str], compared: Sequence[Comparison]
+    baseline: str,
+    titles: Mapping[str, str],
+    compared: Sequence[Comparison],
+    metric: Metric,
 ) -> str:
     """What each optimizer gained over the first one, the clearest results first."""
-    order = sorted(compared, key=lambda each: -sign(each.interval) * abs(each.mean))
+
+    def clearness(each: Comparison) -> float:
+        return direction(each.interval, metric) * abs(each.mean)
+
     groups: dict[str, list[str]] = {}
-    for each in order:
-        verb, amount = _gained(each).split(" ", 1)
-        if sign(each.interval):
+    for each in sorted(compared, key=clearness, reverse=True):
+        verb, amount = _gained(each, metric)
+        if direction(each.interval, metric):
             groups.setdefault(verb, []).append(f"{titles[each.first]} {verb} {amount}")
         else:
             groups.setdefault(f"{verb} {amount}", []).append(titles[each.first])
@@ -120,23 +129,27 @@ def _against(
         more = len(named) - _MOST_NAMED
         if more > 0:
             named = [*named[:_MOST_NAMED], f"{more} more"]
-        ending = "" if words in ("gained", "lost") else f" {words}"
+        ending = f" {words}" if " " in words else ""
         clauses.append(_joined(named) + ending)
     return f"compared with {baseline}, {', '.join(clauses)}"
 
 
-def _gained(comparison: Comparison) -> str:
+def _gained(comparison: Comparison, metric: Metric) -> tuple[str, str]:
     """The difference as a verb and its object."""
-    points = 100 * abs(comparison.mean)
-    size = f"{points:.0f}" if points >= 9.95 else f"{points:.2g}"
-    amount = f"{size} point{'s' if size != '1' else ''}"
-    side = sign(comparison.interval)
+    difference = metric.scale * abs(comparison.mean)
+    size = f"{difference:,.0f}" if difference >= 9.95 else f"{difference:.2g}"
+    better, worse = "improved", "worsened"
+    amount = f"the {metric.words} by {size}"
+    if metric.is_share:
+        better, worse = "gained", "lost"
+        amount = f"{size} point{'s' if size != '1' else ''}"
+    side = direction(comparison.interval, metric)
     if side:
-        return f"{'gained' if side > 0 else 'lost'} {amount}"
+        return better if side > 0 else worse, amount
     if too_close(comparison.interval):
-        verb = "gained" if comparison.mean > 0 else "lost"
-        return f"{verb} {amount}, too close to call,"
-    return f"gained nothing that {seeds_in_words(len(comparison.seeds))} can show"
+        verb = better if metric.goodness(comparison.mean) > 0 else worse
+        return verb, f"{amount}, too close to call,"
+    return better, f"nothing that {seeds_in_words(len(comparison.seeds))} can show"
 
 
 def _diverged(runs: Sequence[Run]) -> int:

@@ -1,6 +1,7 @@
 """The options of `compare`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from experiments.records.config import (
     Nonfinite,
@@ -45,6 +46,14 @@ class Compare(StudyOptions):
     batch_size: int = 64
     """Images in one step."""
 
+    schedule: Literal["constant", "step", "cosine", "warmup_cosine", "one_cycle"] = (
+        "constant"
+    )
+    """How the learning rate of the built-in optimizers
+    changes during a run. Those of a function for --arms
+    set their own; it may ask for the number of steps:
+    arms(learning_rate, steps)."""
+
     nonfinite: Nonfinite = "stop"
     """What to do about a step whose gradient or result is
     not finite. stop: end, and say at which step and in
@@ -65,3 +74,9 @@ class Compare(StudyOptions):
                 "optimizers of your own give FILE.py:function."
             )
         file_and_function("--arms", self.arms)
+        if self.schedule != "constant":
+            raise UsageError(
+                f"--schedule {self.schedule} applies to the built-in optimizers: omit "
+                f"it, and build the schedule in {self.arms}, which may ask for the "
+                "number of steps, as in arms(learning_rate, steps)."
+            )

@@ -13,8 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from experiments.compare.learned import learned
+from experiments.records.metric import Metric
 from experiments.records.plan import digest, shared
-from experiments.records.runs import Epoch, Run, provenance
+from experiments.records.runs import Run, provenance
 from experiments.reporting.drawing import (
     label_rows,
     legend,
@@ -25,25 +26,23 @@ from experiments.reporting.drawing import (
 from experiments.reporting.html import in_words
 from experiments.reporting.page import Figure, Page, Section, Table
 from experiments.reporting.statistics import (
-    DIFFERENCES,
+    PAIRS,
     Comparison,
+    Pair,
     compare_runs,
     counted,
+    deviation,
     winner,
 )
+from experiments.studies.terms import axis_label, judged
+from experiments.studies.validation import Measure
 
 Arms = Mapping[str, Sequence[Run]]  # the runs of each arm, in the order of their seeds
 
-METRICS = (
-    *("test_accuracy", "test_loss", "validation_accuracy", "validation_loss"),
+_FIGURES = (  # fields of a run, of which those of validation are its last epoch's
+    *("test_metric", "test_loss", "validation_metric", "validation_loss"),
     *("seconds", "seconds_with_compilation", "images_per_second"),
 )
-_PANELS = {
-    "train_loss": "Training loss",
-    "validation_loss": "Validation loss",
-    "train_accuracy": "Training accuracy",
-    "validation_accuracy": "Validation accuracy",
-}
 
 
 class Setup(NamedTuple):
@@ -51,42 +50,57 @@ class Setup(NamedTuple):
 
     titles: Mapping[str, str]  # by arm
     equations: Mapping[str, str]  # by arm; empty where unknown
-    train_images: int
-    validation_images: int
-    test_images: int
+    pairs: Sequence[Pair]  # that are compared
+    measure: Measure
+    train_examples: int
+    validation_examples: int
+    test_examples: int
     command: str  # that repeats the comparison
     changes: Mapping[str, object] = {}  # entries of the plan about the data
     smoke: bool = False  # whether it trained too little for any conclusion
+
+    @property
+    def metric(self) -> Metric:
+        """What decides."""
+        return self.measure.metric
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the arms are those of this program, not of a user's file."""
+        return self.pairs == PAIRS
 
 
 def page(runs: Sequence[Run], setup: Setup) -> Page:
     """The page of a comparison: at least one run, all of one plan, in any order."""
     plan = {**shared(runs[0].config), **setup.changes}
     arms = _by_arm(runs, setup.titles)
-    compared = compare_runs(runs, setup.titles)
+    compared = compare_runs(runs, setup.metric, setup.pairs)
     if setup.smoke:
         compared = tuple(each._replace(winner=None) for each in compared)
-    sections = [_optimizers(arms, setup), _curves(arms, setup.titles), _every_run(arms)]
+    sections = [_optimizers(arms, setup), _curves(arms, setup), _every_run(arms, setup)]
     if compared:
         sections.insert(0, _differences(compared, setup))
-    if not plan["code"] and "keras_int8" not in arms:
-        sections.insert(0, _step_sizes(arms, setup.titles))
+    if setup.built_in and "keras_int8" not in arms:
+        sections.insert(0, _step_sizes(arms, setup))
     return Page(
         study="compare",
-        title=f"{_subject(arms)} on {plan['dataset']}",
+        title=f"{_subject(arms, setup)} on {plan['dataset']}",
         summary=_summary(arms, setup),
         sections=sections,
         plan=plan,
         plan_hash=digest(plan),
         command=setup.command,
         provenance=provenance(runs),
-        conclusion="" if setup.smoke else learned(arms, setup.titles, compared),
+        conclusion=""
+        if setup.smoke
+        else learned(arms, setup.titles, compared, setup.metric),
         data={
             "dataset": plan["dataset"],
             "plan": {"hash": digest(plan), **plan},
-            "arms": {arm: _data(arms[arm], setup.titles[arm]) for arm in arms},
+            "arms": {arm: _data(of_arm, arm, setup) for arm, of_arm in arms.items()},
             "comparisons": [comparison._asdict() for comparison in compared],
         },
+        of_shares=setup.metric.is_share,
     )
 
 
@@ -97,29 +111,29 @@ def _by_arm(runs: Sequence[Run], titles: Mapping[str, str]) -> Arms:
     return {arm: of_arm for arm, of_arm in arms.items() if of_arm}
 
 
-def _data(runs: Sequence[Run], title: str) -> dict[str, object]:
+def _data(runs: Sequence[Run], arm: str, setup: Setup) -> dict[str, object]:
     """An arm for programs; all values are in the order of the seeds."""
 
-    def value(run: Run, metric: str) -> float:
-        if metric.startswith("validation"):
-            return getattr(run.epochs[-1], metric)
-        return getattr(run, metric)
+    def value(run: Run, field: str) -> float:
+        return getattr(run.epochs[-1] if field.startswith("validation") else run, field)
 
-    values = {metric: [value(run, metric) for run in runs] for metric in METRICS}
+    values = {
+        field.replace("metric", setup.metric.name): [value(run, field) for run in runs]
+        for field in _FIGURES
+    }
     return {
-        "title": title,
+        "title": setup.titles[arm],
         "seeds": [run.config.seed for run in runs],
         "config_hashes": [run.config_hash for run in runs],
         **{
-            metric: {"mean": fmean(of_metric), "values": of_metric}
-            for metric, of_metric in values.items()
+            name: {"mean": fmean(of_name), "values": of_name}
+            for name, of_name in values.items()
         },
     }
 
 
-def _subject(arms: Arms) -> str:
-    (first, *_), *_ = arms.values()
-    if first.config.code:
+def _subject(arms: Arms, setup: Setup) -> str:
+    if not setup.built_in:
         return counted(len(arms), "optimizer")
     return "Momentum in fewer bytes" if "keras_int8" in arms else "SGD and momentum"
 
@@ -129,30 +143,33 @@ def _summary(arms: Arms, setup: Setup) -> str:
     (first, *_), *_ = arms.values()
     config = first.config
     seeds = sorted({run.config.seed for runs in arms.values() for run in runs})
-    means = {arm: _mean_accuracy(runs) for arm, runs in arms.items()}
-    scored = [arm for arm, mean in means.items() if not math.isnan(mean)]
+    measure, metric = setup.measure, setup.metric
+    means = {arm: _mean(runs) for arm, runs in arms.items()}
+    scored = [arm for arm, mean in means.items() if math.isfinite(mean)]
     answer = "No optimizer has a result."
     if scored:
-        best = max(scored, key=means.__getitem__)
-        answer = f"Best mean test accuracy: {means[best]:.2%}, {setup.titles[best]}, "
-        answer += f"n = {len(arms[best])}."
-    beta = "" if config.code else f" and β = {config.beta}"
+        best = max(scored, key=lambda arm: metric.goodness(means[arm]))
+        answer = f"Best mean test {judged(metric)}: {metric.shown(means[best])}, "
+        answer += f"{setup.titles[best]}, n = {len(arms[best])}."
+    model = "one convolutional network" if measure.noun == "image" else "one model"
+    beta = f" and β = {config.beta}" if setup.built_in else ""
     return (
         f"{answer} {counted(len(arms), 'optimizer')}, {counted(len(seeds), 'seed')} "
-        f"({', '.join(map(str, seeds))}), one convolutional network: trained on "
-        f"{counted(setup.train_images, 'image')}, validated on "
-        f"{setup.validation_images:,} and tested on {setup.test_images:,}, over "
+        f"({', '.join(map(str, seeds))}), {model}: trained on "
+        f"{counted(setup.train_examples, measure.noun)}, validated on "
+        f"{setup.validation_examples:,} and tested on {setup.test_examples:,}, over "
         f"{counted(config.epochs, 'epoch')} in batches of {config.batch_size}, with "
         f"learning rate α = {config.learning_rate}{beta}."
     )
 
 
-def _mean_accuracy(runs: Sequence[Run]) -> float:
-    return fmean(run.test_accuracy for run in runs)
+def _mean(runs: Sequence[Run]) -> float:
+    return fmean(run.test_metric for run in runs)
 
 
-def _step_sizes(arms: Arms, titles: Mapping[str, str]) -> Section:
-    """Which arms settle at which step, and their accuracies beside each other."""
+def _step_sizes(arms: Arms, setup: Setup) -> Section:
+    """Which arms settle at which step, and their results beside each other."""
+    titles, metric = setup.titles, setup.metric
     heading = "Two step sizes, with and without momentum"
     (first, *_), *_ = arms.values()
     factor = 1 / (1 - first.config.beta)
@@ -176,10 +193,10 @@ def _step_sizes(arms: Arms, titles: Mapping[str, str]) -> Section:
         return Section(heading, (text,))
 
     def cell(arm: str) -> str:
-        return f"{in_words(_mean_accuracy(arms[arm]), '{:.2%}')}, {titles[arm]}"
+        return f"{in_words(_mean(arms[arm]), metric.format)}, {titles[arm]}"
 
     table = Table(
-        f"Mean test accuracy, n = {counted(len(arms['sgd']), 'seed')}.",
+        f"Mean test {judged(metric)}, n = {counted(len(arms['sgd']), 'seed')}.",
         ("Settled step", "Without momentum", "With momentum"),
         [
             (f"{small} g", cell("sgd"), cell("ema")),
@@ -191,16 +208,19 @@ def _step_sizes(arms: Arms, titles: Mapping[str, str]) -> Section:
 
 def _differences(compared: Sequence[Comparison], setup: Setup) -> Section:
     """Each comparison, seed by seed, with its interval and verdict."""
-    titles = setup.titles
+    titles, metric = setup.titles, setup.metric
+    of, mean, format = f"of test {judged(metric)}", "Mean", metric.difference_format
+    if metric.is_share:
+        of, mean, format = f"{of} in percentage points", "Points", "{:+.2f}"
     table = Table(
-        "Mean differences of test accuracy in percentage points, with 95% intervals.",
-        ("What differs", "Points", "From", "To", "Verdict", "Difference", "n"),
+        f"Mean differences {of}, with 95% intervals.",
+        ("What differs", mean, "From", "To", "Verdict", "Difference", "n"),
         [
             (
                 _capitalized(pair.isolates),
                 *(
-                    None if end is None else 100 * end
-                    for end in pair.interval.shown(DIFFERENCES)
+                    None if end is None else metric.scale * end
+                    for end in pair.interval.shown(metric.possible_differences)
                 ),
                 winner(pair, titles, smoke=setup.smoke),
                 _minus(pair, titles),
@@ -208,23 +228,26 @@ def _differences(compared: Sequence[Comparison], setup: Setup) -> Section:
             )
             for pair in compared
         ],
-        dict.fromkeys(("Points", "From", "To"), "{:+.2f}"),
+        dict.fromkeys((mean, "From", "To"), format),
     )
+    value = mean if metric.is_share else "Value"
     by_seed = Table(
-        "Differences of test accuracy in percentage points, by seed.",
-        ("Difference", "Seed", "Points"),
+        f"Differences {of}, by seed.",
+        ("Difference", "Seed", value),
         [
-            (_minus(pair, titles), seed, 100 * difference)
+            (_minus(pair, titles), seed, metric.scale * difference)
             for pair in compared
             for seed, difference in zip(pair.seeds, pair.differences, strict=True)
         ],
-        {"Points": "{:+.2f}"},
+        {value: format},
     )
+    favors = "" if metric.higher_is_better else " Below 0, the first is better."
     figure = Figure(
         "differences",
-        "Differences of test accuracy: a dot for each seed, a bar for the mean, and a "
-        "band for its 95% interval. No band: fewer than three seeds.",
-        partial(_draw_differences, compared, titles),
+        f"Differences of test {judged(metric)}: a dot for each seed, a bar for the "
+        "mean, and a band for its 95% interval. No band: fewer than three seeds."
+        f"{favors}",
+        partial(_draw_differences, compared, setup),
         by_seed,
         (6.4, 0.9 + 0.75 * len(compared)),
     )
@@ -233,8 +256,8 @@ def _differences(compared: Sequence[Comparison], setup: Setup) -> Section:
         (
             "A seed fixes the initial parameters and the order of the data, and is "
             "used with every optimizer, so optimizers are compared seed by seed. The "
-            "interval is about seeds, not about the choice of test images, and each "
-            "comparison stands alone.",
+            "interval is about seeds, not about the choice of test "
+            f"{setup.measure.noun}s, and each comparison stands alone.",
         ),
         figures=(figure,),
         tables=(table,),
@@ -250,8 +273,10 @@ def _capitalized(words: str) -> str:
 
 
 def _draw_differences(
-    compared: Sequence[Comparison], titles: Mapping[str, str], canvas: Canvas, ink: str
+    compared: Sequence[Comparison], setup: Setup, canvas: Canvas, ink: str
 ) -> None:
+    titles, metric = setup.titles, setup.metric
+    scale = metric.scale
     axes = canvas.subplots()
     plain_axes(axes, ink)
     colors = strokes(titles)
@@ -260,15 +285,18 @@ def _draw_differences(
     for row, comparison in enumerate(compared):
         axes.vlines(0, row, row + 0.42, color=ink, linewidth=0.8, alpha=0.6)
         color = colors[comparison.first].color
-        differences = 100 * np.array(comparison.differences)
-        mean, low, high = comparison.interval.shown(DIFFERENCES)
+        differences = scale * np.array(comparison.differences)
+        mean, low, high = comparison.interval.shown(metric.possible_differences)
         _dots(axes, differences, row + 0.12, color)
         if low is not None and high is not None:
             band = {"color": color, "alpha": 0.35, "solid_capstyle": "butt"}
-            axes.plot([100 * low, 100 * high], [row + 0.3] * 2, linewidth=6, **band)
-        axes.plot(100 * mean, row + 0.3, "|", color=color, markersize=11, mew=3)
-    axes.set_xlim(*_limits(compared))
-    axes.set_xlabel("Difference, percentage points")
+            axes.plot([scale * low, scale * high], [row + 0.3] * 2, linewidth=6, **band)
+        axes.plot(scale * mean, row + 0.3, "|", color=color, markersize=11, mew=3)
+    axes.set_xlim(*_limits(compared, metric))
+    label = "Difference, percentage points"
+    if not metric.is_share:
+        label = f"Difference of test {judged(metric)}"
+    axes.set_xlabel(label)
 
 
 def _dots(axes: Axes, values: NDArray[np.floating], row: float, color: str) -> None:
@@ -276,176 +304,193 @@ def _dots(axes: Axes, values: NDArray[np.floating], row: float, color: str) -> N
     axes.scatter(values, np.full(len(values), row), s=36, **style)
 
 
-def _limits(compared: Sequence[Comparison]) -> tuple[float, float]:
+def _limits(compared: Sequence[Comparison], metric: Metric) -> tuple[float, float]:
     """Limits that hold 0 and all dots, and of wide bands what leaves dots apart."""
     dots = np.array([0.0, *(d for c in compared for d in c.differences)])
-    low, high = np.nanmin(dots), np.nanmax(dots)
+    dots = dots[np.isfinite(dots)]
+    low, high = dots.min(), dots.max()
     span = high - low or 0.01
-    shown = [c.interval.shown(DIFFERENCES)[1:] for c in compared]
+    shown = [c.interval.shown(metric.possible_differences)[1:] for c in compared]
     ends = [end for ends in shown for end in ends if end is not None]
     lowest = np.nanmin([low, *ends])
     highest = np.nanmax([high, *ends])
     margin = 0.05 * span
     return (
-        100 * (max(lowest, low - span) - margin),
-        100 * (min(highest, high + span) + margin),
+        metric.scale * (max(lowest, low - span) - margin),
+        metric.scale * (min(highest, high + span) + margin),
     )
 
 
 def _optimizers(arms: Arms, setup: Setup) -> Section:
-    """Accuracies by seed, and what else was measured of each optimizer."""
-    titles = setup.titles
-    paragraphs = ["The test images were read once in each run, at its end."]
+    """The metric by seed, and what else was measured of each optimizer."""
+    titles, metric, noun = setup.titles, setup.metric, setup.measure.noun
+    paragraphs = [f"The test {noun}s were read once in each run, at its end."]
     lost = []
     for arm, runs in arms.items():
         if count := sum(math.isnan(run.test_loss) for run in runs):
             lost.append(f"{titles[arm]} diverged in {count} of {len(runs)}")
     if lost:
         paragraphs.append(
-            f"{'; '.join(lost)} runs. Such a run has no test loss; its test accuracy "
-            "is that of the parameters with which it ended, and counts in the means."
+            f"{'; '.join(lost)} runs. Such a run has no test loss; its test "
+            f"{metric.words} is that of the parameters with which it ended, and counts "
+            "in the means."
         )
+    test, speed = f"Test {metric.words}", f"{_capitalized(noun)}s/s"
     rows = []
     for arm, runs in arms.items():
-        accuracies = [run.test_accuracy for run in runs]
-        rows.append(
-            (
-                titles[arm],
-                _mean_accuracy(runs),
-                float(np.std(accuracies, ddof=1)) if len(runs) > 1 else None,
-                len(runs),
-                fmean(run.test_loss for run in runs),
-                fmean(run.images_per_second for run in runs),
-                setup.equations[arm] or None,
-            )
-        )
-    header = ["Optimizer", "Test accuracy", "±", "n", "Test loss", "Images/s"]
-    if any(setup.equations[arm] for arm in arms):
-        header.append("Equation")
+        row = {
+            "Optimizer": titles[arm],
+            test: None,
+            "±": deviation([run.test_metric for run in runs]),
+            "n": len(runs),
+            "Test loss": fmean(run.test_loss for run in runs),  # which may be `test`
+            speed: fmean(run.images_per_second for run in runs),
+            "Equation": setup.equations[arm] or None,
+        }
+        rows.append(row | {test: _mean(runs)})
+    header = list(rows[0])
+    if not any(setup.equations[arm] for arm in arms):
+        header.remove("Equation")
     table = Table(
-        "Test accuracy: the mean over n seeds ± the standard deviation; for the rest, "
-        "means. In equations θ are the parameters, g the gradient and v the buffer.",
+        f"Test {judged(metric)}: the mean over n seeds ± the standard deviation; for "
+        "the rest, means. In equations θ are the parameters, g the gradient and v the "
+        "buffer.",
         header,
-        [row[: len(header)] for row in rows],
+        [[row[heading] for heading in header] for row in rows],
         {
-            "Test accuracy": "{:.2%}",
-            "±": "{:.2%}",
-            "Test loss": "{:.3f}",
-            "Images/s": "{:,.0f}",
+            "Test loss": _loss_format(metric),
+            **dict.fromkeys((test, "±"), metric.format),
+            speed: "{:,.0f}",
         },
     )
     by_seed = Table(
-        "Test accuracy by seed.",
-        ("Optimizer", "Seed", "Test accuracy"),
+        f"Test {metric.words} by seed.",
+        ("Optimizer", "Seed", test),
         [
-            (titles[arm], run.config.seed, run.test_accuracy)
+            (titles[arm], run.config.seed, run.test_metric)
             for arm, runs in arms.items()
             for run in runs
         ],
-        {"Test accuracy": "{:.2%}"},
+        {test: metric.format},
     )
     figure = Figure(
-        "accuracies",
-        "Test accuracy: a dot for each seed, a bar for the mean.",
-        partial(_draw_accuracies, arms, titles),
+        "accuracies" if metric.is_share else "values",
+        f"Test {judged(metric)}: a dot for each seed, a bar for the mean.",
+        partial(_draw_values, arms, setup),
         by_seed,
         (6.4, 0.9 + 0.6 * len(arms)),
     )
     return Section("The optimizers", paragraphs, figures=(figure,), tables=(table,))
 
 
-def _draw_accuracies(
-    arms: Arms, titles: Mapping[str, str], canvas: Canvas, ink: str
-) -> None:
+def _loss_format(metric: Metric) -> str:
+    return "{:.3f}" if metric.is_share else metric.format
+
+
+def _draw_values(arms: Arms, setup: Setup, canvas: Canvas, ink: str) -> None:
     axes = canvas.subplots()
     plain_axes(axes, ink)
-    label_rows(axes, [titles[arm] for arm in arms], ink)
-    colors = strokes(titles)
+    label_rows(axes, [setup.titles[arm] for arm in arms], ink)
+    colors = strokes(setup.titles)
     for row, (arm, runs) in enumerate(arms.items()):
-        accuracies = 100 * np.array([run.test_accuracy for run in runs])
-        _dots(axes, accuracies, row + 0.2, colors[arm].color)
+        values = setup.metric.scale * np.array([run.test_metric for run in runs])
+        _dots(axes, values, row + 0.2, colors[arm].color)
         bar = {"color": colors[arm].color, "markersize": 13, "mew": 2.5}
-        axes.plot(accuracies.mean(), row + 0.2, "|", **bar)
+        axes.plot(values.mean(), row + 0.2, "|", **bar)
     axes.margins(x=0.05)
-    axes.set_xlabel("Test accuracy, %")
+    axes.set_xlabel(axis_label("Test", setup.metric))
 
 
-def _curves(arms: Arms, titles: Mapping[str, str]) -> Section:
-    """Loss and accuracy by epoch, in training and in validation."""
+def _curves(arms: Arms, setup: Setup) -> Section:
+    """The loss and the metric by epoch, in training and in validation."""
+    titles, metric = setup.titles, setup.metric
+    shown = _shown(metric)
     rows = [
         (
             titles[arm],
             epoch,
-            *(float(_values(runs, metric)[:, epoch - 1].mean()) for metric in _PANELS),
+            *(float(_values(runs, field)[:, epoch - 1].mean()) for field in shown),
         )
         for arm, runs in arms.items()
         for epoch in range(1, len(runs[0].epochs) + 1)
     ]
     table = Table(
         "Means over the seeds, by epoch.",
-        ("Optimizer", "Epoch", *_PANELS.values()),
+        ("Optimizer", "Epoch", *shown.values()),
         rows,
         {
-            heading: "{:.2%}" if metric.endswith("accuracy") else "{:.3f}"
-            for metric, heading in _PANELS.items()
+            heading: metric.format if field.endswith("metric") else _loss_format(metric)
+            for field, heading in shown.items()
         },
     )
     (first, *_), *_ = arms.values()
+    loss = "Loss" if metric.name == "loss" else f"Loss and {metric.words}"
     figure = Figure(
         "curves",
-        f"Loss and accuracy on {first.config.dataset}, by epoch. Thick lines are means "
+        f"{loss} on {first.config.dataset}, by epoch. Thick lines are means "
         "over the seeds, thin lines the seeds; a line ends where a run diverged. "
         "Training values are means over an epoch, each batch measured before its step; "
         "validation values are measured at the end of an epoch.",
-        partial(_draw_curves, arms, titles),
+        partial(_draw_curves, arms, setup),
         table,
         (6.4, 6.0),
-        _described(arms, titles),
+        _described(arms, setup),
     )
     return Section("Learning curves", figures=(figure,))
 
 
-def _draw_curves(
-    arms: Arms, titles: Mapping[str, str], canvas: Canvas, ink: str
-) -> None:
-    every = panels(canvas, len(_PANELS))
-    for axes, metric in zip(every, _PANELS, strict=True):
-        _draw_panel(axes, arms, titles, metric, ink)
+def _shown(metric: Metric) -> dict[str, str]:
+    """The fields of an epoch that are shown, with their titles."""
+    kinds = {"loss": "loss", "metric": metric.words}
+    if metric.name == "loss":
+        del kinds["metric"]
+    splits = {"train": "Training", "validation": "Validation"}
+    return {
+        f"{split}_{kind}": f"{title} {words}"
+        for kind, words in kinds.items()
+        for split, title in splits.items()
+    }
+
+
+def _draw_curves(arms: Arms, setup: Setup, canvas: Canvas, ink: str) -> None:
+    shown = _shown(setup.metric)
+    every = panels(canvas, len(shown))
+    for axes, (field, title) in zip(every, shown.items(), strict=True):
+        axes.set_title(title)
+        _draw_panel(axes, arms, setup, field, ink)
     legend(canvas, every[0])
 
 
-def _draw_panel(
-    axes: Axes, arms: Arms, titles: Mapping[str, str], metric: str, ink: str
-) -> None:
-    """One metric of all arms: a thin line a seed, and their mean."""
-    drawn = strokes(titles)
+def _draw_panel(axes: Axes, arms: Arms, setup: Setup, field: str, ink: str) -> None:
+    """One field of all arms: a thin line a seed, and their mean."""
+    drawn = strokes(setup.titles)
     for arm, runs in arms.items():
-        stroke, values = drawn[arm], _values(runs, metric)
+        stroke, values = drawn[arm], _values(runs, field)
         epochs = np.arange(1, values.shape[1] + 1)
         dots = "o" if len(epochs) < 3 else None  # so short a line would hardly show
         style = {"color": stroke.color, "marker": dots}
         axes.plot(epochs, values.T, linewidth=0.7, alpha=0.55, markersize=3, **style)
-        style |= {"label": titles[arm], "linestyle": stroke.dash}
+        style |= {"label": setup.titles[arm], "linestyle": stroke.dash}
         above = 4 if stroke.dash == "dashed" else 3  # gaps show what is below
         axes.plot(epochs, values.mean(axis=0), linewidth=1.8, zorder=above, **style)
-    axes.set(title=_PANELS[metric], xlabel="Epoch")
+    axes.set_xlabel("Epoch")
     plain_axes(axes, ink)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     (first, *_), *_ = arms.values()
     axes.set_xlim(0.7, len(first.epochs) + 0.3)
-    _set_scale(axes, arms, metric.split("_")[1])
+    _set_scale(axes, arms, field.split("_")[1], setup.metric)
 
 
-def _set_scale(axes: Axes, arms: Arms, kind: str) -> None:
+def _set_scale(axes: Axes, arms: Arms, kind: str, metric: Metric) -> None:
     """Gives training and validation the same vertical axis."""
-    metrics = f"train_{kind}", f"validation_{kind}"
-    parts = [_values(runs, m).ravel() for runs in arms.values() for m in metrics]
+    fields = f"train_{kind}", f"validation_{kind}"
+    parts = [_values(runs, f).ravel() for runs in arms.values() for f in fields]
     values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if not values.size:
         return
     low, high = values.min(), values.max()
-    if kind == "accuracy":
+    if kind == "metric" and metric.is_share:
         axes.yaxis.set_major_formatter(lambda x, _: f"{100 * x:.4g}%")
     elif low > 0 and high > 100 * low:  # one arm would flatten all others
         axes.set_yscale("log")
@@ -455,45 +500,47 @@ def _set_scale(axes: Axes, arms: Arms, kind: str) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
-def _values(runs: Sequence[Run], metric: str) -> NDArray[np.floating]:
-    """A metric of some runs: shape [runs, epochs]."""
-    column = Epoch._fields.index(metric)
-    return np.array([[epoch[column] for epoch in run.epochs] for run in runs])
+def _values(runs: Sequence[Run], field: str) -> NDArray[np.floating]:
+    """A field of the epochs of some runs: shape [runs, epochs]."""
+    return np.array([[getattr(epoch, field) for epoch in run.epochs] for run in runs])
 
 
-def _described(arms: Arms, titles: Mapping[str, str]) -> str:
+def _described(arms: Arms, setup: Setup) -> str:
     """The ends of the curves, for readers who can't see them."""
+    format = _loss_format(setup.metric)
     panels = []
-    for metric, title in _PANELS.items():
-        ends = []
-        for arm, runs in arms.items():
-            last = _values(runs, metric)[:, -1].mean()
-            end = "diverged" if np.isnan(last) else f"{last:.3f}"
-            ends.append(f"{titles[arm]} {end}")
+    for field, title in _shown(setup.metric).items():
+        last = {arm: _values(runs, field)[:, -1].mean() for arm, runs in arms.items()}
+        ends = (f"{setup.titles[arm]} {in_words(last[arm], format)}" for arm in arms)
         panels.append(f"{title}: {', '.join(ends)}")
     return f"Means of the last epoch. {'; '.join(panels)}."
 
 
-def _every_run(arms: Arms) -> Section:
+def _every_run(arms: Arms, setup: Setup) -> Section:
+    test, metric = f"Test {setup.metric.words}", setup.metric
+    rows = [
+        {
+            "Key": arm,
+            "Seed": run.config.seed,
+            test: None,
+            "Test loss": run.test_loss,  # which may be `test`
+            "Seconds": run.seconds,
+            "With compilation": run.seconds_with_compilation,
+            "Config hash": run.config_hash,
+        }
+        | {test: run.test_metric}
+        for arm, runs in arms.items()
+        for run in runs
+    ]
     table = Table(
         "Every run, as recorded in runs.jsonl under its optimizer's key and its config "
         "hash. Seconds are those of training, validation and test, without and with "
         "compilation.",
-        (
-            *("Key", "Seed", "Test accuracy", "Test loss"),
-            *("Seconds", "With compilation", "Config hash"),
-        ),
-        [
-            (
-                *(arm, run.config.seed, run.test_accuracy, run.test_loss),
-                *(run.seconds, run.seconds_with_compilation, run.config_hash),
-            )
-            for arm, runs in arms.items()
-            for run in runs
-        ],
+        list(rows[0]),
+        [list(row.values()) for row in rows],
         {
-            "Test accuracy": "{:.2%}",
-            "Test loss": "{:.3f}",
+            "Test loss": _loss_format(metric),
+            test: metric.format,
             "Seconds": "{:.1f}",
             "With compilation": "{:.1f}",
         },

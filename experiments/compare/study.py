@@ -9,19 +9,22 @@ from rich.console import Console
 
 from experiments.compare.options import Compare
 from experiments.compare.page import Setup, page
-from experiments.data import image_dataset
 from experiments.distributed import shared_plan
 from experiments.optimizers import user_arms
 from experiments.optimizers.arms import ARMS, STORAGES, Arm
+from experiments.problems.problem import examples_in
 from experiments.records import plan
 from experiments.records.command_line import repeating
-from experiments.records.config import Config, recorded_digest, serialized
+from experiments.records.config import recorded_digest
 from experiments.reporting import terminal
+from experiments.reporting.statistics import PAIRS, against_first
 from experiments.studies import lifecycle
-from experiments.studies.context import StudyContext, hold_out, run_groups, with_seeds
+from experiments.studies.context import StudyContext, run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.options import resolve_budget
+from experiments.studies.subject import read_subject
 from experiments.training import startup_check
+from experiments.training.step import steps_per_epoch
 
 
 class CompareBudget(NamedTuple):
@@ -47,35 +50,33 @@ def compare(options: Compare, console: Console) -> Path:
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    subject, arms, arms_code = _arms(options.arms)
     lifecycle.check_output(options)
-    dataset = lifecycle.read(options, budget.dataset, console)
-    image_dataset.check_batch_size(options.batch_size, dataset)
-    network, network_code = lifecycle.read_network(options, dataset)
-    settings = Config(
-        dataset=dataset.name,
-        data_digest=image_dataset.digest(dataset),
-        arm="",
+    subject = read_subject(options, budget.dataset, console)
+    subject.check_batch_size(options.batch_size)
+    steps = budget.epochs * steps_per_epoch(subject.problem.train, options.batch_size)
+    name, arms, arms_code = _arms(options.arms, steps)
+    settings = replace(
+        subject.configured(options, budget.epochs),
         learning_rate=options.learning_rate,
         beta=options.beta,
         batch_size=options.batch_size,
-        epochs=budget.epochs,
-        seed=0,
-        network=options.model or "cnn",
-        code=" ".join(filter(None, (arms_code, network_code))),
+        code=" ".join(filter(None, (arms_code, subject.code))),
         nonfinite=options.nonfinite,
+        schedule=options.schedule,
     )
-    changes = serialized(dataset.changes)
-    compare_plan = {**plan.shared(settings), **changes, **shared_plan.numerics()}
+    compare_plan = {
+        **plan.shared(settings),
+        **subject.settings,
+        **shared_plan.numerics(),
+    }
     with lifecycle.hold_directory(
-        options, subject, compare_plan, console, dataset.name
+        options, name, compare_plan, console, settings.dataset
     ) as (output, finished):
         context = StudyContext(
             output,
-            dataset,
-            network,
+            subject,
             arms,
-            hold_out(dataset),
+            {},
             console,
             finished,
             startup_check.check(),
@@ -88,7 +89,6 @@ def compare(options: Compare, console: Console) -> Path:
         }
         wanted = [config for group in groups.values() for config in group]
         missing = [c for c in wanted if recorded_digest(c, finished) not in finished]
-        fold = context.folds["hold-out"]
         if missing:
             terminal.report_empty_places(console, options.batch_size)
         runs = [
@@ -97,16 +97,23 @@ def compare(options: Compare, console: Console) -> Path:
             for run in group
         ]
         titles = {key: arm.title for key, arm in arms.items()}
-        terminal.print_results(console, runs, titles, smoke=options.preset == "smoke")
+        smoke = options.preset == "smoke"
+        pairs = against_first([*titles]) if arms_code else PAIRS
+        measure, problem = subject.measure, subject.problem
+        terminal.print_results(
+            console, runs, titles, measure.metric, measure.noun, pairs, smoke=smoke
+        )
         setup = Setup(
             titles=titles,
             equations={key: arm.equation for key, arm in arms.items()},
-            train_images=len(fold.train),
-            validation_images=len(fold.validation),
-            test_images=len(dataset.test_labels),
+            pairs=pairs,
+            measure=measure,
+            train_examples=examples_in(problem.train),
+            validation_examples=examples_in(problem.validation),
+            test_examples=examples_in(problem.test),
             command=repeating("compare", options),
-            changes=changes,
-            smoke=options.preset == "smoke",
+            changes=subject.settings,
+            smoke=smoke,
         )
         study = lifecycle.OpenStudy(context, settings, compare_plan)
         return lifecycle.publish(
@@ -122,10 +129,10 @@ def _work(options: Compare) -> Work:
     return Work(runs, runs * budget.epochs)
 
 
-def _arms(name: str) -> tuple[str, Mapping[str, Arm], str]:
+def _arms(name: str, steps: int = 1) -> tuple[str, Mapping[str, Arm], str]:
     """The comparison's name, its optimizers, and the digest of a user's code."""
     if name == "momentum":
         return "compare", ARMS, ""
     if name == "storage":
         return "storage", STORAGES, ""
-    return "arms", *user_arms.arms("--arms", name)
+    return "arms", *user_arms.arms("--arms", name, steps=steps)

@@ -24,12 +24,14 @@ class Examples(NamedTuple):
 
 
 class Splits(NamedTuple):
-    """Everything a run reads; it reads `test` once, after the last epoch."""
+    """Everything a run reads; it reads `test` once, after the last epoch.
 
-    train: Examples
-    validation: Examples
-    test: Examples
-    classes: int
+    The splits are pytrees of the same structure, examples first: images are `Examples`.
+    """
+
+    train: Any
+    validation: Any
+    test: Any
 
 
 def split(dataset: Dataset) -> Splits:
@@ -51,7 +53,6 @@ def split(dataset: Dataset) -> Splits:
         train=train,
         validation=examples(parts.validation_images, parts.validation_labels),
         test=examples(dataset.test_images, dataset.test_labels),
-        classes=dataset.classes,
     )
 
 

@@ -3,7 +3,9 @@
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import optax
+from jaxtyping import PyTree
 
 from optax_momentum import ema, keras, storage
 
@@ -28,6 +30,28 @@ class Arm(NamedTuple):
     title: str
     equation: str  # θ parameters, g gradient, α learning rate, β beta, v buffer
     transformation: MakeOptimizer
+
+
+def with_decay(
+    transformation: optax.GradientTransformation,
+    weight_decay: float,
+    kernels_only: bool = False,
+) -> optax.GradientTransformation:
+    """The optimizer for gradients g + λθ, as PyTorch's `weight_decay`.
+
+    Args:
+      transformation: whatever follows, with its momentum.
+      weight_decay: λ; for 0 the optimizer remains as it is.
+      kernels_only: whether parameters of fewer than two axes are spared.
+    """
+    if not weight_decay:
+        return transformation
+
+    def kernels(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+    mask = kernels if kernels_only else None
+    return optax.chain(optax.add_decayed_weights(weight_decay, mask), transformation)
 
 
 def _sgd(learning_rate: float, beta: float) -> optax.GradientTransformation:

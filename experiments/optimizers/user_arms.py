@@ -1,5 +1,6 @@
 """Users' own optimizers, returned by a function of the learning rate."""
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ from jaxtyping import Float32, PyTree
 
 from experiments.optimizers.arms import Arm
 from experiments.records.config import UsageError
-from experiments.user_code import load, usage_errors
+from experiments.user_code import difference, load, usage_errors
 
 _LONGEST_NAME = 40  # characters, so that it fits into tables and legends
 # Parameters for the check of an optimizer, if those of the network aren't known.
@@ -34,27 +35,35 @@ _PARAMS = {
 class _UserFunction(NamedTuple):
     option: str
     reference: str
-    function: Callable[[ArrayLike], object]
+    function: Callable[..., object]
+    steps: int  # of a run, if the function asks for them
+
+    def call(self, learning_rate: ArrayLike) -> object:
+        parameters = inspect.signature(self.function).parameters
+        given = {"steps": self.steps} if "steps" in parameters else {}
+        return self.function(learning_rate, **given)
 
     def error(self, message: str) -> UsageError:
         return UsageError(f"{self.option} {self.reference}: {message}")
 
 
 def arms(
-    option: str, reference: str, params: PyTree = _PARAMS
+    option: str, reference: str, params: PyTree = _PARAMS, steps: int = 1_000
 ) -> tuple[dict[str, Arm], str]:
     """Loads a user's function and checks the optimizers that it returns.
 
     The function takes a learning rate, which is a traced scalar if one program trains
     several runs, and returns `{name: optax.GradientTransformation}`. The check traces
     one update of each optimizer and computes nothing. The function does not get beta:
-    its optimizers set their own.
+    its optimizers set their own. If it has a second parameter `steps`, it gets the
+    number of steps of a run, for schedules.
 
     Args:
       option: the option that names the function, for messages: "--arms".
       reference: FILE.py:function.
       params: arrays, or their shapes and dtypes, for the check; by default, two small
         layers.
+      steps: of a run.
 
     Returns:
       The arms by name, in the function's order, and the digest of its code.
@@ -65,7 +74,7 @@ def arms(
         shapes or dtypes.
     """
     function, digest = load(option, reference)
-    user = _UserFunction(option, reference, function)
+    user = _UserFunction(option, reference, function, steps)
     arms = {}
     for name in _optimizers(user, 0.01):
         arms[name] = Arm(name, "", partial(_transformation, user, name))
@@ -92,7 +101,7 @@ def _optimizers(
     """What the function returns, if it is a dictionary of named optimizers."""
     action = f"calling it with {_describe(learning_rate)}"
     with usage_errors(user.option, user.reference, action):
-        optimizers = user.function(learning_rate)
+        optimizers = user.call(learning_rate)
     if not isinstance(optimizers, dict) or not optimizers:
         returned = repr(optimizers) if optimizers == {} else type(optimizers).__name__
         raise user.error(
@@ -145,22 +154,9 @@ def _check_keeps_shapes(user: _UserFunction, arm: Arm, params: PyTree) -> None:
         (params, updates, "updates must have those of the parameters"),
         (before, after, "a state must have those of the initial state"),
     ):
-        difference = _difference(expected, actual)
-        if difference is not None:
+        differing = difference(expected, actual)
+        if differing is not None:
             raise user.error(
                 f"{arm.title} changes structure, shapes or dtypes: it returns "
-                f"{difference}; {rule}."
+                f"{differing}; {rule}."
             )
-
-
-def _difference(expected: PyTree, actual: PyTree) -> str | None:
-    """The first difference of two trees in structure, shapes or dtypes, in words."""
-    if jax.tree.structure(expected) != jax.tree.structure(actual):
-        return "a tree of another structure"
-    leaves = jax.tree.leaves_with_path(expected)
-    for (path, leaf), other in zip(leaves, jax.tree.leaves(actual), strict=True):
-        wanted, returned = (f"{x.dtype}{list(x.shape)}" for x in (leaf, other))
-        if wanted != returned:
-            where = jax.tree_util.keystr(path)
-            return f"{returned}, not {wanted}{f', at {where}' if where else ''}"
-    return None

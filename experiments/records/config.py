@@ -40,6 +40,10 @@ class Config:
     fold: str = "hold-out"  # which images are trained on and which validate
     nonfinite: Nonfinite = "record"  # what to do about a gradient that is not finite
     test: bool = True  # whether the test images are read, after the last epoch
+    augment: str = "none"  # how training examples vary: a key of `AUGMENTATIONS`
+    label_smoothing: float = 0.0  # share of the target spread over all classes
+    weight_decay: float = 0.0  # times the parameter, added to its gradient
+    decay_kernels_only: bool = False  # whether leaves of fewer than two axes are spared
 
     def digest(self) -> str:
         """Sixteen hex digits that differ when any setting differs."""
@@ -48,6 +52,14 @@ class Config:
     def to_record(self) -> dict[str, JSON]:
         """The settings under their names in files, which digests are made of."""
         return serialized(self, first=_FIRST)
+
+    def later_settings(self) -> dict[str, JSON]:
+        """The settings added after the first format, where they differ from defaults.
+
+        The plan of a study names them.
+        """
+        record = self.to_record()
+        return {name: record[name] for name in record if name not in _FIRST}
 
     @classmethod
     def from_record(cls, values: Mapping[str, JSON]) -> "Config":

@@ -25,9 +25,9 @@ class Epoch(NamedTuple):
     """
 
     train_loss: float
-    train_accuracy: float
+    train_metric: float
     validation_loss: float
-    validation_accuracy: float
+    validation_metric: float
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Run:
     config_hash: str
     epochs: tuple[Epoch, ...]
     test_loss: float  # NaN where `config.test` is false
-    test_accuracy: float  # likewise
+    test_metric: float  # likewise
     seconds: float  # training, validation and test; compilation excluded
     seconds_with_compilation: float
     images_per_second: float  # training epochs only
@@ -49,10 +49,16 @@ class Run:
     device: str
     git_commit: str | None
     devices: int | None = None  # of all processes; None where it wasn't recorded
+    metric: str = "accuracy"  # its name: `Metric.name` of the problem
 
 
-# The name in files of each field that is called otherwise in Python.
-_NAMES = {"startup_check": "canary"}
+def _names(metric: str) -> dict[str, str]:
+    """The name in files of each field that is called otherwise in Python."""
+    names = {"startup_check": "canary"}
+    if metric != "loss":  # whose name the loss itself has
+        splits = ("train", "validation", "test")
+        names |= {f"{split}_metric": f"{split}_{metric}" for split in splits}
+    return names
 
 
 class Traced(Protocol):
@@ -75,8 +81,12 @@ def record(output: Path, *finished: Run) -> None:
 
 
 def _line(run: Run) -> str:
-    epochs = [epoch._asdict() for epoch in run.epochs]
-    named = {**serialized(run, names=_NAMES), "config": run.config.to_record()}
+    names = _names(run.metric)
+    epochs = [
+        {names.get(field, field): value for field, value in epoch._asdict().items()}
+        for epoch in run.epochs
+    ]
+    named = {**serialized(run, names=names), "config": run.config.to_record()}
     values = json.loads(to_json({"format": FORMAT, **named, "epochs": epochs}))
     return to_json({"hash": digest(values), **values})
 
@@ -186,16 +196,19 @@ def _from_json(line: bytes) -> Run:
         raise ValueError(f"it hashes to {digest(values)}")
     if values.pop("format", 1) not in range(1, FORMAT + 1):
         raise ValueError("a newer version of this program wrote it")
-    names = {_NAMES.get(field.name, field.name): field for field in fields(Run)}
+    renamed = _names(values.get("metric", "accuracy"))
+    names = {renamed.get(field.name, field.name): field for field in fields(Run)}
     required = {n for n, field in names.items() if field.default is MISSING}
     if not required <= values.keys() <= names.keys():
         raise ValueError("its fields are not those of a run")
     config = Config.from_record(values["config"])
     if config.digest() != values["config_hash"]:
         raise ValueError(f"its config hashes to {config.digest()}")
+    keys = [renamed.get(field, field) for field in Epoch._fields]
+    if any(epoch.keys() != {*keys} for epoch in values["epochs"]):
+        raise ValueError("its fields are not those of an epoch")
     epochs = [
-        Epoch(**{name: _number(value) for name, value in epoch.items()})
-        for epoch in values["epochs"]
+        Epoch(*(_number(epoch[key]) for key in keys)) for epoch in values["epochs"]
     ]
     read: dict[str, JSON] = {**values, "config": config, "epochs": tuple(epochs)}
     for name in values:

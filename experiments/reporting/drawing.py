@@ -16,7 +16,7 @@ from markupsafe import escape
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.colors import to_rgb
+from matplotlib.colors import Colormap, to_rgb
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
@@ -24,8 +24,9 @@ from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, NullForma
 from matplotlib.typing import ColorType
 from numpy.typing import ArrayLike
 
+from experiments.records.metric import ACCURACY, Range
 from experiments.reporting.page import Draw, Figure
-from experiments.reporting.statistics import DIFFERENCES, Interval, Range
+from experiments.reporting.statistics import Interval
 
 
 class Stroke(NamedTuple):
@@ -204,8 +205,8 @@ def draw_intervals(
     rows: Sequence[str],
     series: Mapping[str, Sequence[Interval | None]],
     *,
-    scale: float = 100,
-    possible: Range = DIFFERENCES,
+    scale: float = ACCURACY.scale,
+    possible: Range = ACCURACY.possible_differences,
     row_colors: Sequence[str] | None = None,
 ) -> None:
     """Marks means, times `scale`, each with a line from its low to its high.
@@ -288,9 +289,10 @@ def heat_map(
     ink: str,
     format: str = "{:.3g}",
     *,
-    best: Callable[[Float[np.ndarray, " tiles"]], SupportsInt] = np.nanargmax,
+    best: Callable[[Float[np.ndarray, " tiles"]], SupportsInt] | None = None,
     limits: tuple[float, float] | None = None,
     floor: float = -np.inf,
+    lower_is_better: bool = False,
 ) -> None:
     """Writes every value on a tile of its color, and frames the best one.
 
@@ -299,14 +301,16 @@ def heat_map(
     cross without a tile.
 
     `values` has shape [len(y_labels), len(x_labels)] and `values[0, 0]` at the lower
-    left. `best` returns an index into `values.ravel()`. `limits` are the values at the
-    ends of the color scale: by default, the least and the largest finite value. Values
-    up to `floor` are written without a tile.
+    left. `best` returns an index into `values.ravel()`; by default, of the largest
+    value, or of the least if `lower_is_better`. `limits` are the values at the ends of
+    the color scale, whose bright end is the better one: by default, the least and the
+    largest finite value. Values up to `floor` are written without a tile.
     """
     values = np.where(np.isfinite(values), values, np.nan)
     known = values[np.isfinite(values)]
     low, high = limits or (known.min(initial=np.inf), known.max(initial=-np.inf))
-    colors = matplotlib.colormaps["cividis"]
+    colors = color_map(lower_is_better)
+    best = best or (np.nanargmin if lower_is_better else np.nanargmax)
     words = [format.format(value).replace("-", "−") for value in values.ravel()]
     size = _fitting_size(axes, len(x_labels), max(map(len, words)))
     for (row, column), value in np.ndenumerate(values):
@@ -328,6 +332,11 @@ def heat_map(
     axes.set(xlim=(-0.55, len(x_labels) - 0.45), ylim=(-0.55, len(y_labels) - 0.45))
     axes.tick_params(colors=ink, length=0)
     axes.spines[:].set_visible(False)
+
+
+def color_map(lower_is_better: bool) -> Colormap:
+    """The colors of values, the brighter the better."""
+    return matplotlib.colormaps["cividis_r" if lower_is_better else "cividis"]
 
 
 def _element_of(figure: Figure, size: tuple[float, float], name: str) -> str:

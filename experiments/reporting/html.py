@@ -9,12 +9,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from experiments.records.config import JSON
+from experiments.records.metric import fitting
 from experiments.records.plan import make_directory
 from experiments.records.runs import to_json, write_atomically
 from experiments.reporting import drawing
 from experiments.reporting.page import Cell, Page, Table
 from experiments.reporting.rendering import picture_path, render, script
-from experiments.reporting.statistics import INTERVALS
+from experiments.reporting.statistics import about_intervals
 
 
 def write(output: Path, page: Page) -> Path:
@@ -57,6 +58,7 @@ def summary(page: Page) -> dict[str, JSON]:
         for section in page.sections
     ]
     values = {**page._asdict(), "sections": sections}
+    del values["of_shares"]  # a matter of words
     values["written"] = date.today().isoformat()
     if page.full_size:
         values["full_size"] = page.full_size._asdict()
@@ -67,7 +69,7 @@ def html(page: Page) -> str:
     """The page as one HTML text that needs no other file."""
     return render(
         "page.html.jinja",
-        {"page": page, "intervals": INTERVALS, **script()},
+        {"page": page, "intervals": about_intervals(page.of_shares), **script()},
         # Drawings made here, in which every name is escaped.
         svg=lambda figure: Markup(drawing.svg(figure)),
         narrow_svg=lambda figure: Markup(drawing.narrow_svg(figure)),
@@ -95,7 +97,7 @@ def in_words(cell: Cell, format: str | None = None) -> str:
         return "diverged"
     if math.isinf(cell):
         return "∞" if cell > 0 else "−∞"
-    written = format.format(cell) if format else _four_digits(cell)
+    written = fitting(format, cell).format(cell) if format else _four_digits(cell)
     return written.replace("-", "−")
 
 

@@ -70,3 +70,4 @@ class Page(NamedTuple):
     full_size: FullSize | None = None  # None for a study that is at full size
     conclusion: str = ""  # what was learned, in one sentence, before the summary
     data: Mapping[str, object] = {}  # further entries of summary.json, for programs
+    of_shares: bool = True  # whether intervals are of accuracies, cut at 0 and 100%

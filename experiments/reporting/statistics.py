@@ -7,28 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+from experiments.records.metric import ANY, Metric, Range
 from experiments.records.runs import Run
-
-Range = tuple[float, float]  # the least and the largest possible value
-
-ANY: Range = (-math.inf, math.inf)
-ACCURACIES: Range = (0.0, 1.0)
-DIFFERENCES: Range = (-1.0, 1.0)  # of two accuracies
 
 # An interval that ends nearer than this to a bound, as a share of half its width, does
 # not decide on which side of the bound it lies: another machine rounds differently,
 # training amplifies that, and the end may fall on the other side.
 MARGIN = 0.1
-
-# Every page says this once.
-INTERVALS = (
-    "An interval is Student's 95% interval of a mean over n values, usually one a "
-    "seed. An interval of accuracies is cut at 0 and 100%, one of differences at −100 "
-    "and +100 points. Two values give no useful interval: for n = 2 none is shown, and "
-    "nothing is concluded. If an interval ends within a tenth of half its width of the "
-    "value that decides, the result is too close to call, because rounding differs "
-    "between machines and can move the end across that value."
-)
 
 _SMOKE = "a smoke run concludes nothing"
 _NUMBERS = "zero one two three four five six seven eight nine ten".split()
@@ -48,7 +33,7 @@ class Interval(NamedTuple):
         Conclusions are drawn from the interval itself; a reader sees it cut to what is
         possible, and not at all for n = 2, where Student's factor is 12.7.
 
-        >>> Interval(0.9, 0.75, 1.05, n=3).shown(ACCURACIES)
+        >>> Interval(0.9, 0.75, 1.05, n=3).shown((0.0, 1.0))
         (0.9, 0.75, 1.0)
         """
         if self.low is None or self.high is None or self.n < 3:
@@ -57,7 +42,7 @@ class Interval(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """What the first arm gains over the second, seed by seed, in the values' unit."""
+    """The first arm minus the second, seed by seed, in the values' unit."""
 
     first: str
     second: str
@@ -83,7 +68,8 @@ class Pair(NamedTuple):
     isolates: str
 
 
-# The pairs of the built-in arms; for arms of a user's file, see `against_first`.
+# The pairs of the built-in arms; for arms of a user's file, even if they have the names
+# of built-in ones, see `against_first`.
 PAIRS = (
     Pair("ema", "sgd", "momentum, at the smaller settled step"),
     Pair("keras", "sgd_large_step", "momentum, at the larger settled step"),
@@ -104,27 +90,56 @@ def against_first(arms: Sequence[str]) -> tuple[Pair, ...]:
     )
 
 
+def about_intervals(of_shares: bool = True) -> str:
+    """What every page says once of its intervals; those of shares are cut."""
+    cut = (
+        "An interval of accuracies is cut at 0 and 100%, one of differences at −100 "
+        "and +100 points. "
+    )
+    return (
+        "An interval is Student's 95% interval of a mean over n values, usually one a "
+        f"seed. {cut if of_shares else ''}Two values give no useful interval: for "
+        "n = 2 none is shown, and nothing is concluded. If an interval ends within a "
+        "tenth of half its width of the value that decides, the result is too close to "
+        "call, because rounding differs between machines and can move the end across "
+        "that value."
+    )
+
+
 def mean_and_interval(values: Sequence[float]) -> Interval:
     """The mean and Student's 95% interval: mean ± t(0.975, n − 1)·s/√n.
 
-    If all values are equal, the interval is a point; if one is NaN, all three numbers
-    are NaN. Values must be independent of each other.
+    If all values are equal, the interval is a point; if one is not finite, all three
+    numbers are NaN. Values must be independent of each other.
     """
-    mean, n = float(np.mean(values)), len(values)
+    n = len(values)
+    mean = float(np.mean(values)) if all(map(math.isfinite, values)) else math.nan
     if n < 2:
         return Interval(mean, None, None, n)
     # Equal values have no spread, but rounding their mean can suggest one.
-    spread = 0.0 if len(set(values)) == 1 else float(np.std(values, ddof=1))
+    spread = 0.0 if len(set(values)) == 1 else deviation(values) or 0.0
     half = float(stats.t.ppf(0.975, n - 1)) * spread / n**0.5
     return Interval(mean, mean - half, mean + half, n)
 
 
-def compare(
-    first: str, second: str, isolates: str, values: Mapping[str, Mapping[int, float]]
-) -> Comparison:
-    """Compares two arms over the seeds that both have run; larger values win.
+def deviation(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample; None for one value, NaN for a lost one."""
+    if not all(map(math.isfinite, values)):
+        return math.nan
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
-    `isolates` is the one thing in which they differ; values are by arm, then by seed.
+
+def compare(
+    first: str,
+    second: str,
+    isolates: str,
+    values: Mapping[str, Mapping[int, float]],
+    metric: Metric,
+) -> Comparison:
+    """Compares two arms over the seeds that both have run.
+
+    `isolates` is the one thing in which they differ; values of the metric are by arm,
+    then by seed.
 
     Raises:
       ValueError: no seed has been run with both arms.
@@ -134,36 +149,42 @@ def compare(
         raise ValueError(f"compare: no seed was run with both {first} and {second}.")
     differences = tuple(values[first][seed] - values[second][seed] for seed in seeds)
     interval = mean_and_interval(differences)
-    winner = {1: first, -1: second}.get(sign(interval))
+    winner = {1: first, -1: second}.get(direction(interval, metric))
     return Comparison(
         first, second, isolates, seeds, differences, *interval[:3], winner
     )
 
 
 def comparisons(
-    values: Mapping[str, Mapping[int, float]], pairs: Sequence[Pair] = PAIRS
+    values: Mapping[str, Mapping[int, float]],
+    metric: Metric,
+    pairs: Sequence[Pair] = PAIRS,
 ) -> tuple[Comparison, ...]:
     """Compares the pairs whose arms share a seed; values are by arm, then by seed."""
     return tuple(
-        compare(*pair, values)
+        compare(*pair, values, metric)
         for pair in pairs
         if values.get(pair.first, {}).keys() & values.get(pair.second, {}).keys()
     )
 
 
 def compare_runs(
-    runs: Sequence[Run], titles: Mapping[str, str]
+    runs: Sequence[Run], metric: Metric, pairs: Sequence[Pair] = PAIRS
 ) -> tuple[Comparison, ...]:
-    """Compares the test accuracies of arms, seed by seed.
+    """Compares arms by the metric on the test split, seed by seed.
 
-    Arms of a user's file are compared with the first one in `titles`, even if they have
-    the names of built-in arms. The runs are of one plan.
+    The runs are of one plan.
     """
-    accuracies: dict[str, dict[int, float]] = {}
+    values: dict[str, dict[int, float]] = {}
     for run in runs:
-        accuracies.setdefault(run.config.arm, {})[run.config.seed] = run.test_accuracy
-    pairs = against_first([*titles]) if runs[0].config.code else PAIRS
-    return comparisons(accuracies, pairs)
+        values.setdefault(run.config.arm, {})[run.config.seed] = run.test_metric
+    return comparisons(values, metric, pairs)
+
+
+def direction(difference: Interval, metric: Metric) -> int:
+    """1 if the first of two is better by the metric, −1 if worse, 0 if undecided."""
+    found = sign(difference)
+    return found if metric.higher_is_better else -found
 
 
 def sign(difference: Interval, bound: float = 0.0) -> int:
@@ -192,33 +213,35 @@ def too_close(difference: Interval, bound: float = 0.0) -> bool:
     return nearest < MARGIN * (high - low) / 2
 
 
-def points(difference: float) -> str:
-    """A difference of accuracies in percentage points, always with its sign."""
-    return f"{100 * difference:+.2f}".replace("-", "−")
+def difference_in_words(difference: Interval, metric: Metric) -> str:
+    """A mean difference of two values of a metric with its interval.
 
-
-def in_points(difference: Interval) -> str:
-    """A mean difference of accuracies with its interval.
-
-    >>> in_points(Interval(0.0031, -0.001, 0.0072, n=3))
+    >>> from experiments.records.metric import ACCURACY
+    >>> difference_in_words(Interval(0.0031, -0.001, 0.0072, n=3), ACCURACY)
     '+0.31 points (95% interval −0.10 to +0.72)'
     """
-    mean, low, high = difference.shown(DIFFERENCES)
+    mean, low, high = difference.shown(metric.possible_differences)
+    text = metric.shown_difference(mean)
     if low is None or high is None:
-        return f"{points(mean)} points ({_no_interval(difference)})"
-    return f"{points(mean)} points (95% interval {points(low)} to {points(high)})"
+        return f"{text} ({_no_interval(difference)})"
+    ends = " to ".join(
+        metric.shown_difference(end).removesuffix(" points") for end in (low, high)
+    )
+    return f"{text} (95% interval {ends})"
 
 
-def percent(accuracy: Interval) -> str:
-    """A mean accuracy with its interval.
+def value_in_words(value: Interval, metric: Metric) -> str:
+    """A mean value of a metric with its interval.
 
-    >>> percent(Interval(0.9125, 0.9, 0.925, n=3))
+    >>> from experiments.records.metric import ACCURACY
+    >>> value_in_words(Interval(0.9125, 0.9, 0.925, n=3), ACCURACY)
     '91.25% (95% interval 90.00 to 92.50)'
     """
-    mean, low, high = accuracy.shown(ACCURACIES)
+    mean, low, high = value.shown(metric.possible)
     if low is None or high is None:
-        return f"{mean:.2%} ({_no_interval(accuracy)})"
-    return f"{mean:.2%} (95% interval {100 * low:.2f} to {100 * high:.2f})"
+        return f"{metric.shown(mean)} ({_no_interval(value)})"
+    ends = " to ".join(metric.shown(end).removesuffix("%") for end in (low, high))
+    return f"{metric.shown(mean)} (95% interval {ends})"
 
 
 def winner(
@@ -233,18 +256,18 @@ def winner(
     return words
 
 
-def verdict(gain: Interval, *, smoke: bool = False) -> str:
-    """What the interval of momentum's gain over SGD shows, and no more."""
+def verdict(difference: Interval, metric: Metric, *, smoke: bool = False) -> str:
+    """What the interval of momentum minus SGD shows, and no more."""
     if smoke:
         return f"no verdict: {_SMOKE}"
-    if sign(gain) > 0:
+    if direction(difference, metric) > 0:
         return "momentum is better"
-    if sign(gain) < 0:
+    if direction(difference, metric) < 0:
         return (
             "momentum is worse, although β = 0 makes it SGD: it is under-tuned, and "
             "this is no evidence for SGD"
         )
-    return f"no difference is shown, as {_doubt(gain)}"
+    return f"no difference is shown, as {_doubt(difference)}"
 
 
 def number_in_words(number: float) -> str:

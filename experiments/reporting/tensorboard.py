@@ -38,7 +38,7 @@ def write_events(output: Path, runs: Sequence[Run]) -> None:
             with closing(FileWriter(str(directory))) as writer:
                 for name, value, epoch in _scalars(run):
                     writer.add_summary(scalar(name, value), epoch)
-                metrics = dict.fromkeys(("test_loss", "test_accuracy"))
+                metrics = dict.fromkeys(("test_loss", _name(run, "test_metric")))
                 for record in hparams(_settings(run.config), metrics):
                     writer.add_summary(record)
         except OSError as error:
@@ -49,11 +49,16 @@ def write_events(output: Path, runs: Sequence[Run]) -> None:
 def _scalars(run: Run) -> Iterator[tuple[str, float, int]]:
     """Name, value and epoch of every finite metric."""
     epochs = [epoch._asdict() for epoch in run.epochs]
-    epochs[-1] |= {"test_loss": run.test_loss, "test_accuracy": run.test_accuracy}
+    epochs[-1] |= {"test_loss": run.test_loss, "test_metric": run.test_metric}
     for number, epoch in enumerate(epochs, start=1):
-        for name, value in epoch.items():
+        for field, value in epoch.items():
             if math.isfinite(value):
-                yield name, value, number
+                yield _name(run, field), value, number
+
+
+def _name(run: Run, field: str) -> str:
+    """The field's name in runs.jsonl."""
+    return field if run.metric == "loss" else field.replace("metric", run.metric)
 
 
 def _settings(config: Config) -> dict[str, str | float]:

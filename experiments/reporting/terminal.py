@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from statistics import fmean, stdev
+from statistics import fmean
 
 import jax
 from rich.console import Console
@@ -13,11 +13,14 @@ from rich.table import Table
 
 from experiments.distributed.devices import padded_batch_size
 from experiments.records.config import Config
+from experiments.records.metric import Metric
 from experiments.records.runs import Run
 from experiments.reporting.statistics import (
+    Pair,
     compare_runs,
     counted,
-    in_points,
+    deviation,
+    difference_in_words,
     winner,
 )
 
@@ -32,7 +35,7 @@ def say(console: Console, line: str) -> None:
 def announce(
     console: Console,
     missing: Sequence[Config],
-    images: int,
+    examples: str,
     seconds: float,
     memory: int,
 ) -> None:
@@ -41,7 +44,7 @@ def announce(
     Args:
       console: prints.
       missing: the configs of the runs.
-      images: that each trains on.
+      examples: that each trains on, with their number: "1,200 images".
       seconds: for all runs.
       memory: bytes for those that train at a time.
     """
@@ -52,7 +55,7 @@ def announce(
     say(
         console,
         f"{counted(len(missing), 'run')} of {upto}{counted(most, 'epoch')} on "
-        f"{counted(images, 'image')}: about {_duration(seconds)} "
+        f"{examples}: about {_duration(seconds)} "
         f"and {size} of memory here.",
     )
 
@@ -70,10 +73,11 @@ def report_empty_places(console: Console, batch_size: int) -> None:
 
 
 class StudyProgress:
-    """Progress of a study: finished runs, best accuracy so far, remaining time."""
+    """Progress of a study: finished runs, best metric so far, remaining time."""
 
-    def __init__(self, progress: Progress, phase: str, runs: int):
-        self._progress, self._phase, self._best = progress, phase, -math.inf
+    def __init__(self, progress: Progress, phase: str, runs: int, metric: Metric):
+        self._progress, self._phase, self._metric = progress, phase, metric
+        self._best = -metric.goodness(math.inf)  # the worst
         self._task = progress.add_task(phase, total=runs)
 
     def advance(self, runs: float) -> None:
@@ -81,15 +85,18 @@ class StudyProgress:
         self._progress.advance(self._task, runs)
 
     def ended(self, run: Run) -> None:
-        """Shows the run's validation accuracy if it is the best so far."""
-        accuracy = run.epochs[-1].validation_accuracy
-        self._best = max(self._best, accuracy)
-        best = f"{self._phase} · best {self._best:.2%}"
+        """Shows the run's metric on the validation split if it is the best so far."""
+        value, metric = run.epochs[-1].validation_metric, self._metric
+        if metric.goodness(value) > metric.goodness(self._best):
+            self._best = value
+        best = f"{self._phase} · best {metric.shown(self._best)}"
         self._progress.update(self._task, description=best)
 
 
 @contextmanager
-def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyProgress]:
+def study_progress(
+    console: Console, phase: str, runs: int, metric: Metric
+) -> Iterator[StudyProgress]:
     """A bar that counts the runs of one phase of a study."""
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -100,41 +107,46 @@ def study_progress(console: Console, phase: str, runs: int) -> Iterator[StudyPro
     if console.width < _WIDTH_OF_PROGRESS:  # it would cut the names and the count
         columns = columns[2:3]
     with Progress(*columns, console=console) as progress:
-        yield StudyProgress(progress, phase, runs)
+        yield StudyProgress(progress, phase, runs, metric)
 
 
 def print_results(
     console: Console,
     finished: Sequence[Run],
     titles: Mapping[str, str],
+    metric: Metric,
+    noun: str,
+    pairs: Sequence[Pair],
     *,
     smoke: bool = False,
 ) -> None:
-    """Prints a row for each optimizer, then what made the differences between them."""
+    """Prints a row for each optimizer, then what made the differences between them.
+
+    `noun` is what one example is called.
+    """
     arms = {arm: [run for run in finished if run.config.arm == arm] for arm in titles}
     dataset, seeds = finished[0].config.dataset, len(next(iter(arms.values())))
     caption = f"{dataset}, mean ± standard deviation, n = {seeds}"
     table = Table(title=escape(caption), title_style="")
     table.add_column("key")
     table.add_column("optimizer")
-    for heading in ("test accuracy", "test loss", "images/s"):
+    for heading in (f"test {metric.words}", "test loss", f"{noun}s/s"):
         table.add_column(heading, justify="right", no_wrap=True)
     for arm, runs in arms.items():
-        accuracies = [run.test_accuracy for run in runs]
-        spread = f" ± {stdev(accuracies):.4f}" if seeds > 1 else ""
         table.add_row(
             escape(arm),
             escape(titles[arm]),
-            f"{fmean(accuracies):.4f}{spread}",
-            _mean_loss([run.test_loss for run in runs]),
+            _mean([run.test_metric for run in runs], metric),
+            _mean_loss([run.test_loss for run in runs], metric),
             f"{fmean(run.images_per_second for run in runs):,.0f}",
         )
     print_table(console, table)
-    for each in compare_runs(finished, titles):
+    for each in compare_runs(finished, metric, pairs):
         say(
             console,
             f"• {each.isolates}: {each.first} − {each.second} = "
-            f"{in_points(each.interval)}; {winner(each, titles, smoke=smoke)}.",
+            f"{difference_in_words(each.interval, metric)}; "
+            f"{winner(each, titles, smoke=smoke)}.",
         )
 
 
@@ -158,12 +170,22 @@ def print_table(console: Console, table: Table) -> None:
             line(f"{indent}{heading}: {cell}")
 
 
-def _mean_loss(losses: Sequence[float]) -> str:
+def _mean(values: Sequence[float], metric: Metric) -> str:
+    """The mean and the standard deviation, if there is one."""
+    spread = deviation(values)
+    if spread is not None and math.isnan(spread):
+        return "diverged"
+    shown = "{:.4f}".format if metric.is_share else metric.shown
+    return shown(fmean(values)) + ("" if spread is None else f" ± {shown(spread)}")
+
+
+def _mean_loss(losses: Sequence[float], metric: Metric) -> str:
     """The mean, or how many runs diverged."""
     diverged = sum(math.isnan(loss) for loss in losses)
     if diverged:
         return f"diverged in {diverged} of {len(losses)}"
-    return f"{fmean(losses):.3f}"
+    mean = fmean(losses)
+    return f"{mean:.3f}" if metric.is_share else metric.shown(mean)
 
 
 def _duration(seconds: float) -> str:

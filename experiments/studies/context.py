@@ -12,19 +12,21 @@ import jax
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Int
 from rich.console import Console
 
-from experiments.data import image_dataset
-from experiments.data.examples import Examples, Splits
+from experiments.data.examples import Splits
 from experiments.distributed.devices import on_all_devices
 from experiments.distributed.processes import is_first
-from experiments.optimizers.arms import Arm
+from experiments.optimizers.arms import Arm, with_decay
 from experiments.optimizers.schedules import SCHEDULES
+from experiments.problems.problem import examples_in
 from experiments.records import runs
 from experiments.records.config import Config, Nonfinite, recorded_digest
+from experiments.records.metric import Metric
 from experiments.records.runs import Epoch, Run
 from experiments.reporting import terminal
+from experiments.reporting.statistics import counted
+from experiments.studies.subject import Fold, Subject
 from experiments.training import nonfinite
 from experiments.training.checkpoints import Checkpoints, checkpoints_of
 from experiments.training.engine import (
@@ -34,7 +36,6 @@ from experiments.training.engine import (
     train_runs,
 )
 from experiments.training.program import Point, Program
-from experiments.training.scoring import Network
 from experiments.training.startup_check import StartupCheck
 from experiments.training.step import steps_per_epoch
 
@@ -43,22 +44,14 @@ _LANES = 16  # runs of one program on a GPU or TPU, which trains them in lockste
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Fold(NamedTuple):
-    """Indices of the training images to train on and to validate with."""
-
-    train: Int[np.ndarray, " train"]
-    validation: Int[np.ndarray, " validation"]
-
-
 @dataclass(frozen=True)
 class StudyContext:
     """All that the runs of a study share; `finished` grows as they end."""
 
     output: Path
-    dataset: image_dataset.Dataset
-    network: Network
+    subject: Subject
     arms: Mapping[str, Arm]
-    folds: Mapping[str, Fold]
+    folds: Mapping[str, Fold]  # besides the hold-out
     console: Console
     finished: dict[str, Run]  # by `recorded_digest`
     startup_check: StartupCheck
@@ -85,14 +78,9 @@ class ProgramKey(NamedTuple):
     epochs: int
     test: bool
     nonfinite: Nonfinite
+    weight_decay: float
+    decay_kernels_only: bool
     constants: tuple[float, float] | None  # learning rate and beta, if one at a time
-
-
-def hold_out(dataset: image_dataset.Dataset) -> dict[str, Fold]:
-    """The fold of every run that names none: the last 20% validate, as in Keras."""
-    images = np.arange(len(dataset.train_labels))
-    kept = len(image_dataset.hold_out(dataset)[1])
-    return {"hold-out": Fold(images[:kept], images[kept:])}
 
 
 def with_seeds(
@@ -125,7 +113,9 @@ def run_all(context: StudyContext, configs: Sequence[Config], phase: str) -> lis
     wanted = {recorded_digest(c, context.finished): c for c in configs}
     missing = [c for digest, c in wanted.items() if digest not in context.finished]
     if missing:
-        with terminal.study_progress(context.console, phase, len(missing)) as progress:
+        with terminal.study_progress(
+            context.console, phase, len(missing), context.subject.measure.metric
+        ) as progress:
             for run in _train(context, missing, progress.advance):
                 context.finished[recorded_digest(run.config)] = run
                 progress.ended(run)
@@ -180,7 +170,7 @@ def _announce(
 
     Others take as long for an image, and as long to compile.
     """
-    trained, validated = len(splits.train.labels), len(splits.validation.labels)
+    trained, validated = map(examples_in, (splits.train, splits.validation))
     # A step computes the network, and gradients at about twice that cost.
     steps = steps_per_epoch(splits.train, program.spec.batch_size)
     epoch = seconds_per_step(program, splits) * steps * (1 + validated / trained / 3)
@@ -188,7 +178,8 @@ def _announce(
     epochs = sum(key.epochs * -(-n // program.lanes) for key, n in alike.items())
     programs = {key._replace(fold="", epochs=0) for key in alike}
     seconds = epochs * epoch + program.compile_seconds * (len(programs) - 1)
-    terminal.announce(context.console, [*keys], trained, seconds, program.memory)
+    examples = counted(trained, context.subject.measure.noun)
+    terminal.announce(context.console, [*keys], examples, seconds, program.memory)
 
 
 def _key(context: StudyContext, config: Config) -> ProgramKey:
@@ -201,6 +192,8 @@ def _key(context: StudyContext, config: Config) -> ProgramKey:
         config.epochs,
         config.test,
         config.nonfinite,
+        config.weight_decay,
+        config.decay_kernels_only,
         constants,
     )
 
@@ -211,11 +204,13 @@ def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
     Folds of equal sizes share it, and so do all epochs if the rate is constant.
     """
     schedule = SCHEDULES[key.schedule]
-    steps = key.epochs * -(-len(splits.train.labels) // key.batch_size)
-    sizes = len(splits.train.labels), len(splits.validation.labels)
+    steps = key.epochs * steps_per_epoch(splits.train, key.batch_size)
+    sizes = examples_in(splits.train), examples_in(splits.validation)
     changing = None if schedule.factor is None else (key.schedule, steps)
     policy = key.nonfinite
-    cached = key.transformation, key.batch_size, sizes, changing, policy, key.constants
+    decay = key.weight_decay, key.decay_kernels_only
+    transformation = key.transformation, *decay, key.constants
+    cached = transformation, key.batch_size, sizes, changing, policy
     if cached in context.programs:
         return context.programs[cached]
 
@@ -224,9 +219,11 @@ def _program(context: StudyContext, key: ProgramKey, splits: Splits) -> Program:
     ) -> optax.GradientTransformation:
         if key.constants is not None:
             learning_rate, beta = key.constants
-        return key.transformation(schedule.rate(learning_rate, steps), beta)
+        rate = schedule.rate(learning_rate, steps)
+        return with_decay(key.transformation(rate, beta), *decay)
 
-    spec = nonfinite.train_spec(optimizer, key.batch_size, context.network, policy)
+    task = context.subject.task
+    spec = nonfinite.train_spec(optimizer, key.batch_size, task, policy)
     lanes = jax.device_count() if jax.default_backend() == "cpu" else _LANES
     if context.one_at_a_time:
         context.programs.clear()  # the memory of the program before
@@ -252,14 +249,14 @@ def _records(
     seconds = outcome.seconds / len(chunk)
     versions, commit = runs.environment(), runs.git_commit()
     place = runs_on()
-    test = outcome.test
+    test, metric = outcome.test, context.subject.problem.metric
     return [
         Run(
             config=config,
             config_hash=config.digest(),
-            epochs=_epochs(outcome, lane),
+            epochs=_epochs(outcome, lane, metric),
             test_loss=float(test.loss[lane]) if test else np.nan,
-            test_accuracy=float(test.accuracy[lane]) if test else np.nan,
+            test_metric=metric.of(test.metric[lane]) if test else np.nan,
             seconds=seconds,
             seconds_with_compilation=seconds + compiling,
             images_per_second=outcome.images_per_second / len(chunk),
@@ -270,33 +267,34 @@ def _records(
             device=place["device"],
             git_commit=commit,
             devices=int(place["devices"]),
+            metric=metric.name,
         )
         for lane, config in enumerate(chunk)
     ]
 
 
-def _epochs(outcome: Outcome, lane: int) -> tuple[Epoch, ...]:
+def _epochs(outcome: Outcome, lane: int, metric: Metric) -> tuple[Epoch, ...]:
     columns = (*outcome.train, *outcome.validation)
     rows = zip(*(column[lane] for column in columns), strict=True)
-    return tuple(Epoch(*map(float, row)) for row in rows)
+    return tuple(
+        Epoch(float(row[0]), metric.of(row[1]), float(row[2]), metric.of(row[3]))
+        for row in rows
+    )
 
 
 def _splits(context: StudyContext, fold: str) -> Splits:
     """What the runs of a fold read, on the devices.
 
     Of several processes that share each batch, every one copies only its own training
-    images to its devices, so these stay on the host.
+    examples to its devices, so these stay on the host; except that each step on whole
+    batches may read any of them.
     """
-    dataset = context.dataset
-
-    def examples(rows: Int[np.ndarray, " rows"]) -> Any:
-        return dataset.train_images[rows], dataset.train_labels[rows]
-
-    train, validation = map(examples, context.folds[fold])
-    on_host = context.one_at_a_time and jax.process_count() > 1
+    subject = context.subject
+    train, validation = subject.split(context.folds.get(fold))
+    shares = context.one_at_a_time and not subject.task.whole_batches
+    on_host = shares and jax.process_count() > 1
     return Splits(
-        train=Examples(*(train if on_host else on_all_devices(train))),
-        validation=Examples(*on_all_devices(validation)),
-        test=Examples(*on_all_devices((dataset.test_images, dataset.test_labels))),
-        classes=dataset.classes,
+        train=train if on_host else on_all_devices(train),
+        validation=on_all_devices(validation),
+        test=on_all_devices(subject.problem.test),
     )

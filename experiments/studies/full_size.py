@@ -35,6 +35,12 @@ def options_at_full_size(options: Any) -> Any:
     return replace(options, **{**reset, "preset": "paper"})
 
 
+def has_own_data(options: Any) -> bool:
+    """Whether the options name data, so that a preset doesn't."""
+    sources = ("dataset", "problem", "table", "text")
+    return any(getattr(options, source, None) is not None for source in sources)
+
+
 def full_size(study: str, options: Any, work: Work, ran: Sequence[Run]) -> FullSize:
     """The command at full size and its cost.
 
@@ -51,10 +57,10 @@ def full_size(study: str, options: Any, work: Work, ran: Sequence[Run]) -> FullS
     command = repeating(study, replace(paper, **unset))
     cost = f"at least {counted(work.runs, 'run')}"
     epochs = sum(run.config.epochs for run in ran)
-    if options.dataset is not None and epochs:
+    if has_own_data(options) and epochs:
         seconds = work.epochs * sum(run.seconds for run in ran) / epochs
         cost += f", {_about(seconds)} at the speed of the runs so far"
-    elif options.dataset is None and options.model is None:
+    elif not has_own_data(options) and options.model is None:
         cost += f", {_about(work.epochs * _CIFAR10_SECONDS)} on two CPU cores"
     return FullSize(cost, command)
 

@@ -7,12 +7,8 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from experiments.data import image_dataset
-from experiments.data.folder import SKIP_BROKEN_SHARE
 from experiments.distributed import shared_plan
 from experiments.distributed.processes import is_first
-from experiments.networks import cnn, user_network
-from experiments.networks.network import Network, check_takes
 from experiments.optimizers.arms import Arm
 from experiments.records import plan, runs
 from experiments.records.config import (
@@ -24,9 +20,10 @@ from experiments.records.config import (
 from experiments.records.runs import Run
 from experiments.reporting import html, index, tensorboard, terminal
 from experiments.reporting.page import Page
-from experiments.studies.context import Fold, StudyContext, hold_out, runs_on
+from experiments.studies.context import StudyContext, runs_on
 from experiments.studies.full_size import Work, full_size
 from experiments.studies.options import TUNING_SEED, StudyOptions
+from experiments.studies.subject import Fold, Subject, read_subject
 from experiments.studies.terms import SMOKE
 from experiments.training import startup_check
 from experiments.training.checkpoints import clear
@@ -59,54 +56,41 @@ def open_study(
     arms: Mapping[str, Arm],
     console: Console,
     folds: Mapping[str, Fold] | None = None,
-    dataset: image_dataset.Dataset | None = None,
+    subject: Subject | None = None,
 ) -> Iterator[OpenStudy]:
     """Reads the data, writes the plan, and holds the study's directory meanwhile.
 
     The plan is the budget, a NamedTuple of all that is fixed before the first run, with
     the data's digest and the network. `folds` are those besides the hold-out; a
-    `dataset` is one that has been read already.
+    `subject` is one that has been read already.
 
     Raises:
       UsageError: the data, the network or the directory can't be used.
     """
     check_output(options)
-    if dataset is None:
-        dataset = read(options, budget.dataset, console)
-    network, code = read_network(options, dataset)
-    base = Config(
-        dataset=dataset.name,
-        data_digest=image_dataset.digest(dataset),
-        arm="",
-        learning_rate=0.0,
-        beta=0.0,
-        batch_size=64,
-        epochs=budget.epochs,
-        seed=0,
-        network=options.model or "cnn",
-        code=code,
-    )
+    if subject is None:
+        subject = read_subject(options, budget.dataset, console)
+    base = subject.configured(options, budget.epochs)
     study_plan = {
         "study": study,
         **serialized(budget, first=_FIRST),
-        "dataset": dataset.name,
+        "dataset": base.dataset,
         "data_digest": base.data_digest,
         "network": base.network,
-        "code": code,
-        **serialized(dataset.changes),
+        "code": base.code,
+        **base.later_settings(),
+        **subject.settings,
         **shared_plan.numerics(),
     }
-    name = dataset.name
-    with hold_directory(options, study, study_plan, console, name) as (
+    with hold_directory(options, study, study_plan, console, base.dataset) as (
         output,
         finished,
     ):
         context = StudyContext(
             output,
-            dataset,
-            network,
+            subject,
             arms,
-            {**hold_out(dataset), **(folds or {})},
+            folds or {},
             console,
             finished,
             startup_check.check(),
@@ -156,41 +140,10 @@ def _change(finished: Sequence[Run]) -> str:
     return f"They ran with {before}; now with {now}: digits may differ."
 
 
-def read_network(
-    options: StudyOptions, dataset: image_dataset.Dataset
-) -> tuple[Network, str]:
-    """The network to train, and the digest of its file if it is the user's.
-
-    Raises:
-      UsageError: it does not take such images.
-    """
-    if options.model is None:
-        check_takes(cnn, dataset.train_images, dataset.classes)
-        return cnn, ""
-    _, height, width, channels = dataset.train_images.shape
-    return user_network.network(
-        "--model", options.model, (height, width, channels), dataset.classes
-    )
-
-
 def check_output(options: StudyOptions) -> None:
     """Creates the directory that the user named, or refuses before anything is slow."""
     if options.output is not None and is_first():
         plan.make_directory(options.output)
-
-
-def read(options: StudyOptions, name: str, console: Console) -> image_dataset.Dataset:
-    """Reads the data of a study whole, and says what was changed in doing so."""
-    console.print(f"Reading {name} …", markup=False, highlight=False)
-    share = SKIP_BROKEN_SHARE if options.skip_broken else 0.0
-    if options.skip_broken_up_to is not None:
-        share = options.skip_broken_up_to
-    dataset = image_dataset.load(
-        name, options.data_dir, skip_broken=share, image_size=options.image_size
-    )
-    for sentence in image_dataset.describe_changes(dataset):
-        terminal.say(console, sentence)
-    return dataset
 
 
 def publish(
@@ -202,8 +155,8 @@ def publish(
 ) -> Path:
     """Writes page, index and, if requested, event files; returns the page's path."""
     output, console = opened.context.output, opened.context.console
-    changes = image_dataset.describe_changes(opened.context.dataset)
-    page = page._replace(summary=" ".join([page.summary, *changes]))
+    notes = opened.context.subject.notes
+    page = page._replace(summary=" ".join([page.summary, *notes]))
     if not is_first():
         return output
     if options.preset == "smoke":

@@ -21,6 +21,13 @@ TUNING_SEED = 1_000  # and those that follow it; reporting seeds are 0, 1, …
 METHOD_NAMES = ("sgd", "momentum", "nesterov", "qhm")
 SCHEDULE_NAMES = ("constant", "step", "cosine", "warmup_cosine", "one_cycle")
 
+# Options that apply to one kind of data alone.
+_OF_IMAGES = (
+    *("dataset", "image_size", "data_dir", "skip_broken", "skip_broken_up_to"),
+    *("model", "augment", "label_smoothing"),
+)
+_OF_TABLES = ("target", "table_task", "impute")
+
 Budget = TypeVar("Budget", bound=NamedTuple)
 
 
@@ -63,6 +70,47 @@ class StudyOptions:
     rngs) and returns a Flax module; without it, the
     tutorial's CNN."""
 
+    problem: str | None = None
+    """FILE.py:function, which returns a problem of your own
+    (experiments.problems.Problem): data, initial
+    parameters, loss and metric."""
+
+    table: str | None = None
+    """Instead of images, a table: FILE.csv with a header,
+    or scikit-learn's diabetes or wine."""
+
+    target: str | None = None
+    """The column of --table to predict."""
+
+    table_task: Literal["classification", "regression"] | None = None
+    """What the target is: a class or a number. Without it,
+    text and few whole numbers are classes."""
+
+    impute: bool = False
+    """Replace missing values of --table by the median or
+    the most frequent value of the training rows."""
+
+    text: Path | None = None
+    """Instead of images, a text file, whose characters a
+    small transformer predicts."""
+
+    augment: Literal["crop-flip"] | None = None
+    """How training images vary. crop-flip: moved by up to 4
+    pixels, with reflected margins, and half of them
+    mirrored."""
+
+    label_smoothing: float | None = None
+    """Share of each image's target that is spread over all
+    classes, in training."""
+
+    weight_decay: float | None = None
+    """Multiple of each parameter that is added to its
+    gradient, before momentum."""
+
+    decay_kernels_only: bool = False
+    """Spare parameters of fewer than two axes, such as
+    biases and scales, from --weight-decay."""
+
     epochs: int | None = None
     """Passes over the training images."""
 
@@ -99,6 +147,24 @@ class StudyOptions:
             )
         if self.model is not None:
             file_and_function("--model", self.model)
+        if self.problem is not None:
+            file_and_function("--problem", self.problem)
+        self._check_source()
+        if not 0 <= (self.label_smoothing or 0) < 1:
+            raise UsageError(
+                f"--label-smoothing must lie in [0, 1), got {self.label_smoothing}; "
+                "0.1 is usual."
+            )
+        if not 0 <= (self.weight_decay or 0) <= 1e30:
+            raise UsageError(
+                f"--weight-decay must be at least 0 and finite, got "
+                f"{self.weight_decay}; 0.0005 is usual."
+            )
+        if self.decay_kernels_only and not self.weight_decay:
+            raise UsageError(
+                "--decay-kernels-only says which parameters --weight-decay changes: "
+                "give that too, such as --weight-decay 0.0005."
+            )
         if self.seeds is not None:
             if self.seeds > TUNING_SEED:
                 raise UsageError(
@@ -107,6 +173,35 @@ class StudyOptions:
                 )
             check_at_least_one("--seeds", self.seeds, "the runs of each comparison")
         self.together.check()
+
+    def _check_source(self) -> None:
+        """Raises `UsageError` for two sources of data, or options of another one."""
+        names = [name for name in ("problem", "table", "text") if self._is_given(name)]
+        if len(names) > 1:
+            first, second = map(option_name, names[:2])
+            raise UsageError(f"{first} and {second} exclude each other; give one.")
+        foreign = _OF_TABLES if "table" not in names else ()
+        foreign += _OF_IMAGES if names else ()
+        for name in foreign:
+            if not self._is_given(name):
+                continue
+            if name in _OF_TABLES:
+                raise UsageError(
+                    f"{option_name(name)} applies to a table; give --table FILE.csv "
+                    "too, or omit it."
+                )
+            raise UsageError(
+                f"{option_name(name)} applies to images, and {option_name(names[0])} "
+                "brings other examples; omit one of the two."
+            )
+
+    def _is_given(self, name: str) -> bool:
+        return getattr(self, name) != type(self).__dataclass_fields__[name].default
+
+
+def option_name(field: str) -> str:
+    """The option of a field: --table-task of table_task."""
+    return "--" + field.replace("_", "-")
 
 
 def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:

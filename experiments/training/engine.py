@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Int
 
 from experiments.data import memory
-from experiments.data.examples import Splits
+from experiments.data.examples import Examples, Splits
 from experiments.distributed import processes
 from experiments.distributed.devices import slice_size, to_host
+from experiments.problems.problem import examples_in
 from experiments.records.config import (
     Config,
     UsageError,
@@ -99,10 +100,11 @@ def _too_large(program: Program, splits: Splits, limit: int, test: bool) -> Usag
     """
     spec, needed = program.spec, program.memory
     remedies = []
-    _, height, width, _ = splits.train.images.shape
-    pixels = height * width * limit * 9 // (10 * needed)
-    if (side := math.isqrt(pixels)) >= _SMALLEST_SIDE:
-        remedies.append(f"--image-size {side}")
+    if isinstance(splits.train, Examples):
+        _, height, width, _ = splits.train.images.shape
+        pixels = height * width * limit * 9 // (10 * needed)
+        if (side := math.isqrt(pixels)) >= _SMALLEST_SIDE:
+            remedies.append(f"--image-size {side}")
     devices = jax.device_count()
     most = slice_size(spec.batch_size, devices)
     if most > 1:
@@ -111,7 +113,7 @@ def _too_large(program: Program, splits: Splits, limit: int, test: bool) -> Usag
         if least <= limit:
             fitting = 1 + (limit - least) * (most - 1) // (needed - least)
             remedies.append(f"--batch-size {fitting * devices}")
-    remedy = " or ".join(remedies) or "smaller images or a smaller network"
+    remedy = " or ".join(remedies) or "smaller examples or a smaller network"
     return UsageError(
         f"one run needs {needed / 1e6:,.3f} MB of memory, but there are "
         f"{limit / 1e6:,.3f} MB for it: choose {remedy}."
@@ -183,7 +185,7 @@ def train_runs(
         chunks.append(_scores(program, course, splits, len(chunk), test))
         courses.append(course)
     measured = jax.tree.map(lambda *arrays: np.concatenate(arrays), *chunks)
-    images = len(points) * epochs * len(splits.train.labels)
+    images = len(points) * epochs * examples_in(splits.train)
     return Outcome(
         *measured,
         images_per_second=images / sum(course.seconds for course in courses),
@@ -232,14 +234,14 @@ def _training(
     training = Training(
         start=lambda: program.start(lanes),
         train_steps=train_steps,
-        validate=lambda params: program.score(params, splits.validation),
+        validate=lambda state: program.score(state, splits.validation),
         steps=steps,
-        images=len(splits.train.labels),
+        examples=examples_in(splits.train),
     )
     if refusing is None:
         return training
-    network = program.spec.network
-    refusal = partial(nonfinite.refusal, refusing, network, splits.train, steps)
+    task = program.spec.task
+    refusal = partial(nonfinite.refusal, refusing, task, splits.train, steps)
     return training._replace(refused=refusal)
 
 
@@ -249,7 +251,7 @@ def _scores(
     """Train, validation and test scores and skipped steps, without the padding."""
     state = course.train_state
     curves: Any = [course.curves[:, field, :points].T for field in range(4)]
-    scores = program.score(state.params, splits.test) if test else None
+    scores = program.score(state, splits.test) if test else None
     tested = jax.tree.map(lambda x: to_host(x)[:points], scores)
     skipped = nonfinite.skipped_steps(state.opt_state, points)
     return _Measured(Score(*curves[:2]), Score(*curves[2:]), tested, skipped)

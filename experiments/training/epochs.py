@@ -15,7 +15,6 @@ from jaxtyping import Float32, PyTree
 from experiments.distributed import processes
 from experiments.distributed.devices import to_host
 from experiments.distributed.signals import Stopped, defer_signals
-from experiments.networks import cnn
 from experiments.records.config import UsageError
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.scoring import Score
@@ -46,9 +45,9 @@ class Training(NamedTuple):
 
     start: Callable[[], TrainState]
     train_steps: StateSteps
-    validate: Callable[[cnn.Params], Score]
+    validate: Callable[[TrainState], Score]
     steps: int  # per epoch
-    images: int  # per epoch
+    examples: int  # per epoch
     refused: Callable[[TrainState, int], Refusal | None] = lambda state, epoch: None
 
 
@@ -138,8 +137,8 @@ def _train_steps(training: Training, progress: Progress, stop_step: int) -> Prog
 def _finish_epoch(training: Training, progress: Progress) -> Progress:
     """Validates and writes the epoch's figures into the curves."""
     state = progress.train_state
-    trained = (to_host(total) / training.images for total in state.sums)
-    validation = map(to_host, training.validate(state.params))
+    trained = (to_host(total) / training.examples for total in state.sums)
+    validation = map(to_host, training.validate(state))
     curves = progress.curves.copy()
     curves[progress.epoch] = np.stack([*trained, *validation])
     return progress._replace(epoch=progress.epoch + 1, step=0, curves=curves)
@@ -151,7 +150,8 @@ def _to_saved(progress: Progress) -> dict[str, PyTree]:
     return {
         "params": state.params,
         "opt_state": state.opt_state,
-        "sums": state.sums._asdict(),
+        "model_state": state.model_state,  # without leaves in earlier checkpoints
+        "sums": {"loss": state.sums.loss, "accuracy": state.sums.metric},
         "epoch": progress.epoch,
         "step": progress.step,
         "curves": progress.curves,
@@ -161,7 +161,9 @@ def _to_saved(progress: Progress) -> dict[str, PyTree]:
 
 
 def _from_saved(saved: dict[str, PyTree]) -> Progress:
-    state = TrainState(saved["params"], saved["opt_state"], Score(**saved["sums"]))
+    sums = Score(saved["sums"]["loss"], saved["sums"]["accuracy"])
+    variables = saved["params"], saved["opt_state"]
+    state = TrainState(*variables, sums, saved["model_state"])
     names = "epoch", "step", "curves", "seconds", "resumed"
     return Progress(state, *(saved[name] for name in names))
 

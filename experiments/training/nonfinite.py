@@ -8,36 +8,35 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 
-from experiments.data.examples import Examples
 from experiments.distributed.devices import to_host
-from experiments.networks.cnn import Params
+from experiments.problems.problem import Batch, Task, examples_in, take
 from experiments.records.config import Config, Nonfinite
 from experiments.training.epochs import Refusal
-from experiments.training.scoring import Network, weighted_sums
 from experiments.training.step import (
     OptimizerOf,
     TrainSpec,
     TrainState,
-    batch_rows,
+    epoch_order,
+    noise_key,
     order_key,
 )
 from optax_momentum import GuardState, guard
 
 
 def train_spec(
-    optimizer: OptimizerOf, batch_size: int, network: Network, policy: Nonfinite
+    optimizer: OptimizerOf, batch_size: int, task: Task, policy: Nonfinite
 ) -> TrainSpec:
     """A spec whose optimizer is guarded, and whose runs halt, as the policy says."""
     if policy == "record":
-        return TrainSpec(optimizer, batch_size, network)
+        return TrainSpec(optimizer, batch_size, task)
 
     def guarded(learning_rate: Any, beta: Any) -> optax.GradientTransformation:
         return guard(optimizer(learning_rate, beta))
 
     halted = _has_skipped if policy == "stop" else None
-    return TrainSpec(guarded, batch_size, network, halted)
+    return TrainSpec(guarded, batch_size, task, halted)
 
 
 def _has_skipped(opt_state: optax.OptState) -> Array:
@@ -54,8 +53,8 @@ def skipped_steps(opt_state: optax.OptState, lanes: int) -> Int[np.ndarray, " la
 
 def refusal(
     config: Config,
-    network: Network,
-    images: Examples,
+    task: Task,
+    train: Batch,
     steps: int,
     state: TrainState,
     epoch: int,
@@ -64,8 +63,8 @@ def refusal(
 
     Args:
       config: of the run.
-      network: what it trains.
-      images: what it trains on.
+      task: what it trains.
+      train: what it trains on.
       steps: per epoch.
       state: the run, in the only lane, with a guarded optimizer.
       epoch: the epoch that it is in.
@@ -75,8 +74,8 @@ def refusal(
     if not to_host(_has_skipped(opt_state)).any():
         return None
     step = int(to_host(opt_state.accepted)[0]) - epoch * steps
-    params = jax.tree.map(lambda x: x[0], state.params)
-    what = _nonfinite_value(config, network, images, params, epoch, step)
+    lane = jax.tree.map(lambda x: x[0], state)
+    what = _nonfinite_value(config, task, train, lane, epoch, step)
     none = jnp.zeros_like(opt_state.skipped)
     before = opt_state._replace(
         skipped=none, consecutive_skips=none, longest_skips=none
@@ -91,25 +90,33 @@ def refusal(
 
 def _nonfinite_value(
     config: Config,
-    network: Network,
-    images: Examples,
-    params: Params,
+    task: Task,
+    train: Batch,
+    state: TrainState,
     epoch: int,
     step: int,
 ) -> str:
     """Names the first gradient of the step that is not finite, or else the update."""
-    key = order_key(config.seed, epoch)
-    rows = batch_rows(key, len(images.labels), config.batch_size, 1)
-    indices, weights = jax.tree.map(lambda x: x[step], rows)
+    examples = examples_in(train)
+    order = epoch_order(order_key(config.seed, epoch), examples)
+    first = step * config.batch_size
+    batch = take(train, order[first : first + config.batch_size])
+    noise = jax.random.fold_in(noise_key(config.seed, epoch), step)
+    key, augment_key = jax.random.split(noise)
+    if task.augment is not None:
+        batch = jax.jit(task.augment)(augment_key, batch)
 
     @partial(jax.jit, static_argnums=0)
-    def gradients(network: Network, params: Params) -> Params:
-        def loss(params: Params) -> Array:
-            return weighted_sums(network, params, images, indices, weights)[0]
+    def gradients(task: Task, params: PyTree, batch: Batch) -> PyTree:
+        def loss(params: PyTree) -> Array:
+            return jnp.mean(
+                task.loss(params, state.model_state, batch, key, training=True)[0]
+            )
 
         return jax.grad(loss)(params)
 
-    for path, gradient in jax.tree.leaves_with_path(gradients(network, params)):
+    found = gradients(task, state.params, batch)
+    for path, gradient in jax.tree.leaves_with_path(found):
         if not jnp.isfinite(gradient).all():
             return f"the gradient of params{jax.tree_util.keystr(path)}"
     return "every gradient is finite, but the update"

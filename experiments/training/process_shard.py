@@ -13,8 +13,8 @@ from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
-from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
+from experiments.problems.problem import Batch
 
 BY_COLUMN = PartitionSpec("lanes", None, "data")
 BY_IMAGE = PartitionSpec("data")
@@ -22,7 +22,7 @@ BY_IMAGE = PartitionSpec("data")
 Rows = tuple[Any, Any]  # indices and weights, [steps, images]; returned [1, ...]
 
 
-def shapes(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
+def shapes(train: Batch, rows: Rows) -> tuple[Rows, Batch]:
     """Shapes and shardings of what `own_shard` returns for rows of this shape."""
     steps, width = rows[0].shape
 
@@ -31,13 +31,13 @@ def shapes(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
         return jax.ShapeDtypeStruct(sizes, dtype, sharding=sharding)
 
     indices, weights = (shape(BY_COLUMN, x.dtype, 1, steps, width) for x in rows)
-    images, labels = (
-        shape(BY_IMAGE, x.dtype, steps * width, *x.shape[1:]) for x in train
+    examples = jax.tree.map(
+        lambda x: shape(BY_IMAGE, x.dtype, steps * width, *x.shape[1:]), train
     )
-    return (indices, weights), Examples(images, labels)
+    return (indices, weights), examples
 
 
-def own_shard(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
+def own_shard(train: Batch, rows: Rows) -> tuple[Rows, Batch]:
     """Rows and images of an epoch as global arrays; this process fills its part.
 
     Args:
@@ -65,10 +65,10 @@ def own_shard(train: Examples, rows: Rows) -> tuple[Rows, Examples]:
     shape = (1, steps, width)
     placed = global_array(BY_COLUMN, shape, lambda index: places)
     weighted = global_array(BY_COLUMN, shape, lambda index: weights[None][index])
-    pixels, labels = (
-        global_array(
-            BY_IMAGE, (steps * width, *array.shape[1:]), partial(device_images, array)
-        )
-        for array in map(np.asarray, train)
-    )
-    return (placed, weighted), Examples(pixels, labels)
+
+    def shard(leaf: Any) -> Array:
+        array = np.asarray(leaf)
+        shape = steps * width, *array.shape[1:]
+        return global_array(BY_IMAGE, shape, partial(device_images, array))
+
+    return (placed, weighted), jax.tree.map(shard, train)

@@ -21,22 +21,30 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int, PyTree, UInt32
 
-from experiments.data.examples import Examples, Splits
+from experiments.data.examples import Splits
 from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, slice_size
-from experiments.networks import cnn
+from experiments.problems.problem import (
+    Batch,
+    ModelState,
+    Task,
+    examples_in,
+    some_examples,
+)
 from experiments.training import process_shard
 from experiments.training.lanes import LANES, as_lane, map_lanes
-from experiments.training.scoring import Network, Score, score_lanes
+from experiments.training.scoring import Score, score_lanes
 from experiments.training.step import (
     Rows,
     TrainSpec,
     TrainState,
     batch_rows,
-    image_shape,
-    initial_params,
+    epoch_order,
+    initial_variables,
+    noise_key,
     order_key,
     run_on_device,
+    run_whole_batches,
     state_from_params,
 )
 
@@ -77,14 +85,14 @@ class TrainSteps(Protocol):
         epoch: int,
         start_step: int,
         stop_step: int,
-        train: Examples,
+        train: Batch,
     ) -> TrainState: ...
 
 
 class ScoreRuns(Protocol):
-    """Mean loss and accuracy over a split, arrays [lanes]."""
+    """Mean loss and metric over a split, arrays [lanes]."""
 
-    def __call__(self, params: cnn.Params, split: Examples) -> Score: ...
+    def __call__(self, state: TrainState, split: Batch) -> Score: ...
 
 
 @dataclass(frozen=True)
@@ -116,20 +124,18 @@ def compile_program(
       The program, for as many points as its `padded_lanes`.
     """
     began = time.perf_counter()
-    devices = jax.device_count()
-    groups = max(n for n in range(1, devices + 1) if devices % n == 0 and n <= lanes)
+    groups = _groups(lanes, jax.device_count(), spec.task.whole_batches)
     padded = -(-lanes // groups) * groups
     mesh = device_mesh(groups)
     points = as_arrays([Point(0.01, 0.9, 0)] * padded)
     by_lane = NamedSharding(mesh, LANES)
-    draw = partial(
-        _initial_params, mesh, spec.network, image_shape(splits.train), splits.classes
-    )
-    params = jax.tree.map(
-        lambda x: x.update(sharding=by_lane), jax.eval_shape(draw, points.seed)
+    draw = partial(_initial_variables, mesh, spec.task)
+    few = some_examples(splits.train)
+    variables = jax.tree.map(
+        lambda x: x.update(sharding=by_lane), jax.eval_shape(draw, points.seed, few)
     )
     init_states = QuickJit(partial(_init_states, spec), out_shardings=by_lane)
-    lowered = init_states.lower(points, params)
+    lowered = init_states.lower(points, *variables)
     state = lowered.out_info
     with ThreadPoolExecutor(max_workers=1) as thread:
         compiling = thread.submit(
@@ -140,7 +146,7 @@ def compile_program(
             scored["test"] = splits.test
         scoring = {
             _shapes(split): score_lanes.lower(
-                mesh, spec.network, state.params, split
+                mesh, spec.task, state.params, state.model_state, split
             ).compile()
             for split in scored.values()
         }
@@ -149,13 +155,13 @@ def compile_program(
     memory = max(memory, *map(_memory, scoring.values())) * jax.local_device_count()
 
     def start(points: Points) -> TrainState:
-        return init(points, draw(points.seed))
+        return init(points, *draw(points.seed, few))
 
-    def score(params: cnn.Params, split: Examples) -> Score:
+    def score(state: TrainState, split: Batch) -> Score:
         compiled = scoring.get(_shapes(split))
         if compiled is None:
-            return score_lanes(mesh, spec.network, params, split)
-        return compiled(params, split)
+            compiled = partial(score_lanes, mesh, spec.task)
+        return compiled(state.params, state.model_state, split)
 
     seconds = time.perf_counter() - began
     return Program(start, train_steps, score, spec, lanes, padded, memory, seconds)
@@ -166,13 +172,26 @@ def as_arrays(points: Sequence[Point]) -> Points:
     return Points._make(map(np.array, zip(*points, strict=True), _DTYPES))
 
 
+def _groups(lanes: int, devices: int, whole_batches: bool) -> int:
+    """How many groups of devices train lanes of their own.
+
+    A step that must see its whole batch is computed by one device or, in global view,
+    by all; so fewer lanes than devices, but more than one, are padded.
+    """
+    if whole_batches:
+        return devices if lanes > 1 else 1
+    return max(n for n in range(1, devices + 1) if devices % n == 0 and n <= lanes)
+
+
 def _compile_steps(
-    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
 ) -> tuple[TrainSteps, int]:
     """The training steps, and the bytes that they need on each device."""
+    if spec.task.whole_batches:
+        return _compile_whole_batches(spec, mesh, points, state, train)
     if mesh.shape["lanes"] == 1 and jax.process_count() > 1:
         return _compile_sharded_steps(spec, mesh, points, state, train)
-    rows_of = partial(_rows, mesh, len(train.labels), spec.batch_size)
+    rows_of = partial(_rows, mesh, examples_in(train), spec.batch_size)
     rows = rows_of(points.seed, np.int32(0))
     numbers = np.zeros(2, np.int32)
     steps = QuickJit(partial(run_on_mesh, spec, mesh), donate_argnums=1)
@@ -185,11 +204,44 @@ def _compile_steps(
     return train_steps, _memory(compiled)
 
 
+def _compile_whole_batches(
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
+) -> tuple[TrainSteps, int]:
+    """Steps on whole batches; an epoch's last, smaller batch has its own program."""
+    full, rest = divmod(examples_in(train), spec.batch_size)
+    rows_of = partial(_whole_rows, mesh, examples_in(train), spec.batch_size)
+    rows = rows_of(points.seed, np.int32(0))
+    numbers = np.zeros(4, np.int32)
+    steps = QuickJit(partial(run_whole_on_mesh, spec, mesh), donate_argnums=1)
+    compiled = [
+        steps.lower(points, state, part, *numbers, train).compile() if count else None
+        for part, count in zip(rows, (full, rest), strict=True)
+    ]
+    order: dict[tuple[bytes, int], Any] = {}  # of the epoch that was used last
+
+    def train_steps(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        key = np.asarray(points.seed).tobytes(), int(epoch)
+        if key not in order:
+            order.clear()
+            order[key] = rows_of(points.seed, np.int32(epoch))
+        parts = (0, full), (full, full + bool(rest))
+        for part, program, (first, end) in zip(
+            order[key], compiled, parts, strict=True
+        ):
+            start, stop = max(start_step, first), min(stop_step, end)
+            if program is not None and start < stop:
+                numbers = map(np.int32, (epoch, first, start, stop))
+                state = program(points, state, part, *numbers, train)
+        return state
+
+    return train_steps, max(_memory(each) for each in compiled if each is not None)
+
+
 def _compile_sharded_steps(
-    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
 ) -> tuple[TrainSteps, int]:
     """Steps for which each process copies only its own images, once an epoch."""
-    sizes = len(train.labels), spec.batch_size, jax.device_count()
+    sizes = examples_in(train), spec.batch_size, jax.device_count()
 
     def rows_of(seed: Array, epoch: int) -> Rows:
         return batch_rows(order_key(seed[0], epoch), *sizes)
@@ -224,7 +276,7 @@ def run_on_mesh(
     rows: Rows,
     start_step: Int[Array, ""],
     stop_step: Int[Array, ""],
-    train: Examples,
+    train: Batch,
     images: PartitionSpec = _EVERYWHERE,
 ) -> TrainState:
     """Steps of all lanes on a mesh with the axes `lanes` and `data`.
@@ -256,30 +308,88 @@ def run_on_mesh(
     )
 
 
-def _init_states(spec: TrainSpec, points: Points, params: cnn.Params) -> TrainState:
+def run_whole_on_mesh(
+    spec: TrainSpec,
+    mesh: Mesh,
+    points: Points,
+    state: TrainState,
+    rows: Int[Array, "lanes steps batch"],
+    epoch: Int[Array, ""],
+    first_row: Int[Array, ""],
+    start_step: Int[Array, ""],
+    stop_step: Int[Array, ""],
+    train: Batch,
+) -> TrainState:
+    """Steps on whole batches: of all lanes in their places, or of one in global view.
+
+    Args:
+      spec: what the lanes share.
+      mesh: devices, either all along `lanes` or all along `data`.
+      points: arrays [lanes].
+      state: leaves [lanes, ...].
+      rows: indices of examples.
+      epoch: of which the steps are part.
+      first_row: the step of the first row.
+      start_step: first step to take.
+      stop_step: first step not to take.
+      train: the examples that `rows` index, replicated.
+    """
+    divided = rows.shape[2] % mesh.shape["data"] == 0
+    by_example = NamedSharding(mesh, PartitionSpec("data" if divided else None))
+    in_global_view = mesh.shape["data"] > 1
+
+    def share(tree: PyTree) -> PyTree:
+        """In global view, the partitioner of XLA sums over all shares of a batch."""
+        if not in_global_view:
+            return tree
+        return jax.lax.with_sharding_constraint(tree, by_example)
+
+    def train_lane(point: Points, state: TrainState, rows: Array, *rest: Any) -> Any:
+        transformation = spec.optimizer(point.learning_rate, point.beta)
+        epoch, *numbers = rest
+        noise = noise_key(point.seed, epoch)
+        return run_whole_batches(
+            spec, transformation, share, state, noise, rows, *numbers
+        )
+
+    shared = epoch, first_row, start_step, stop_step, train
+    if in_global_view:
+        lane = jax.tree.map(lambda x: x[0], (points, state, rows))
+        trained = as_lane(train_lane(*lane, *shared))
+        return jax.lax.with_sharding_constraint(trained, NamedSharding(mesh, LANES))
+    return map_lanes(
+        mesh,
+        train_lane,
+        lanes=(points, state, rows),
+        lanes_spec=LANES,
+        shared=shared,
+        shared_spec=_EVERYWHERE,
+    )
+
+
+def _init_states(
+    spec: TrainSpec, points: Points, params: PyTree, model_state: ModelState
+) -> TrainState:
     """Optimizer states for drawn parameters; leaves [lanes, ...]."""
 
-    def init_lane(point: Points, params: cnn.Params) -> TrainState:
+    def init_lane(point: Points, params: PyTree, model_state: ModelState) -> TrainState:
         transformation = spec.optimizer(point.learning_rate, point.beta)
-        return state_from_params(transformation, params)
+        return state_from_params(transformation, params, model_state)
 
+    lanes = points, params, model_state
     if len(points.seed) == 1:  # a user's optimizer need not support vmap
-        return as_lane(init_lane(*jax.tree.map(lambda x: x[0], (points, params))))
-    return jax.vmap(init_lane)(points, params)
+        return as_lane(init_lane(*jax.tree.map(lambda x: x[0], lanes)))
+    return jax.vmap(init_lane)(*lanes)
 
 
-@partial(QuickJit, static_argnums=(0, 1, 2, 3))
-def _initial_params(
-    mesh: Mesh,
-    network: Network,
-    image_shape: tuple[int, int, int],
-    classes: int,
-    seeds: Array,
-) -> cnn.Params:
-    """Parameters of all lanes; one program serves all optimizers."""
+@partial(QuickJit, static_argnums=(0, 1))
+def _initial_variables(
+    mesh: Mesh, task: Task, seeds: Array, few: Batch
+) -> tuple[PyTree, ModelState]:
+    """Parameters and model states of all lanes; one program serves all optimizers."""
 
-    def draw(seed: Array) -> cnn.Params:
-        return initial_params(image_shape, classes, seed, network)
+    def draw(seed: Array) -> tuple[PyTree, ModelState]:
+        return initial_variables(task, few, seed)
 
     by_lane = NamedSharding(mesh, LANES)
     return jax.lax.with_sharding_constraint(jax.vmap(draw)(seeds), by_lane)
@@ -297,8 +407,23 @@ def _rows(mesh: Mesh, images: int, batch_size: int, seeds: Array, epoch: Array) 
     return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_row)
 
 
-def _shapes(split: Examples) -> tuple[object, ...]:
-    return tuple((jnp.shape(x), jnp.result_type(x)) for x in split)
+@partial(QuickJit, static_argnums=(0, 1, 2))
+def _whole_rows(
+    mesh: Mesh, examples: int, batch_size: int, seeds: Array, epoch: Array
+) -> tuple[Array, Array]:
+    """An epoch's order for all lanes: full batches, and the examples that are left."""
+
+    def of_lane(seed: Array) -> tuple[Array, Array]:
+        order = epoch_order(order_key(seed, epoch), examples)
+        full = examples // batch_size * batch_size
+        return order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)
+
+    by_lane = NamedSharding(mesh, LANES)
+    return jax.lax.with_sharding_constraint(jax.vmap(of_lane)(seeds), by_lane)
+
+
+def _shapes(split: Batch) -> tuple[object, ...]:
+    return tuple((jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(split))
 
 
 def _memory(compiled: Any) -> int:

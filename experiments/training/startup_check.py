@@ -18,6 +18,7 @@ from jaxtyping import Float32, Int, PyTree
 from experiments.data.examples import Examples, in_batches
 from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
+from experiments.problems.image_classification import image_classification
 from experiments.records.config import UsageError
 from experiments.records.runs import environment
 from experiments.training.lanes import as_lane
@@ -116,7 +117,8 @@ def _take_all_steps(
 
     A run draws its order by a program that would be compiled for this check alone.
     """
-    spec = TrainSpec(constant(transformation), _BATCH, _SoftmaxRegression)
+    task = image_classification(_SoftmaxRegression, _CLASSES)  # type: ignore[arg-type]
+    spec = TrainSpec(constant(transformation), _BATCH, task)
     devices = jax.device_count()
     rows = in_batches(order, _BATCH, devices * slice_size(_BATCH, devices))
     points = as_arrays([Point(_LEARNING_RATE, _BETA, 0)])

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 from support import small_images
 
 from experiments.__main__ import main
+from experiments.data.examples import Examples
 from experiments.networks import mlp
 from experiments.networks.network import random_key
+from experiments.problems.image_classification import image_classification
 from experiments.records import runs
 from experiments.studies import lifecycle
 from experiments.training import step
@@ -136,5 +139,6 @@ def test_keys_draw_the_bits_that_they_drew(setting, impl):
     assert jax.random.key_data(random_key(7)).tolist() == [0, 7]
     order = step.order_key(7, 2)
     assert jax.random.key_data(order).tolist() == ORDER
-    params = step.initial_params((2, 2, 1), 2, 7, mlp)
+    images = Examples(jnp.zeros((1, 2, 2, 1)), jnp.zeros(1, jnp.int32))
+    params, _ = step.initial_variables(image_classification(mlp, 2), images, 7)
     assert params["dense2"]["kernel"][0].tolist() == pytest.approx(KERNEL)

@@ -14,7 +14,7 @@ LIBRARY = sorted((ROOT / "optax_momentum").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 # No room imports from one that follows it.
 ORDER = ["records", "user_code", "distributed", "data", "reporting", "networks"]
-ORDER += ["optimizers", "training", "peers", "studies", "compare", "bench"]
+ORDER += ["optimizers", "problems", "training", "peers", "studies", "compare", "bench"]
 ORDER += ["conformance", "__main__"]
 # Whoever reads records or draws pages starts without JAX.
 WITHOUT_JAX = [

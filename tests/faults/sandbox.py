@@ -126,7 +126,7 @@ class Sandbox(NamedTuple):
         """The bytes of every recorded run's metrics, by the hash of its config."""
         records = {}
         for got in runs.read(self.output):
-            metrics = [*sum(got.epochs, ()), got.test_loss, got.test_accuracy]
+            metrics = [*sum(got.epochs, ()), got.test_loss, got.test_metric]
             records[got.config_hash] = np.array(metrics).tobytes()
         return records
 

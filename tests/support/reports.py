@@ -5,13 +5,17 @@ from html.parser import HTMLParser
 from support.synthetic import TITLES
 
 from experiments.compare.page import Setup
+from experiments.reporting.statistics import PAIRS
+from experiments.studies.validation import of_classes
 
 SETUP = Setup(
     titles=TITLES,
     equations={arm: f"θ ← equation of {arm}" for arm in TITLES},
-    train_images=40_001,
-    validation_images=10_002,
-    test_images=9_999,
+    pairs=PAIRS,
+    measure=of_classes(10),
+    train_examples=40_001,
+    validation_examples=10_002,
+    test_examples=9_999,
     command="python -m experiments compare --epochs 3",
 )
 

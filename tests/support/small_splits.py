@@ -4,6 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data.examples import Examples, Splits
+from experiments.networks import cnn
+from experiments.problems.image_classification import image_classification
 
 RNG = np.random.default_rng(5)
 
@@ -15,4 +17,5 @@ def examples(count: int) -> Examples:
     return Examples(jnp.asarray(images), jnp.asarray(labels))
 
 
-SPLITS = Splits(examples(29), examples(10), examples(7), classes=3)
+SPLITS = Splits(examples(29), examples(10), examples(7))
+TASK = image_classification(cnn, classes=3)

@@ -3,16 +3,23 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from experiments.data import image_dataset
+from experiments.data.examples import Examples
 from experiments.networks import mlp
 from experiments.optimizers.arms import Arm
+from experiments.problems.image_classification import image_classification
+from experiments.problems.problem import Problem
 from experiments.records.config import Config
-from experiments.studies.context import Fold, StudyContext, hold_out
+from experiments.records.metric import ACCURACY
+from experiments.studies.context import StudyContext
 from experiments.studies.methods import METHODS
+from experiments.studies.subject import Fold, Subject
+from experiments.studies.validation import of_classes
 from experiments.training.startup_check import StartupCheck
 
 
@@ -26,6 +33,31 @@ def small_dataset(images: int = 40, classes: int = 3) -> image_dataset.Dataset:
     return image_dataset.Dataset("invented", *train, *test, classes)
 
 
+def subject_of(dataset: image_dataset.Dataset) -> Subject:
+    """The data set with the multilayer perceptron."""
+    network: Any = mlp
+    task = image_classification(network, dataset.classes)
+    held: Any = image_dataset.hold_out(dataset)  # as NumPy arrays
+    test: Any = dataset.test_images, dataset.test_labels
+    problem = Problem(
+        dataset.name,
+        Examples(*held[:2]),
+        Examples(*held[2:]),
+        Examples(*test),
+        task.init,
+        task.loss,
+        metric=ACCURACY,
+    )
+    return Subject(
+        problem,
+        task,
+        of_classes(dataset.classes),
+        image_dataset.digest(dataset),
+        network="mlp",
+        labels=dataset.train_labels,
+    )
+
+
 def study_context(
     output: Path,
     folds: dict[str, Fold] | None = None,
@@ -36,10 +68,9 @@ def study_context(
     dataset = small_dataset() if dataset is None else dataset
     return StudyContext(
         output,
-        dataset,
-        mlp,
+        subject_of(dataset),
         {key: method.arm for key, method in METHODS.items()} if arms is None else arms,
-        {**hold_out(dataset), **(folds or {})},
+        folds or {},
         Console(file=io.StringIO()),
         {},
         StartupCheck(0.0, True, 0.0),

@@ -36,7 +36,7 @@ def synthetic_run(
         config_hash=config.digest(),
         epochs=tuple(figures),
         test_loss=test_loss,
-        test_accuracy=ACCURACY[arm] if test_accuracy is None else test_accuracy,
+        test_metric=ACCURACY[arm] if test_accuracy is None else test_accuracy,
         seconds=12.25,
         seconds_with_compilation=15.5,
         images_per_second=2468.0 + seed,
@@ -62,4 +62,4 @@ def diverged(run: Run) -> Run:
     """The run with every loss NaN after the first epoch."""
     nan = Epoch(math.nan, 0.1, math.nan, 0.1)
     epochs = (run.epochs[0], *[nan] * (len(run.epochs) - 1))
-    return replace(run, epochs=epochs, test_loss=math.nan, test_accuracy=0.1)
+    return replace(run, epochs=epochs, test_loss=math.nan, test_metric=0.1)

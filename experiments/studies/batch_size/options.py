@@ -12,7 +12,7 @@ class BatchSize(StudyOptions):
     """Compare SGD with momentum at many batch sizes, tuning the rate at each.
 
     The number of epochs is constant, so a larger batch takes fewer steps. A third
-    optimizer keeps momentum's half-life constant in images, instead of its beta.
+    optimizer keeps momentum's half-life constant in examples, instead of its beta.
 
     smoke: digits, 30 runs, less than a minute. default: digits, batch sizes 16 to 512,
     160 runs, 2 to 5 minutes on two CPU cores. Expected: no difference at 16; momentum
@@ -21,7 +21,7 @@ class BatchSize(StudyOptions):
     """
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images per step; sizes larger than the training set
+    """Examples per step; sizes larger than the training set
     are left out."""
 
     effective_rates: tuple[float, ...] | None = None

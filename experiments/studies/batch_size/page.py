@@ -4,7 +4,7 @@ Every number on it comes from the record of a run; nothing is trained or chosen 
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import median
+from statistics import fmean, median
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,20 +13,17 @@ from matplotlib.ticker import PercentFormatter
 
 from experiments.records import plan
 from experiments.records import runs as records
+from experiments.records.metric import ANY, Metric, Range
 from experiments.records.plan import Plan
 from experiments.records.runs import Run
 from experiments.reporting.drawing import legend, line_with_band, plain_axes, strokes
 from experiments.reporting.page import Cell, Figure, Page, Section, Table
 from experiments.reporting.statistics import (
-    ACCURACIES,
-    ANY,
-    DIFFERENCES,
     Interval,
-    Range,
     counted,
-    in_points,
+    difference_in_words,
+    direction,
     mean_and_interval,
-    sign,
     too_close,
     wall_time,
 )
@@ -35,17 +32,23 @@ from experiments.studies.batch_size.plan import (
     BatchSizeResults,
     first_gain,
 )
-from experiments.studies.paired import accuracies, difference
+from experiments.studies.paired import difference, tested
 from experiments.studies.settings import Setting, learning_rate
-from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
-from experiments.studies.validation import count_diverged, mean_score
+from experiments.studies.terms import (
+    EFFECTIVE_RATE,
+    heading,
+    judged,
+    paired_seeds,
+    validation_examples,
+    worst,
+)
+from experiments.studies.validation import count_diverged, validated
 
 Means = Mapping[BatchSizeCell, Interval]
 
 _STROKES = strokes(("sgd", "momentum", "held"))  # the same in all drawings
 _CELL = ("Batch size", "Optimizer")
 _SETTING = ("Beta", "Effective rate", "Learning rate")
-_ACCURACY = ("Accuracy", "Lower", "Upper")
 
 
 def page(
@@ -64,16 +67,17 @@ def page(
         plan_hash=plan.digest(planned),
         command=command,
         provenance=records.provenance(ran),
+        of_shares=results.measure.metric.is_share,
     )
 
 
 def gains(
     results: BatchSizeResults, series: str, over: str = "sgd"
 ) -> dict[int, Interval]:
-    """The gain of an optimizer over another in test accuracy, by batch size."""
+    """The difference of an optimizer from another on the test split, by batch size."""
     return {
         cell.batch_size: difference(
-            runs, results.compared[cell._replace(series=over)], results.classes
+            runs, results.compared[cell._replace(series=over)], results.measure
         )
         for cell, runs in results.compared.items()
         if cell.series == series
@@ -82,11 +86,13 @@ def gains(
 
 def _summary(results: BatchSizeResults, planned: Plan) -> str:
     equal = gains(results, "momentum")
+    noun, metric = results.measure.noun, results.measure.metric
     first, last = min(equal), max(equal)
     differences = (
-        f"Its difference from SGD in test accuracy is {in_points(equal[first])} at "
-        f"batch size {first:,} and {in_points(equal[last])} at {last:,}, over "
-        f"{paired_seeds(planned['seeds'])}."
+        f"Its difference from SGD in test {judged(metric)} is "
+        f"{difference_in_words(equal[first], metric)} at batch size {first:,} and "
+        f"{difference_in_words(equal[last], metric)} at {last:,}, over "
+        f"{paired_seeds(planned['seeds'], noun)}."
     )
     of = (
         f"On {planned['dataset']}, {counted(planned['epochs'], 'epoch')}, each "
@@ -95,7 +101,7 @@ def _summary(results: BatchSizeResults, planned: Plan) -> str:
     )
     if results.smoke:
         return f"{of} was compared with SGD. {differences}"
-    lost = [f"{size:,}" for size, gain in equal.items() if sign(gain) < 0]
+    lost = [f"{size:,}" for size, gain in equal.items() if direction(gain, metric) < 0]
     under_tuned = (
         f"At {', '.join(lost)} tuned momentum lost to SGD, which it contains as beta "
         "0: there it is under-tuned, and this is no evidence for SGD. "
@@ -103,14 +109,14 @@ def _summary(results: BatchSizeResults, planned: Plan) -> str:
         else ""
     )
     return (
-        f"{of} {_from(equal)} {differences} {under_tuned}"
-        "Momentum whose half-life is the same number of images at every "
-        f"batch size {_from(gains(results, 'held'))}"
+        f"{of} {_from(equal, metric)} {differences} {under_tuned}"
+        f"Momentum whose half-life is the same number of {noun}s at every "
+        f"batch size {_from(gains(results, 'held'), metric)}"
     )
 
 
-def _from(gained: Mapping[int, Interval]) -> str:
-    start, (*_, last) = first_gain(gained), sorted(gained)
+def _from(gained: Mapping[int, Interval], metric: Metric) -> str:
+    start, (*_, last) = first_gain(gained, metric), sorted(gained)
     if start is None and too_close(gained[last]):
         return f"is too close to SGD to call at the largest batch size, {last:,}."
     if start is None and gained[last].n < 3:
@@ -125,8 +131,9 @@ def _from(gained: Mapping[int, Interval]) -> str:
 
 
 def _comparison(results: BatchSizeResults) -> Section:
+    noun, metric = results.measure.noun, results.measure.metric
     means = {
-        cell: mean_and_interval(accuracies(runs, results.classes))
+        cell: mean_and_interval(tested(runs, results.measure))
         for cell, runs in results.compared.items()
     }
     gained = {
@@ -135,32 +142,39 @@ def _comparison(results: BatchSizeResults) -> Section:
         for size, gain in gains(results, series).items()
     }
     held = "; ".join(
-        f"{in_points(gain)} at {size:,}"
+        f"{difference_in_words(gain, metric)} at {size:,}"
         for size, gain in gains(results, "held", over="momentum").items()
     )
     paragraphs = [
         "At constant epochs a larger batch takes fewer steps, and its gradients are "
         "less noisy. By the rule fixed in advance, momentum matters from the smallest "
         "batch size on for which its interval of the difference from SGD, and that of "
-        "every larger batch size, lies above 0.",
+        f"every larger batch size, lies {_better_side(metric)} 0.",
         "The half-life of momentum is the time in which the weight of a gradient falls "
-        "by half. Beta fixes it in steps, so at equal beta it spans more images the "
-        "larger the batch. If the half-life in images is held constant instead, beta "
+        f"by half. Beta fixes it in steps, so at equal beta it spans more {noun}s the "
+        f"larger the batch. If the half-life in {noun}s is held constant instead, beta "
         "falls as batches grow; momentum of equal half-life minus momentum of equal "
         f"beta is {held}.",
         EFFECTIVE_RATE,
     ]
     if results.left_out:
         sizes = ", ".join(f"{size:,}" for size in results.left_out)
-        paragraphs.append(f"Left out, as there are fewer training images: {sizes}.")
+        paragraphs.append(f"Left out, as there are fewer training {noun}s: {sizes}.")
     return Section(
         "From which batch size on does momentum matter?",
         paragraphs,
         [
-            _accuracy_figure(means, _titles(results), _accuracies(results, means)),
-            _gains_figure(gained, _differences(gained)),
+            _values_figure(
+                means, _titles(results), metric, _values_table(results, means)
+            ),
+            _gains_figure(gained, metric, _differences(gained, metric)),
         ],
     )
+
+
+def _better_side(metric: Metric) -> str:
+    """Where the interval of a difference lies if the first optimizer is better."""
+    return "above" if metric.higher_is_better else "below"
 
 
 def _rates(results: BatchSizeResults, planned: Plan) -> Section:
@@ -189,36 +203,48 @@ def _rates(results: BatchSizeResults, planned: Plan) -> Section:
             "All optimizers of a batch size tried the same effective rates, "
             f"{len(planned['effective_rates'])} at first. {extensions}{inside}"
         ],
-        [_rates_figure(rates, _titles(results), _chosen(results))],
+        [
+            _rates_figure(
+                rates, _titles(results), results.measure.metric, _chosen(results)
+            )
+        ],
         [_trials(results)],
     )
 
 
 def _speed(results: BatchSizeResults) -> Section:
+    padding = (
+        " The last batch of an epoch is padded to full size; this costs more if a "
+        f"batch is a large part of all {results.measure.noun}s."
+    )
     return Section(
         "What does a batch size cost?",
         [
             "One program trains all optimizers of a batch size, SGD as momentum of "
-            "beta 0, so they are equally fast. The last batch of an epoch is padded to "
-            "full size; this costs more if a batch is a large part of all images."
+            f"beta 0, so they are equally fast.{padding if results.padded else ''}"
         ],
         [_speed_figure(results)],
     )
 
 
 def _method(results: BatchSizeResults, planned: Plan, ran: Sequence[Run]) -> Section:
-    tested = sum(run.config.test for run in ran)
-    lost = count_diverged(ran, results.classes)
+    noun, metric = results.measure.noun, results.measure.metric
+    finals = sum(run.config.test for run in ran)
+    lost = count_diverged(ran, results.measure)
+    ties = ", and by the loss if accuracies were equal"
+    if not metric.is_share:
+        ties = f", and by the loss if the {metric.words} was equal"
     return Section(
         "How it was done",
         [
             f"{counted(len(ran), 'run')} of {counted(planned['epochs'], 'epoch')} "
             f"took {wall_time(ran)}, "
-            f"without compilation; {lost} diverged. Rates were chosen by the accuracy "
-            "on the last 20% of the training images, and by the loss if accuracies "
-            f"were equal; tuning seeds: {planned['tuning_seeds']}. "
-            f"{counted(tested, 'run')}, on {counted(planned['seeds'], 'seed')} that no "
-            "tuning run used, read the test images, "
+            f"without compilation; {lost} diverged. Rates were chosen by the "
+            f"{metric.words} on {validation_examples(results.measure)}"
+            f"{'' if metric.key == 'loss' else ties}; tuning seeds: "
+            f"{planned['tuning_seeds']}. "
+            f"{counted(finals, 'run')}, on {counted(planned['seeds'], 'seed')} that no "
+            f"tuning run used, read the test {noun}s, "
             "each once, after its last epoch. Equal half-life and equal beta are the "
             f"same optimizer at batch size {planned['anchor']}, where it is trained "
             "once."
@@ -226,39 +252,45 @@ def _method(results: BatchSizeResults, planned: Plan, ran: Sequence[Run]) -> Sec
     )
 
 
-def _accuracies(results: BatchSizeResults, means: Means) -> Table:
+def _values_table(results: BatchSizeResults, means: Means) -> Table:
+    measure, metric = results.measure, results.measure.metric
+    columns = heading(metric), "Lower", "Upper"
     first = next(iter(results.compared.values()))
     seeds = [f"Seed {run.config.seed}" for run in first]
     rows = [
         (
             *_cell_cells(results, cell),
-            *means[cell].shown(ACCURACIES),
+            *means[cell].shown(metric.possible),
             *_setting_cells(results.choice[cell]),
-            count_diverged(runs, results.classes),
-            *(run.test_accuracy for run in runs),
+            count_diverged(runs, measure),
+            *(run.test_metric for run in runs),
         )
         for cell, runs in results.compared.items()
     ]
     return Table(
-        "Test accuracy of each optimizer at the best of its rates; a run that diverged "
-        "counts as 0 in the mean.",
-        (*_CELL, *_ACCURACY, *_SETTING, "Diverged", *seeds),
+        f"Test {metric.words} of each optimizer at the best of its rates; a run that "
+        f"diverged counts as {worst(measure)} in the mean.",
+        (*_CELL, *columns, *_SETTING, "Diverged", *seeds),
         rows,
-        dict.fromkeys((*_ACCURACY, *seeds), "{:.2%}"),
+        dict.fromkeys((*columns, *seeds), metric.format),
     )
 
 
-def _differences(gained: Means) -> Table:
+def _differences(gained: Means, metric: Metric) -> Table:
     names = {"momentum": "Equal beta", "held": "Equal half-life"}
     columns = ("Difference", "Lower", "Upper")
     return Table(
-        "Paired differences from SGD in test accuracy, with 95% intervals.",
+        f"Paired differences from SGD in test {judged(metric)}, with 95% intervals.",
         ("Batch size", "Momentum", *columns),
         [
-            (cell.batch_size, names[cell.series], *gain.shown(DIFFERENCES))
+            (
+                cell.batch_size,
+                names[cell.series],
+                *gain.shown(metric.possible_differences),
+            )
             for cell, gain in gained.items()
         ],
-        dict.fromkeys(columns, "{:+.2%}"),
+        dict.fromkeys(columns, metric.difference_format),
     )
 
 
@@ -269,7 +301,7 @@ def _chosen(results: BatchSizeResults) -> Table:
         stable = [
             tried.rate
             for tried, runs in results.tuned[cell].items()
-            if not count_diverged(runs, results.classes)
+            if not count_diverged(runs, results.measure)
         ]
         largest = max(stable, default=None)
         rows.append((*_cell_cells(results, cell), *_setting_cells(setting), largest))
@@ -282,23 +314,25 @@ def _chosen(results: BatchSizeResults) -> Table:
 
 
 def _trials(results: BatchSizeResults) -> Table:
+    measure, metric = results.measure, results.measure.metric
     rows = [
         (
             *_cell_cells(results, cell),
-            mean_score(runs, results.classes).accuracy,
+            fmean(validated(run, measure) for run in runs),
             *_setting_cells(setting),
-            count_diverged(runs, results.classes),
+            count_diverged(runs, measure),
             len(runs),
         )
         for cell, tried in results.tuned.items()
         for setting, runs in tried.items()
     ]
     return Table(
-        "Every setting tried, with its mean validation accuracy. A run diverged if "
-        "neither loss of its last epoch is better than guessing; it counts as 0.",
-        (*_CELL, "Accuracy", *_SETTING, "Diverged", "Runs"),
+        f"Every setting tried, with its mean validation {metric.words}. A run diverged "
+        f"if neither loss of its last epoch is better than {measure.guessing}; it "
+        f"counts as {worst(measure)}.",
+        (*_CELL, heading(metric), *_SETTING, "Diverged", "Runs"),
         rows,
-        {"Accuracy": "{:.2%}"},
+        {heading(metric): metric.format},
     )
 
 
@@ -316,45 +350,57 @@ def _titles(results: BatchSizeResults) -> dict[str, str]:
     return {key: optimizer.title for key, optimizer in results.series.items()}
 
 
-def _accuracy_figure(means: Means, titles: Mapping[str, str], table: Table) -> Figure:
+def _values_figure(
+    means: Means, titles: Mapping[str, str], metric: Metric, table: Table
+) -> Figure:
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, means, titles, ACCURACIES)
-        low, high = axes.get_ylim()
-        axes.set(ylabel="Test accuracy", ylim=(max(low, -0.02), min(high, 1.02)))
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes = _lines(canvas, ink, means, titles, metric.possible)
+        axes.set(ylabel=f"Test {metric.words}")
+        if metric.is_share:
+            low, high = axes.get_ylim()
+            axes.set(ylim=(max(low, -0.02), min(high, 1.02)))
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
         legend(canvas, axes)
 
     return Figure(
-        "accuracy",
-        "Test accuracy against batch size at constant epochs: mean and 95% interval "
-        "over the seeds, each optimizer at the best of its learning rates.",
+        "accuracy" if metric.is_share else "metric",
+        f"Test {metric.words} against batch size at constant epochs: mean and 95% "
+        "interval over the seeds, each optimizer at the best of its learning rates.",
         draw,
         table,
     )
 
 
-def _gains_figure(gained: Means, table: Table) -> Figure:
+def _gains_figure(gained: Means, metric: Metric, table: Table) -> Figure:
     titles = {"momentum": "Equal beta, less SGD", "held": "Equal half-life, less SGD"}
+    what = "The gain of momentum over"
+    if not metric.higher_is_better:
+        what = "The difference of momentum from"
 
     def draw(canvas: Canvas, ink: str) -> None:
-        axes = _lines(canvas, ink, gained, titles, DIFFERENCES)
+        axes = _lines(canvas, ink, gained, titles, metric.possible_differences)
         axes.axhline(0, color=ink, linewidth=0.8)
-        axes.set(ylabel="Difference of test accuracy")
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set(ylabel=f"Difference of test {metric.words}")
+        if metric.is_share:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
         legend(canvas, axes)
 
     return Figure(
         "gain",
-        "The gain of momentum over SGD in test accuracy: mean and 95% interval of the "
-        "paired differences. Momentum is better where the whole band is above 0.",
+        f"{what} SGD in test {metric.words}: mean and 95% interval of the paired "
+        "differences. Momentum is better where the whole band is "
+        f"{_better_side(metric)} 0.",
         draw,
         table,
     )
 
 
 def _rates_figure(
-    rates: Mapping[BatchSizeCell, float], titles: Mapping[str, str], table: Table
+    rates: Mapping[BatchSizeCell, float],
+    titles: Mapping[str, str],
+    metric: Metric,
+    table: Table,
 ) -> Figure:
     """The best effective rate against batch size, with two rules of thumb."""
     points = {cell: Interval(rate, None, None, 1) for cell, rate in rates.items()}
@@ -376,8 +422,8 @@ def _rates_figure(
 
     return Figure(
         "best-rate",
-        "The effective learning rate of the best validation accuracy. The rules of "
-        "thumb scale SGD's rate at the smallest batch size with the batch size, or "
+        f"The effective learning rate of the best validation {metric.words}. The rules "
+        "of thumb scale SGD's rate at the smallest batch size with the batch size, or "
         "with its square root.",
         draw,
         table,
@@ -385,7 +431,9 @@ def _rates_figure(
 
 
 def _speed_figure(results: BatchSizeResults) -> Figure:
-    """Images per second of one run of the comparison, by batch size."""
+    """Examples per second of one run of the comparison, by batch size."""
+    noun = results.measure.noun
+    nouns = f"{noun.capitalize()}s"
     by_size: dict[int, list[Run]] = {}
     for cell, runs in results.compared.items():
         by_size.setdefault(cell.batch_size, []).extend(runs)
@@ -394,26 +442,26 @@ def _speed_figure(results: BatchSizeResults) -> Figure:
         for size, runs in by_size.items()
     }
     table = Table(
-        "Median images per second of a run, and median seconds of a run.",
-        ("Batch size", "Images/s", "Seconds", "Runs"),
+        f"Median {noun}s per second of a run, and median seconds of a run.",
+        ("Batch size", f"{nouns}/s", "Seconds", "Runs"),
         [
             (size, medians[size], median(run.seconds for run in runs), len(runs))
             for size, runs in by_size.items()
         ],
-        {"Images/s": "{:,.0f}", "Seconds": "{:.2f}"},
+        {f"{nouns}/s": "{:,.0f}", "Seconds": "{:.2f}"},
     )
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
         axes.plot(list(medians), list(medians.values()), "o-", color=ink, linewidth=1.8)
         _batch_size_axis(axes, sorted(medians), ink)
-        axes.set(ylabel="Images per second", ylim=(0, 1.1 * max(medians.values())))
+        axes.set(ylabel=f"{nouns} per second", ylim=(0, 1.1 * max(medians.values())))
         axes.yaxis.set_major_formatter("{x:,.0f}")
 
     return Figure(
         "speed",
-        "Images per second of one run, median over the runs of the comparison; several "
-        "train together, one on each device.",
+        f"{nouns} per second of one run, median over the runs of the comparison; "
+        "several train together, one on each device.",
         draw,
         table,
         (6.4, 3.2),

@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from experiments.records.metric import Metric
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval, sign
+from experiments.reporting.statistics import Interval, direction
 from experiments.studies.settings import Setting, Trials
+from experiments.studies.validation import Measure
 from optax_momentum import beta_from_half_life
 
 
@@ -58,16 +60,17 @@ class BatchSizeResults(NamedTuple):
     choice: Mapping[BatchSizeCell, Setting]
     compared: Mapping[BatchSizeCell, Sequence[Run]]  # one run of the choice per seed
     left_out: Sequence[int]  # batch sizes
-    classes: int
+    measure: Measure
     smoke: bool = False  # whether it trained too little for any conclusion
+    padded: bool = True  # whether an epoch's last step is as large as the others
 
 
-def series(beta: float, anchor: int) -> dict[str, Series]:
-    """SGD, momentum of equal beta, and momentum of equal half-life in images.
+def series(beta: float, anchor: int, noun: str = "image") -> dict[str, Series]:
+    """SGD, momentum of equal beta, and momentum of equal half-life in examples.
 
     The two momenta, with beta in (0, 1), are the same at the batch size `anchor`.
     """
-    half_life = anchor * math.log(0.5) / math.log(beta)  # in images
+    half_life = anchor * math.log(0.5) / math.log(beta)  # in examples
 
     def same_half_life(batch_size: int) -> float:
         return round(float(beta_from_half_life(half_life, batch_size=batch_size)), 6)
@@ -75,18 +78,18 @@ def series(beta: float, anchor: int) -> dict[str, Series]:
     return {
         "sgd": Series("SGD", lambda _: 0.0),
         "momentum": Series(f"Momentum, beta {beta:g}", lambda _: beta),
-        "held": Series(f"Momentum, half-life {half_life:.0f} images", same_half_life),
+        "held": Series(f"Momentum, half-life {half_life:.0f} {noun}s", same_half_life),
     }
 
 
-def first_gain(gains: Mapping[int, Interval]) -> int | None:
-    """The smallest batch size from which on every gain's interval lies above 0.
+def first_gain(gains: Mapping[int, Interval], metric: Metric) -> int | None:
+    """The smallest batch size from which on every gain is significantly better than 0.
 
     None if the interval of the largest contains 0. Gains are those over SGD.
     """
     start = None
     for batch_size in sorted(gains, reverse=True):
-        if sign(gains[batch_size]) <= 0:
+        if direction(gains[batch_size], metric) <= 0:
             break
         start = batch_size
     return start

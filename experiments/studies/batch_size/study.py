@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.data.image_dataset import Dataset, fitting, training_images
 from experiments.records.command_line import repeating
 from experiments.records.config import Config, UsageError
 from experiments.records.runs import Run
@@ -23,11 +22,12 @@ from experiments.studies.batch_size.plan import (
     series,
 )
 from experiments.studies.context import run_groups, with_seeds
-from experiments.studies.full_size import Work, options_at_full_size
+from experiments.studies.full_size import Work, has_own_data, options_at_full_size
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.methods import METHODS
 from experiments.studies.options import resolve_budget
 from experiments.studies.settings import Setting, configured, extended
+from experiments.studies.subject import Subject, read_subject
 from experiments.studies.validation import best
 
 
@@ -39,19 +39,20 @@ def batch_size(options: BatchSize, console: Console) -> Path:
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    dataset = lifecycle.read(options, budget.dataset, console)
-    sizes, left_out = split_by_fit(dataset, budget.batch_sizes)
+    subject = read_subject(options, budget.dataset, console)
+    sizes, left_out = split_by_fit(subject, budget.batch_sizes)
     if left_out:
         names = ", ".join(map(str, left_out))
-        console.print(f"Left out, as there are fewer training images: {names}.")
+        noun = subject.measure.noun
+        console.print(f"Left out, as there are fewer training {noun}s: {names}.")
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
     with lifecycle.open_study(
-        options, "batch-size", budget, arms, console, dataset=dataset
+        options, "batch-size", budget, arms, console, subject=subject
     ) as study:
-        optimizers = series(budget.beta, budget.anchor)
+        measure = subject.measure
+        optimizers = series(budget.beta, budget.anchor, measure.noun)
         tuned = tune(study, budget, sizes, optimizers)
-        classes = study.context.dataset.classes
-        choice = {cell: best(trials, classes) for cell, trials in tuned.items()}
+        choice = {cell: best(trials, measure) for cell, trials in tuned.items()}
         seeds = range(budget.seeds)
         groups = {
             cell: with_seeds(_config(study, cell, setting), seeds, test=True)
@@ -59,14 +60,15 @@ def batch_size(options: BatchSize, console: Console) -> Path:
         }
         compared = run_groups(study.context, groups, "comparing")
         results = BatchSizeResults(
-            *(optimizers, tuned, choice, compared, left_out, classes),
+            *(optimizers, tuned, choice, compared, left_out, measure),
             smoke=options.preset == "smoke",
+            padded=not subject.task.whole_batches,
         )
         runs = list(study.context.finished.values())
         written = page(results, study.plan, runs, repeating("batch-size", options))
         full = resolve_budget(options_at_full_size(options), BUDGETS)
-        if options.dataset is not None:
-            full = full._replace(batch_sizes=fitting(full.batch_sizes, dataset))
+        if has_own_data(options):
+            full = full._replace(batch_sizes=subject.fitting(full.batch_sizes))
         return lifecycle.publish(options, written, study, runs, work(full))
 
 
@@ -78,19 +80,19 @@ def work(budget: BatchSizeBudget) -> Work:
 
 
 def split_by_fit(
-    dataset: Dataset, batch_sizes: Sequence[int]
+    subject: Subject, batch_sizes: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """The batch sizes that the training set is large enough for, and the others.
 
     Raises:
       UsageError: it is too small for all of them.
     """
-    fits = sorted(fitting(batch_sizes, dataset))
+    fits = sorted(subject.fitting(batch_sizes))
     if not fits:
         raise UsageError(
             f"--batch-sizes: even the smallest, {min(batch_sizes)}, is more than the "
-            f"{training_images(dataset)} training images of {dataset.name}; name "
-            "smaller ones."
+            f"{subject.training_examples} training {subject.measure.noun}s of "
+            f"{subject.problem.name}; name smaller ones."
         )
     return fits, sorted(set(batch_sizes) - set(fits))
 
@@ -105,7 +107,7 @@ def tune(
 
     All optimizers of a batch size try the same effective rates.
     """
-    classes = study.context.dataset.classes
+    measure = study.context.subject.measure
     rates = dict.fromkeys(sizes, tuple(sorted(budget.effective_rates)))
     for _ in range(budget.extensions):
         trials = _run_trials(study, optimizers, rates, budget.tuning_seeds)
@@ -113,7 +115,7 @@ def tune(
             size: extended(
                 tried,
                 [
-                    best(trials[BatchSizeCell(size, k)], classes).rate
+                    best(trials[BatchSizeCell(size, k)], measure).rate
                     for k in optimizers
                 ],
                 digits=4,

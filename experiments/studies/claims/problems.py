@@ -23,7 +23,7 @@ from experiments.data import image_dataset
 from experiments.data.examples import Examples, Splits, in_batches
 from experiments.distributed.devices import device_mesh
 from experiments.networks import mlp
-from experiments.networks.network import random_key
+from experiments.networks.network import Network, random_key
 from experiments.records.runs import Run
 from experiments.studies import paired, validation
 from experiments.studies.claims import linear
@@ -31,7 +31,6 @@ from experiments.studies.context import run_all
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.validation import Score
 from experiments.training.program import Point, as_arrays
-from experiments.training.scoring import Network
 from optax_momentum import keras
 
 BATCH_SIZE = 64
@@ -84,7 +83,6 @@ def digits() -> Splits:
         _examples(train[:, ::3, ::3] / 255, labels),
         _examples(validation[:, ::3, ::3] / 255, validation_labels),
         _examples(dataset.test_images[:, ::3, ::3] / 255, dataset.test_labels),
-        dataset.classes,
     )
 
 
@@ -111,7 +109,6 @@ def table(seed: int) -> Splits:
     columns = columns[:, None, :, None]
     return Splits(
         *(_examples(columns[low:high], labels[low:high]) for low, high in cuts),
-        classes=classes,
     )
 
 
@@ -121,7 +118,8 @@ def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 def small(model: str, loss: str, table: str, splits: Splits, epochs: int) -> Problem:
     """A problem that one program trains, `LANES` runs at a time."""
-    network, losses_of, classes = MODELS[model], LOSSES[loss], splits.classes
+    network, losses_of = MODELS[model], LOSSES[loss]
+    classes = int(splits.train.labels.max()) + 1
 
     def train_and_score(points: Sequence[Point], scored: Examples) -> list[Score]:
         scores = []
@@ -136,7 +134,7 @@ def small(model: str, loss: str, table: str, splits: Splits, epochs: int) -> Pro
     return Problem(
         f"{model}, {loss}, {table}",
         lambda points: train_and_score(points, splits.validation),
-        lambda points: [s.accuracy for s in train_and_score(points, splits.test)],
+        lambda points: [s.goodness for s in train_and_score(points, splits.test)],
     )
 
 
@@ -149,8 +147,7 @@ def _as_score(loss: ArrayLike, accuracy: ArrayLike) -> Score:
 
 def network(study: OpenStudy, dataset: str) -> Problem:
     """The study's network on its data; every finished run is recorded."""
-    context = study.context
-    classes = context.dataset.classes
+    context, measure = study.context, study.context.subject.measure
 
     def run(points: Sequence[Point], phase: str, *, test: bool) -> list[Run]:
         base = replace(study.base, arm="momentum", test=test)
@@ -158,10 +155,10 @@ def network(study: OpenStudy, dataset: str) -> Problem:
 
     def validate(points: Sequence[Point]) -> list[Score]:
         runs = run(points, "Claim 4: tuning", test=False)
-        return [validation.score(each, classes) for each in runs]
+        return [validation.score(each, measure) for each in runs]
 
     def test(points: Sequence[Point]) -> list[float]:
-        return paired.accuracies(run(points, "Claim 4: testing", test=True), classes)
+        return paired.tested(run(points, "Claim 4: testing", test=True), measure)
 
     return Problem(f"network, cross-entropy, {dataset}", validate, test)
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from experiments.records import runs
 from experiments.records.command_line import repeating
-from experiments.records.config import JSON
+from experiments.records.config import JSON, UsageError
 from experiments.records.plan import digest
 from experiments.reporting.page import Page, Section, Table
 from experiments.studies.claims import (
@@ -107,6 +107,11 @@ def claims(options: Claims, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
+    if source := options.problem or options.table or options.text:
+        raise UsageError(
+            f"claims puts the tutorial's four claims to the test on images, not on "
+            f"{source}; give --dataset, or another command, such as compare."
+        )
     budget = resolve_budget(options, BUDGETS)
     by_key = all_claims(budget)
     predictions = {
@@ -118,6 +123,12 @@ def claims(options: Claims, console: Console) -> Path:
     budget = budget._replace(predictions=predictions, fixed=fixed)
     arms = {"momentum": METHODS["momentum"].arm}
     with open_study(options, "claims", budget, arms, console) as study:
+        if study.context.subject.task.whole_batches:
+            raise UsageError(
+                "claims follows each step of networks without BatchNorm, Dropout and "
+                "augmentation; omit --model and --augment, or give another command, "
+                "such as compare."
+            )
         recorded = record.read(study)
         for key, claim in by_key.items():
             if key not in recorded:

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure as Canvas
 
 from experiments.data.examples import Examples, in_batches, sum_in_slices
 from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
+from experiments.problems.problem import Task
 from experiments.records.config import JSON
+from experiments.records.metric import ANY
 from experiments.reporting.drawing import (
     BLUE,
     GREEN,
@@ -28,13 +30,13 @@ from experiments.reporting.drawing import (
     plain_axes,
 )
 from experiments.reporting.page import Figure, Table
-from experiments.reporting.statistics import ANY, mean_and_interval
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
 from experiments.studies.lifecycle import OpenStudy
 from experiments.training import step as train_step
 from experiments.training.program import Point, Points, as_arrays
-from experiments.training.scoring import Network, weighted_sums
+from experiments.training.scoring import weighted_sums
 from optax_momentum import keras
 
 LEARNING_RATE, BETA = 0.01, 0.9
@@ -117,13 +119,10 @@ class Walk(NamedTuple):
 def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     """The walks of all arms with all seeds, as JSON values."""
     context = study.context
-    rows = context.folds["hold-out"].train
-    dataset = context.dataset
-    images, labels = dataset.train_images[rows], dataset.train_labels[rows]
-    examples = Examples(*on_all_devices((images, labels)))
+    examples = on_all_devices(context.subject.problem.train)
     seeds = range(budget.seed, budget.seed + budget.seeds)
     points = [Point(*arm, seed) for arm in ARMS.values() for seed in seeds]
-    walks = walk(context.network, points, examples, dataset.classes, budget.walk_epochs)
+    walks = walk(context.subject.task, points, examples, budget.walk_epochs)
     by_arm = {
         arm: Walk._make(
             values[i * len(seeds) : (i + 1) * len(seeds)] for values in walks
@@ -150,10 +149,9 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
 
 
 def walk(
-    network: Network,
+    task: Task,
     points: Sequence[Point],
     examples: Examples,
-    classes: int,
     epochs: int,
 ) -> Walk:
     """Trains with momentum from each point; devices take equal shares of the points.
@@ -163,7 +161,7 @@ def walk(
     """
     mesh = device_mesh(math.gcd(len(points), jax.device_count()))
     lanes = PartitionSpec("lanes")
-    walk_one = partial(_walk, network, min(WATCHED, len(examples.labels)))
+    walk_one = partial(_walk, task, min(WATCHED, len(examples.labels)))
 
     def all_walks(points: Points, examples: Examples) -> Walk:
         seeds = jnp.asarray(points.seed)
@@ -171,17 +169,14 @@ def walk(
         def all_batches(seed: ArrayLike) -> PyTree:
             def batches(epoch: Array) -> tuple[Array, Array]:
                 key = train_step.order_key(seed, epoch)
-                order = jax.random.permutation(
-                    key, jnp.arange(len(examples.labels), dtype=jnp.int32)
-                )
+                order = train_step.epoch_order(key, len(examples.labels))
                 return in_batches(order, BATCH_SIZE)
 
             rows = jax.vmap(batches)(jnp.arange(epochs, dtype=jnp.int32))
             return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
 
         def initial(seed: ArrayLike) -> PyTree:
-            shape = train_step.image_shape(examples)
-            return train_step.initial_params(shape, classes, seed, network)
+            return train_step.initial_variables(task, examples, seed)[0]
 
         runs = points, jax.vmap(initial)(seeds), jax.vmap(all_batches)(seeds)
         return jax.shard_map(
@@ -197,7 +192,7 @@ def walk(
 
 
 def _walk(
-    network: Network,
+    task: Task,
     watched: int,
     examples: Examples,
     run: tuple[Point, PyTree, tuple[Array, Array]],
@@ -211,7 +206,7 @@ def _walk(
     )
 
     def loss_sum(flat: Array, rows: tuple[Array, Array]) -> Array:
-        return weighted_sums(network, unravel(flat), examples, *rows)[0]
+        return weighted_sums(task, unravel(flat), (), examples, *rows, training=True)[0]
 
     def mean(function: Any, flat: Array, rows: tuple[Array, Array]) -> Array:
         size = slice_size(len(rows[0]), 1)

@@ -1,4 +1,4 @@
-"""Which beta the folds choose, and how good that choice is on images it never saw."""
+"""Which beta the folds choose, and how good that choice is on examples it never saw."""
 
 from collections.abc import Mapping, Sequence
 from statistics import stdev
@@ -7,15 +7,21 @@ from typing import NamedTuple
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies.settings import Setting, Trials
-from experiments.studies.validation import best, mean_score, score
+from experiments.studies.validation import (
+    Measure,
+    best,
+    mean_score,
+    score,
+    validated,
+)
 
 
 class FoldEstimate(NamedTuple):
-    """The accuracy, on one outer fold, of the setting that its inner folds chose."""
+    """The metric, on one outer fold, of the setting that its inner folds chose."""
 
     fold: str
     chosen: Setting
-    accuracy: float
+    value: float
 
 
 class CrossvalResults(NamedTuple):
@@ -25,7 +31,7 @@ class CrossvalResults(NamedTuple):
     chosen: Mapping[str, Setting]
     estimates: Mapping[str, Sequence[FoldEstimate]]  # empty without inner folds
     tests: Mapping[str, Sequence[Run]]  # of the chosen settings, one run a seed
-    classes: int
+    measure: Measure
     smoke: bool = False  # whether it trained too little for any conclusion
 
     @property
@@ -33,37 +39,37 @@ class CrossvalResults(NamedTuple):
         """The runs of every setting, SGD's first."""
         return {**self.trials["sgd"], **self.trials["momentum"]}
 
-    def accuracy(self, setting: Setting) -> Interval:
-        """The validation accuracy of a setting: its mean over the folds."""
+    def value(self, setting: Setting) -> Interval:
+        """The metric on the validation splits: its mean over the folds."""
         runs = self.all_trials[setting]
-        return mean_and_interval([score(run, self.classes).accuracy for run in runs])
+        return mean_and_interval([validated(run, self.measure) for run in runs])
 
 
-def best_of_betas(trials: Trials, classes: int) -> list[Setting]:
+def best_of_betas(trials: Trials, measure: Measure) -> list[Setting]:
     """The best setting of each beta, the smallest beta first."""
     betas = sorted({setting.beta for setting in trials})
     by_beta = ({s: trials[s] for s in trials if s.beta == beta} for beta in betas)
-    return [best(of_beta, classes) for of_beta in by_beta]
+    return [best(of_beta, measure) for of_beta in by_beta]
 
 
-def least_within_one_error(trials: Trials, classes: int) -> Setting:
-    """The smallest beta whose mean accuracy is within a standard error of the best.
+def least_within_one_error(trials: Trials, measure: Measure) -> Setting:
+    """The smallest beta whose mean metric is within a standard error of the best.
 
-    The error is s/√k, from the accuracies of the best setting on its k folds. Each beta
+    The error is s/√k, from the metrics of the best setting on its k folds. Each beta
     is represented by its best setting.
 
     References:
       Hastie, Tibshirani and Friedman 2009, The Elements of Statistical Learning, 7.10.
     """
-    accuracies = [score(run, classes).accuracy for run in trials[best(trials, classes)]]
-    error = stdev(accuracies) / len(accuracies) ** 0.5
-    candidates = best_of_betas(trials, classes)
-    means = [mean_score(trials[setting], classes).accuracy for setting in candidates]
+    values = [score(run, measure).goodness for run in trials[best(trials, measure)]]
+    error = stdev(values) / len(values) ** 0.5
+    candidates = best_of_betas(trials, measure)
+    means = [mean_score(trials[setting], measure).goodness for setting in candidates]
     return candidates[[mean >= max(means) - error for mean in means].index(True)]
 
 
 def estimate(
-    outer: Trials, inner: Mapping[str, Trials], classes: int
+    outer: Trials, inner: Mapping[str, Trials], measure: Measure
 ) -> list[FoldEstimate]:
     """Scores, on each outer fold, the setting that its inner folds chose.
 
@@ -71,7 +77,7 @@ def estimate(
     """
     estimates = []
     for fold, trials in inner.items():
-        chosen = best(trials, classes)
+        chosen = best(trials, measure)
         (run,) = [run for run in outer[chosen] if run.config.fold == fold]
-        estimates.append(FoldEstimate(fold, chosen, score(run, classes).accuracy))
+        estimates.append(FoldEstimate(fold, chosen, validated(run, measure)))
     return estimates

@@ -12,10 +12,10 @@ class Crossval(StudyOptions):
     """Choose beta by stratified k-fold cross-validation, then compare it with SGD.
 
     Every beta is tried at every effective learning rate on every fold of the training
-    images, and so is SGD. The effective rate is learning rate/(1 - beta): under a
+    data, and so is SGD. The effective rate is learning rate/(1 - beta): under a
     constant gradient, steps settle at this times the gradient. Parameters and momentum
     start anew in each run. The best setting of each optimizer is then trained with each
-    seed and scored on the test images.
+    seed and scored on the test data.
 
     smoke: digits, 30 runs, less than a minute. default: digits, 7 betas at 4 rates on 5
     folds, 180 runs, 2 to 4 minutes on two CPU cores. Expected: beta 0.9, or 0.8 by the
@@ -33,7 +33,7 @@ class Crossval(StudyOptions):
     tried. The learning rate is these times (1 - beta)."""
 
     folds: int | None = None
-    """Number of parts of the training images. Each part
+    """Number of parts of the training data. Each part
     validates runs that train on all others."""
 
     nested: int | None = None
@@ -43,7 +43,7 @@ class Crossval(StudyOptions):
     as the rest. All presets have 0."""
 
     batch_size: int | None = None
-    """Images in each step."""
+    """Examples in each step."""
 
     def check(self) -> None:
         """Raises `UsageError` for what is impossible whatever the data are."""

@@ -1,30 +1,28 @@
-"""Chooses beta by cross-validation on folds of the training images, then tests it."""
+"""Chooses beta by cross-validation on folds of the training examples, then tests it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from rich.console import Console
 
+from experiments.problems.problem import examples_in
 from experiments.records.command_line import repeating
 from experiments.records.config import UsageError
 from experiments.records.runs import Run
-from experiments.studies.context import Fold, run_groups, with_seeds
+from experiments.studies.context import run_groups, with_seeds
 from experiments.studies.crossval.choice import CrossvalResults, estimate
 from experiments.studies.crossval.folds import nested, stratified
 from experiments.studies.crossval.options import Crossval
 from experiments.studies.crossval.page import page
 from experiments.studies.full_size import Work, options_at_full_size
-from experiments.studies.lifecycle import (
-    OpenStudy,
-    open_study,
-    publish,
-    read,
-)
+from experiments.studies.lifecycle import OpenStudy, open_study, publish
 from experiments.studies.methods import METHODS
 from experiments.studies.options import TUNING_SEED, resolve_budget
 from experiments.studies.settings import Setting, configured
+from experiments.studies.subject import Fold, read_subject
 from experiments.studies.validation import best
 
 
@@ -58,17 +56,22 @@ def crossval(options: Crossval, console: Console) -> Path:
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    dataset = read(options, budget.dataset, console)
-    labels = dataset.train_labels
-    outer = stratified("--folds", labels, budget.folds)
-    inner = nested("--nested", labels, outer, budget.nested) if budget.nested else {}
+    subject = read_subject(options, budget.dataset, console)
+    labels = subject.labels
+    if labels is None:  # nothing to keep in proportion
+        both = subject.training_examples + examples_in(subject.problem.validation)
+        labels = np.zeros(both, np.int32)
+    noun, inner = subject.measure.noun, {}
+    outer = stratified("--folds", labels, budget.folds, noun)
+    if budget.nested:
+        inner = nested("--nested", labels, outer, budget.nested, noun)
     folds = {
         name: fold for part in (outer, *inner.values()) for name, fold in part.items()
     }
-    _check_batch_size(budget.batch_size, folds)
+    _check_batch_size(budget.batch_size, folds, noun)
     arms = {name: METHODS[name].arm for name in ("sgd", "momentum")}
     with open_study(
-        options, "crossval", budget, arms, console, folds, dataset
+        options, "crossval", budget, arms, console, folds, subject
     ) as study:
         study = study._replace(base=replace(study.base, batch_size=budget.batch_size))
         results = _run(study, budget, outer, inner)
@@ -92,8 +95,8 @@ def _run(
     outer: Iterable[str],
     inner: Mapping[str, Iterable[str]],
 ) -> CrossvalResults:
-    """Trains all runs of the budget; those that read the test images come last."""
-    classes = study.context.dataset.classes
+    """Trains all runs of the budget; those that read the test split come last."""
+    measure = study.context.subject.measure
     rates = budget.effective_rates
     space = {
         "sgd": [Setting(0.0, rate) for rate in rates],
@@ -107,15 +110,15 @@ def _run(
     estimates = {}
     for arm in space:
         inner_trials = {fold: of_fold[arm] for fold, of_fold in within.items()}
-        estimates[arm] = estimate(trials[arm], inner_trials, classes)
-    chosen = {arm: best(of_arm, classes) for arm, of_arm in trials.items()}
+        estimates[arm] = estimate(trials[arm], inner_trials, measure)
+    chosen = {arm: best(of_arm, measure) for arm, of_arm in trials.items()}
     seeds = range(budget.seeds)
     groups = {
         arm: with_seeds(configured(study.base, setting), seeds, test=True)
         for arm, setting in chosen.items()
     }
     tests = run_groups(study.context, groups, "testing")
-    return CrossvalResults(trials, chosen, estimates, tests, classes)
+    return CrossvalResults(trials, chosen, estimates, tests, measure)
 
 
 def validate(
@@ -127,7 +130,7 @@ def validate(
     """The runs of every setting on every fold, by arm and setting.
 
     All settings of a fold share its seed, so they start from the same parameters and
-    see the images in the same order; each fold has another seed.
+    see the examples in the same order; each fold has another seed.
     """
     seeds = {fold: TUNING_SEED + place for place, fold in enumerate(folds)}
     base = replace(study.base, test=False)
@@ -146,11 +149,11 @@ def validate(
     }
 
 
-def _check_batch_size(batch_size: int, folds: Mapping[str, Fold]) -> None:
-    """Raises `UsageError` unless every fold has enough images for a batch."""
+def _check_batch_size(batch_size: int, folds: Mapping[str, Fold], noun: str) -> None:
+    """Raises `UsageError` unless every fold has enough examples for a batch."""
     name, fold = min(folds.items(), key=lambda item: len(item[1].train))
     if batch_size > len(fold.train):
         raise UsageError(
-            f"--batch-size {batch_size} is larger than the {len(fold.train)} images "
+            f"--batch-size {batch_size} is larger than the {len(fold.train)} {noun}s "
             f"that {name} trains on; choose a smaller one."
         )

@@ -37,7 +37,7 @@ class LrDecay(StudyOptions):
     [0, 1)."""
 
     batch_size: int | None = None
-    """Images per step."""
+    """Examples per step."""
 
     tuning_seeds: int | None = None
     """Runs of each trial."""

@@ -1,12 +1,15 @@
 """The page of `lr-decay`: its results in sentences, tables and drawings."""
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
 from experiments.optimizers.schedules import SCHEDULES
 from experiments.records import runs as records
+from experiments.records.metric import Metric, Range
 from experiments.records.plan import digest
 from experiments.records.runs import Run
 from experiments.reporting.drawing import (
@@ -19,11 +22,10 @@ from experiments.reporting.drawing import (
 )
 from experiments.reporting.page import Figure, Page, Section, Table
 from experiments.reporting.statistics import (
-    ACCURACIES,
-    DIFFERENCES,
     Interval,
     counted,
-    in_points,
+    difference_in_words,
+    direction,
     seeds_in_words,
     sign,
     too_close,
@@ -41,14 +43,21 @@ from experiments.studies.lr_decay.plan import (
     CellRuns,
     Comparison,
     LrDecayResults,
-    accuracy,
     chosen,
     comparisons,
     difference,
+    value,
 )
 from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
-from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
-from experiments.studies.validation import count_diverged, mean_score
+from experiments.studies.terms import (
+    EFFECTIVE_RATE,
+    axis_label,
+    judged,
+    paired_seeds,
+    values_of,
+    worst,
+)
+from experiments.studies.validation import Measure, count_diverged, validated
 
 Answers = Mapping[str, Sequence[Comparison]]  # by question
 
@@ -68,19 +77,20 @@ def page(results: LrDecayResults, command: str) -> Page:
         plan_hash=digest(results.plan),
         command=command,
         provenance=records.provenance(_all_runs(results)),
+        of_shares=results.measure.metric.is_share,
     )
 
 
 def _summary(results: LrDecayResults, answers: Answers) -> str:
-    n = len(next(iter(results.compared.values())))
+    n, metric = len(next(iter(results.compared.values()))), results.measure.metric
     return " ".join(
         [
             f"On {results.plan['dataset']} with β = {results.plan['beta']}, test "
-            f"accuracies over {paired_seeds(n)}, with the learning rate inside or "
-            "outside momentum's buffer:",
+            f"{values_of(metric)} over {paired_seeds(n, results.measure.noun)}, "
+            "with the learning rate inside or outside momentum's buffer:",
             *(_best_schedule(results, arm) for arm in TUNED),
             *_findings(results, answers),
-            *([] if results.smoke else _under_tuned(answers)),
+            *([] if results.smoke else _under_tuned(answers, metric)),
         ]
     )
 
@@ -88,32 +98,36 @@ def _summary(results: LrDecayResults, answers: Answers) -> str:
 def _findings(results: LrDecayResults, answers: Answers) -> list[str]:
     if results.smoke:
         return []
+    metric = results.measure.metric
     return [
-        _conclusion(answers[TUNED_APART], "each at its own tuned rate"),
-        *_control(answers[TUNED_APART]),
-        _conclusion(answers[SAME_RATE], "both at the rate tuned for outside"),
+        _conclusion(answers[TUNED_APART], "each at its own tuned rate", metric),
+        *_control(answers[TUNED_APART], metric),
+        _conclusion(answers[SAME_RATE], "both at the rate tuned for outside", metric),
     ]
 
 
 def _best_schedule(results: LrDecayResults, arm: str) -> str:
-    """The schedule with the highest mean for one arm, and its lead."""
+    """The schedule with the best mean for one arm, and its lead."""
+    metric = results.measure.metric
     cells = [cell for (_, name), cell in chosen(results).items() if name == arm]
-    cells.sort(key=lambda cell: -accuracy(results, cell).mean)
+    cells.sort(key=lambda cell: -metric.goodness(value(results, cell).mean))
     first = cells[0]
     words = f"{ARMS[arm].title} did best under the {first.schedule} schedule, "
     if len(cells) == 1:
         words = f"{ARMS[arm].title} under the {first.schedule} schedule: "
-    words += f"{accuracy(results, first).mean:.2%}"
+    words += metric.shown(value(results, first).mean)
     if len(cells) > 1:
         lead = difference(results, first, cells[1])
         doubt = "" if sign(lead) else ", not significantly different from 0"
         if too_close(lead):
             doubt = ", too close to 0 to call"
-        words += f", {in_points(lead)} ahead of {cells[1].schedule}{doubt}"
+        ahead = "ahead of" if metric.higher_is_better else "against"
+        words += f", {difference_in_words(lead, metric)} {ahead} {cells[1].schedule}"
+        words += doubt
     return f"{words}."
 
 
-def _conclusion(compared: Sequence[Comparison], how: str) -> str:
+def _conclusion(compared: Sequence[Comparison], how: str, metric: Metric) -> str:
     """The changing schedules under which inside and outside differ."""
     compared = [c for c in compared if c.schedule != CONSTANT] or compared
     differing = [c for c in compared if sign(c.difference)]
@@ -130,7 +144,9 @@ def _conclusion(compared: Sequence[Comparison], how: str) -> str:
         )
     clauses = [
         f"{words} under "
-        + "; ".join(f"{c.schedule}: {in_points(c.difference)}" for c in found)
+        + "; ".join(
+            f"{c.schedule}: {difference_in_words(c.difference, metric)}" for c in found
+        )
         for words, found in (
             ("differs significantly from 0", differing),
             ("is too close to 0 to call", close),
@@ -140,7 +156,7 @@ def _conclusion(compared: Sequence[Comparison], how: str) -> str:
     return f"Inside − outside, {how}, {', and '.join(clauses)}."
 
 
-def _control(compared: Sequence[Comparison]) -> list[str]:
+def _control(compared: Sequence[Comparison], metric: Metric) -> list[str]:
     """The difference at a constant rate, where the two are the same method."""
     sentences = []
     for comparison in compared:
@@ -151,18 +167,18 @@ def _control(compared: Sequence[Comparison]) -> list[str]:
         if comparison.schedule == CONSTANT:
             sentences.append(
                 "At a constant rate they are the same method, and differ by "
-                f"{in_points(comparison.difference)}, {why}: a smaller difference "
-                "elsewhere says nothing about the conventions."
+                f"{difference_in_words(comparison.difference, metric)}, {why}: a "
+                "smaller difference elsewhere says nothing about the conventions."
             )
     return sentences
 
 
-def _under_tuned(answers: Answers) -> list[str]:
+def _under_tuned(answers: Answers, metric: Metric) -> list[str]:
     lost = [
         f"{ARMS[comparison.first.arm].title} under {comparison.schedule}"
         for question in (INSIDE_GAINS, OUTSIDE_GAINS)
         for comparison in answers[question]
-        if sign(comparison.difference) < 0
+        if direction(comparison.difference, metric) < 0
     ]
     if not lost:
         return []
@@ -173,23 +189,26 @@ def _under_tuned(answers: Answers) -> list[str]:
 
 
 def _schedules(results: LrDecayResults) -> Section:
-    tuned = chosen(results).values()
+    metric, tuned = results.measure.metric, chosen(results).values()
     rows = []
     for cell, runs in results.compared.items():
-        mean, low, high = accuracy(results, cell).shown(ACCURACIES)
-        lost = count_diverged(runs, results.classes)
+        mean, low, high = value(results, cell).shown(metric.possible)
+        lost = count_diverged(runs, results.measure)
         rate = "its own" if cell in tuned else "that of outside"
         arm = ARMS[cell.arm].title
         rows.append(
             (cell.schedule, arm, mean, low, high, cell.rate, rate, lost, len(runs))
         )
-    header = ("Schedule", "Method", "Test accuracy", "From", "To", "Effective rate")
+    columns = f"Test {metric.words}", "From", "To"
     table = Table(
-        "Test accuracy after the last epoch: mean and 95% interval over seeds; the "
-        "effective rate is the largest under the schedule.",
-        (*header, "Rate tuned for", "Diverged", "n"),
+        f"Test {metric.words} after the last epoch: mean and 95% interval over seeds; "
+        "the effective rate is the largest under the schedule.",
+        (
+            *("Schedule", "Method", *columns, "Effective rate"),
+            *("Rate tuned for", "Diverged", "n"),
+        ),
         rows,
-        dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
+        dict.fromkeys(columns, metric.format),
     )
     titles = (f"{name}: {SCHEDULES[name].title}" for name, _ in chosen(results))
     return Section(
@@ -204,16 +223,18 @@ def _schedules(results: LrDecayResults) -> Section:
 
 
 def _conventions(results: LrDecayResults, answers: Answers) -> Section:
+    metric = results.measure.metric
+    possible = metric.possible_differences
     rows = [
-        (c.schedule, *c.difference.shown(DIFFERENCES), q, c.first.rate, c.second.rate)
+        (c.schedule, *c.difference.shown(possible), q, c.first.rate, c.second.rate)
         for q, compared in answers.items()
         for c in compared
     ]
     table = Table(
-        "Differences of test accuracy, first − second, paired by seed.",
+        f"Differences of test {judged(metric)}, first − second, paired by seed.",
         ("Schedule", "Difference", "From", "To", "Compared", "Rate, first", "Second"),
         rows,
-        dict.fromkeys(("Difference", "From", "To"), "{:+.2%}"),
+        dict.fromkeys(("Difference", "From", "To"), metric.difference_format),
     )
     controls = [c.difference for c in answers[CORRECTED]]
     controls += [
@@ -223,18 +244,19 @@ def _conventions(results: LrDecayResults, answers: Answers) -> Section:
         if c.schedule == CONSTANT and c.first.rate == c.second.rate
     ]
     largest = max(abs(control.mean) for control in controls)
+    shown = metric.shown_difference(largest).removeprefix("+")
     return Section(
         "Where do the conventions differ?",
         (
             "At a constant rate inside and outside are the same method, and with "
             "momentum correction inside is outside under any schedule. They are "
             "trained as different programs, so a difference between them is rounding, "
-            f"amplified by training: at most {100 * largest:.2f} points in the mean "
+            f"amplified by training: at most {shown} in the mean "
             "here. A difference as small as that means nothing. And by chance alone, "
             "one of twenty 95% intervals doesn't contain the true value.",
             *_findings(results, answers),
         ),
-        figures=(_differences_figure(answers, table),),
+        figures=(_differences_figure(answers, metric, table),),
     )
 
 
@@ -253,25 +275,26 @@ def _reason() -> Section:
 
 
 def _tuning(results: LrDecayResults) -> Section:
-    cells = chosen(results).values()
+    measure, cells = results.measure, chosen(results).values()
     rates = sorted({cell.rate for cell in results.tuning})
     at_edge = [cell for cell in cells if cell.rate in (rates[0], rates[-1])]
     rows = [
         (
             cell.schedule,
             ARMS[cell.arm].title,
-            mean_score(runs, results.classes).accuracy,
+            fmean(validated(run, measure) for run in runs),
             cell.rate,
-            count_diverged(runs, results.classes),
+            count_diverged(runs, measure),
             len(runs),
         )
         for cell, runs in results.tuning.items()
     ]
     table = Table(
-        "Validation accuracy of every trial; a run that diverged counts as 0.",
+        f"Validation {measure.metric.words} of every trial; a run that diverged counts "
+        f"as {worst(measure)}.",
         ("Schedule", "Method", "Validation", "Effective rate", "Diverged", "Runs"),
         rows,
-        {"Validation": "{:.2%}"},
+        {"Validation": measure.metric.format},
     )
     names = [f"{cell.arm} under {cell.schedule}" for cell in at_edge]
     edge = f"Best rates at an end of this range: {', '.join(names)}."
@@ -286,7 +309,7 @@ def _tuning(results: LrDecayResults) -> Section:
             f"{counted(count, 'run')}. This page's {counted(len(all_runs), 'run')} "
             f"took {wall_time(all_runs)} without compilation.",
         ),
-        figures=(_tuning_figure(results.tuning, results.classes, table),),
+        figures=(_tuning_figure(results.tuning, measure, table),),
     )
 
 
@@ -296,33 +319,38 @@ def _all_runs(results: LrDecayResults) -> list[Run]:
 
 
 def _schedules_figure(results: LrDecayResults, table: Table) -> Figure:
-    tuned = chosen(results)
+    metric, tuned = results.measure.metric, chosen(results)
     schedules = list(dict.fromkeys(schedule for schedule, _ in tuned))
     series = {
-        ARMS[arm].title: [accuracy(results, tuned[name, arm]) for name in schedules]
+        ARMS[arm].title: [value(results, tuned[name, arm]) for name in schedules]
         for arm in TUNED
     }
     return _intervals_figure(
         "schedules",
-        "Test accuracy by schedule and method, each at its own tuned rate: means and "
-        "95% intervals over seeds.",
+        f"Test {metric.words} by schedule and method, each at its own tuned rate: "
+        "means and 95% intervals over seeds.",
         schedules,
         series,
-        "Test accuracy, %",
+        axis_label("Test", metric),
         table,
+        metric.scale,
+        metric.possible,
     )
 
 
-def _differences_figure(answers: Answers, table: Table) -> Figure:
+def _differences_figure(answers: Answers, metric: Metric, table: Table) -> Figure:
     shown = (TUNED_APART, SAME_RATE, CORRECTED)
+    what = "points" if metric.is_share else judged(metric)
     return _intervals_figure(
         "differences",
-        "Paired differences of test accuracy by schedule: means and 95% intervals. A "
-        "difference whose interval contains 0 is not significant.",
+        f"Paired differences of test {metric.words} by schedule: means and 95% "
+        "intervals. A difference whose interval contains 0 is not significant.",
         [comparison.schedule for comparison in answers[TUNED_APART]],
         {question: [c.difference for c in answers[question]] for question in shown},
-        "Difference, points",
+        f"Difference, {what}",
         table,
+        metric.scale,
+        metric.possible_differences,
         zero=True,
     )
 
@@ -334,12 +362,13 @@ def _intervals_figure(
     series: Mapping[str, Sequence[Interval]],
     xlabel: str,
     table: Table,
+    scale: float,
+    possible: Range,
     zero: bool = False,
 ) -> Figure:
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        possible = DIFFERENCES if zero else ACCURACIES
-        draw_intervals(axes, rows, series, possible=possible)
+        draw_intervals(axes, rows, series, scale=scale, possible=possible)
         if zero:
             axes.axvline(0, color=ink, linewidth=0.8)
         axes.set(xlabel=xlabel)
@@ -350,34 +379,52 @@ def _intervals_figure(
     return Figure(name, caption, draw, table, (6.4, height))
 
 
-def _tuning_figure(tuning: CellRuns, classes: int, table: Table) -> Figure:
-    """Validation accuracy over the rates, one panel per schedule."""
+def _tuning_figure(tuning: CellRuns, measure: Measure, table: Table) -> Figure:
+    """The metric on the validation split over the rates, one panel per schedule."""
+    metric = measure.metric
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for cell, runs in tuning.items():
-        point = cell.rate, 100 * mean_score(runs, classes).accuracy
+        mean = fmean(validated(run, measure) for run in runs)
+        point = cell.rate, metric.scale * mean
         curves.setdefault(cell.schedule, {}).setdefault(cell.arm, []).append(point)
+    caption = f"Validation {metric.words} of the trials over the effective learning "
+    caption += "rate."
+    label, limits = "Validation, %", (0.0, 102.0)
+    if not metric.is_share:
+        label = f"Validation {metric.words}"
+        limits = _tuning_limits(tuning, measure)
+        caption += f" The axis reaches from the best to {worst(measure)}."
 
     def draw(canvas: Canvas, ink: str) -> None:
         places = panels(canvas, len(curves), 2.4)
         for axes, (schedule, arms) in zip(places, curves.items(), strict=True):
             for arm, stroke in strokes(TUNED).items():
-                rates, accuracies = zip(*sorted(arms[arm]), strict=True)
+                rates, values = zip(*sorted(arms[arm]), strict=True)
                 axes.plot(
                     rates,
-                    accuracies,
+                    values,
                     marker="o",
                     ms=3.5,
                     label=ARMS[arm].title,
                     color=stroke.color,
                     linestyle=stroke.dash,
                 )
-            axes.set(title=schedule, xscale="log", ylim=(0, 102))
-            axes.set(xlabel="Effective learning rate", ylabel="Validation, %")
+            axes.set(title=schedule, xscale="log", ylim=limits)
+            axes.set(xlabel="Effective learning rate", ylabel=label)
             plain_axes(axes, ink)
         legend(canvas, places[0])
 
-    caption = "Validation accuracy of the trials over the effective learning rate."
     return Figure("tuning", caption, draw, table, (8.7, 5.0))
+
+
+def _tuning_limits(tuning: CellRuns, measure: Measure) -> tuple[float, float]:
+    """From the best value to the one that a run that diverged counts as."""
+    means = [fmean(validated(run, measure) for run in runs) for runs in tuning.values()]
+    best = max(means, key=measure.metric.goodness)
+    ends = [end for end in (best, measure.worst) if math.isfinite(end)] or [0.0]
+    low, high = min(ends), max(ends)
+    margin = 0.05 * (high - low) or 1.0  # all diverged
+    return low - margin, high + margin
 
 
 def _reaction_figure() -> Figure:

@@ -9,6 +9,7 @@ from experiments.optimizers.arms import Arm
 from experiments.records.runs import Run
 from experiments.reporting.statistics import Interval, mean_and_interval
 from experiments.studies import paired, validation
+from experiments.studies.validation import Measure
 from optax_momentum import heavy_ball, keras
 
 
@@ -62,12 +63,12 @@ class LrDecayResults(NamedTuple):
     plan: Mapping[str, object]
     tuning: CellRuns
     compared: CellRuns
-    classes: int
+    measure: Measure
     smoke: bool = False  # whether it trained too little for any conclusion
 
 
 class Comparison(NamedTuple):
-    """Test accuracies of the first cell minus the second, under one schedule."""
+    """Results of the first cell on the test split minus those of the second."""
 
     schedule: str
     first: LrDecayCell
@@ -85,13 +86,13 @@ def tuning_cells(schedules: Iterable[str], rates: Sequence[float]) -> list[LrDec
     ]
 
 
-def best(tuning: CellRuns, classes: int) -> list[LrDecayCell]:
+def best(tuning: CellRuns, measure: Measure) -> list[LrDecayCell]:
     """The cell with the best rate for each schedule and arm; of equals, the lower."""
     groups: dict[tuple[str, str], list[LrDecayCell]] = {}
     for cell in sorted(tuning, key=lambda cell: cell.rate):
         groups.setdefault((cell.schedule, cell.arm), []).append(cell)
     return [
-        validation.best({cell: tuning[cell] for cell in cells}, classes)
+        validation.best({cell: tuning[cell] for cell in cells}, measure)
         for cells in groups.values()
     ]
 
@@ -109,7 +110,7 @@ def compared_cells(tuned: Sequence[LrDecayCell]) -> list[LrDecayCell]:
 
 def chosen(results: LrDecayResults) -> dict[tuple[str, str], LrDecayCell]:
     """The tuned cell of each schedule and arm."""
-    cells = best(results.tuning, results.classes)
+    cells = best(results.tuning, results.measure)
     return {(cell.schedule, cell.arm): cell for cell in cells}
 
 
@@ -132,15 +133,14 @@ def comparisons(results: LrDecayResults) -> dict[str, list[Comparison]]:
     return answers
 
 
-def accuracy(results: LrDecayResults, cell: LrDecayCell) -> Interval:
-    """The mean test accuracy over seeds, and its 95% interval."""
-    runs = results.compared[cell]
-    return mean_and_interval(paired.accuracies(runs, results.classes))
+def value(results: LrDecayResults, cell: LrDecayCell) -> Interval:
+    """The mean of the metric on the test split over seeds, and its 95% interval."""
+    return mean_and_interval(paired.tested(results.compared[cell], results.measure))
 
 
 def difference(
     results: LrDecayResults, first: LrDecayCell, second: LrDecayCell
 ) -> Interval:
-    """The test accuracy of the first cell minus the second, paired by seed."""
+    """The first cell minus the second on the test split, paired by seed."""
     compared = results.compared
-    return paired.difference(compared[first], compared[second], results.classes)
+    return paired.difference(compared[first], compared[second], results.measure)

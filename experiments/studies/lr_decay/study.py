@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.data.image_dataset import check_batch_size
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.records.runs import Run
@@ -32,6 +31,7 @@ from experiments.studies.lr_decay.plan import (
 from experiments.studies.methods import learning_rate
 from experiments.studies.options import resolve_budget
 from experiments.studies.settings import extended
+from experiments.studies.subject import read_subject
 
 
 def lr_decay(options: LrDecay, console: Console) -> Path:
@@ -42,18 +42,18 @@ def lr_decay(options: LrDecay, console: Console) -> Path:
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    dataset = lifecycle.read(options, budget.dataset, console)
-    check_batch_size(budget.batch_size, dataset)
+    subject = read_subject(options, budget.dataset, console)
+    subject.check_batch_size(budget.batch_size)
     with lifecycle.open_study(
-        options, "lr-decay", budget, ARMS, console, dataset=dataset
+        options, "lr-decay", budget, ARMS, console, subject=subject
     ) as study:
-        classes = study.context.dataset.classes
+        measure = subject.measure
         tuning = _tune(study, budget)
-        cells = compared_cells(best(tuning, classes))
+        cells = compared_cells(best(tuning, measure))
         seeds = range(budget.seeds)
         compared = _run(study, budget, cells, seeds, "comparing", test=True)
         smoke = options.preset == "smoke"
-        results = LrDecayResults(study.plan, tuning, compared, classes, smoke)
+        results = LrDecayResults(study.plan, tuning, compared, measure, smoke)
         written = page(results, repeating("lr-decay", options))
         runs = list(study.context.finished.values())
         full = resolve_budget(options_at_full_size(options), BUDGETS)
@@ -79,7 +79,7 @@ def _tune(
     while True:
         cells = tuning_cells(budget.schedules, rates)
         tuning = _run(study, budget, cells, seeds, "tuning the rates")
-        tops = best(tuning, study.context.dataset.classes)
+        tops = best(tuning, study.context.subject.measure)
         wider = extended(rates, [cell.rate for cell in tops])
         if wider == rates or extensions == budget.extensions:
             return tuning

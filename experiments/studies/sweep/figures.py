@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -12,8 +10,10 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Canvas
 
+from experiments.records.metric import Metric
 from experiments.reporting.drawing import (
     Stroke,
+    color_map,
     heat_map,
     legend,
     line_with_band,
@@ -22,9 +22,9 @@ from experiments.reporting.drawing import (
     strokes,
 )
 from experiments.reporting.page import Figure, Table
-from experiments.reporting.statistics import ACCURACIES, mean_and_interval
+from experiments.reporting.statistics import mean_and_interval
 from experiments.studies.methods import METHODS, title
-from experiments.studies.paired import accuracies
+from experiments.studies.paired import tested
 from experiments.studies.sweep.results import (
     SweepResults,
     TrialResult,
@@ -32,6 +32,7 @@ from experiments.studies.sweep.results import (
     best_so_far,
     slices,
 )
+from experiments.studies.terms import judged, worst
 
 ALPHA, RATE, OTHER = "learning rate α", "effective learning rate α/(1 − β)", "1 − β"
 _QUANTILES = (0.1, 0.5, 0.9)  # over the orders of the trials
@@ -44,15 +45,16 @@ _AXES: Mapping[str, Callable[[TrialResult], float]] = {
 }
 
 
-def as_percent(headings: Iterable[str]) -> dict[str, str]:
-    """The formats of columns of accuracies."""
-    return {heading: "{:.2%}" for heading in headings}
+def formats(metric: Metric, headings: Iterable[str]) -> dict[str, str]:
+    """The formats of columns of values."""
+    return dict.fromkeys(headings, metric.format)
 
 
 def final(swept: SweepResults) -> Figure:
-    """Test accuracy of every final run, with means and intervals."""
+    """The metric of every final run, with means and intervals."""
+    metric = swept.measure.metric
     values = {
-        method: accuracies(runs, swept.classes) for method, runs in swept.final.items()
+        method: tested(runs, swept.measure) for method, runs in swept.final.items()
     }
     drawn = strokes(values)
 
@@ -60,7 +62,7 @@ def final(swept: SweepResults) -> Figure:
         axes = canvas.subplots()
         plain_axes(axes, ink)
         for row, (method, reached) in enumerate(values.items()):
-            mean, low, high = mean_and_interval(reached).shown(ACCURACIES)
+            mean, low, high = mean_and_interval(reached).shown(metric.possible)
             color, dots = drawn[method].color, [row + 0.18] * len(reached)
             axes.scatter(reached, dots, s=16, color=color, alpha=0.5)
             if low is not None and high is not None:
@@ -68,18 +70,22 @@ def final(swept: SweepResults) -> Figure:
             axes.plot(mean, row, "D", color=color)
         axes.set_yticks(range(len(values)), [title(method) for method in values])
         axes.set_ylim(len(values) - 0.5, -0.5)
-        low, high = axes.get_xlim()
-        axes.set(xlabel="test accuracy", xlim=(max(low, 0), min(high, 1)))
-        axes.xaxis.set_major_formatter("{x:.1%}")
+        low, high = np.clip(axes.get_xlim(), *metric.possible)
+        axes.set(xlabel=f"test {judged(metric)}", xlim=(low, high))
+        if metric.is_share:
+            axes.xaxis.set_major_formatter("{x:.1%}")
 
     header = ["seed", *(title(method) for method in values)]
     seeds = [run.config.seed for run in next(iter(swept.final.values()))]
     rows = list(zip(seeds, *values.values(), strict=True))
     return Figure(
         "final",
-        "Test accuracy of the final runs: every seed, their mean and its 95% interval.",
+        f"Test {judged(metric)} of the final runs: every seed, their mean and its 95% "
+        "interval.",
         draw,
-        Table("Test accuracy by seed.", header, rows, as_percent(header[1:])),
+        Table(
+            f"Test {metric.words} by seed.", header, rows, formats(metric, header[1:])
+        ),
         (6.4, 1.2 + 0.6 * len(values)),
     )
 
@@ -89,7 +95,7 @@ def by_rate(swept: SweepResults) -> Figure:
     caption = (
         "The best trial in each half decade of the learning rate, and of the effective "
         "learning rate; faint dots are all trials. The table also lists trials that "
-        "lie lower or diverged."
+        f"lie {_worse(swept)} or diverged."
     )
     return _cuts(swept, "rate", (ALPHA, RATE), caption)
 
@@ -99,14 +105,19 @@ def by_beta(swept: SweepResults) -> Figure:
     caption = (
         "The best trial in each half decade of 1 − β, at any rate; the best of SGD is "
         "a level line, and faint dots are all trials. The table also lists trials that "
-        "lie lower or diverged."
+        f"lie {_worse(swept)} or diverged."
     )
     return _cuts(swept, "beta", (OTHER,), caption)
 
 
+def _worse(swept: SweepResults) -> str:
+    return "lower" if swept.measure.metric.higher_is_better else "higher"
+
+
 def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> Figure:
     drawn, tops = strokes(swept.budget.methods), best(swept.results)
-    lowest, _ = swept.resolved
+    lowest, highest = swept.resolved
+    metric = swept.measure.metric
     parts = [
         (axis, method)
         for axis in cut
@@ -123,25 +134,30 @@ def _cuts(swept: SweepResults, name: str, cut: Sequence[str], caption: str) -> F
                     _cut(axes, swept.trials_of(method), _AXES[axis], look, label)
                 else:
                     axes.axhline(
-                        tops[method].accuracy,
+                        tops[method].value,
                         label=label,
                         color=look.color,
                         linestyle=look.dash,
                     )
-            axes.set(xscale="log", xlabel=axis, ylabel="validation accuracy")
-            axes.set_ylim(bottom=lowest)
-            axes.yaxis.set_major_formatter("{x:.0%}")
+            label = f"validation {judged(metric)}"
+            axes.set(xscale="log", xlabel=axis, ylabel=label)
+            if metric.higher_is_better:
+                axes.set_ylim(bottom=lowest)
+            else:
+                axes.set_ylim(top=highest)
+            if metric.is_share:
+                axes.yaxis.set_major_formatter("{x:.0%}")
         legend(canvas, canvas.axes[0])
 
-    header = ["axis", "half decade around", "method", "trials", "best accuracy"]
+    header = ["axis", "half decade around", "method", "trials", f"best {metric.words}"]
     rows = [
-        [axis, part.middle, title(method), part.trials, part.accuracy]
+        [axis, part.middle, title(method), part.trials, part.value]
         for axis, method in parts
         for part in slices(
             swept.trials_of(method), list(map(_AXES[axis], swept.trials_of(method)))
         )
     ]
-    table = Table(caption, header, rows, as_percent(header[4:]))
+    table = Table(caption, header, rows, formats(metric, header[4:]))
     return Figure(name, caption, draw, table, (6.4, 3.4))
 
 
@@ -154,10 +170,10 @@ def _cut(
 ) -> None:
     """All trials of a method, and a line through the best of each half decade."""
     places = list(map(place, results))
-    values = [result.accuracy for result in results]
+    values = [result.value for result in results]
     axes.plot(places, values, "o", color=stroke.color, alpha=0.25, markersize=3)
     parts = slices(results, places)
-    middles, tops = [p.middle for p in parts], [p.accuracy for p in parts]
+    middles, tops = [p.middle for p in parts], [p.value for p in parts]
     axes.plot(
         middles,
         tops,
@@ -171,12 +187,17 @@ def _cut(
 def budget_curves(swept: SweepResults) -> Figure:
     """The best so far against the number of trials, over all orders of the trials."""
     drawn = strokes(swept.budget.methods)
+    metric = swept.measure.metric
     curves = {
         method: best_so_far(
-            [result.score.accuracy for result in swept.trials_of(method)], _QUANTILES
+            [result.score.goodness for result in swept.trials_of(method)], _QUANTILES
         )
         for method in drawn
     }
+    top = max(curve[-1].max() for curve in curves.values())
+    bottom = min(curve[0][2:].min(initial=top) for curve in curves.values())
+    if not metric.higher_is_better:  # from goodness to values, the lowest first
+        curves = {method: -curve[::-1] for method, curve in curves.items()}
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
@@ -184,12 +205,13 @@ def budget_curves(swept: SweepResults) -> Figure:
         for method, (low, middle, high) in curves.items():
             counts, look = list(range(1, len(middle) + 1)), drawn[method]
             line_with_band(axes, counts, middle, low, high, look, title(method))
-        top = max(curve[-1].max() for curve in curves.values())
-        bottom = min(curve[0][2:].min(initial=top) for curve in curves.values())
-        axes.set_ylim(bottom, top + 0.05 * (top - bottom) + 0.001)
-        axes.set(xlabel="trials", ylabel="best validation accuracy so far")
-        axes.yaxis.set_major_formatter("{x:.0%}")
-        axes.legend(loc="lower right")
+        least = 0.001 * (1 if metric.is_share else abs(top) or 1)
+        ends = bottom, top + 0.05 * (top - bottom) + least
+        axes.set_ylim(*sorted(map(metric.goodness, ends)))
+        axes.set(xlabel="trials", ylabel=f"best validation {metric.words} so far")
+        if metric.is_share:
+            axes.yaxis.set_major_formatter("{x:.0%}")
+        axes.legend(loc="lower right" if metric.higher_is_better else "upper right")
 
     header = ["method", "trials", "10% of orders", "median", "90%"]
     rows = [
@@ -197,19 +219,20 @@ def budget_curves(swept: SweepResults) -> Figure:
         for method, curve in curves.items()
         for k in range(curve.shape[1])
     ]
+    lost = "0%" if worst(swept.measure) == "0" else worst(swept.measure)
     caption = (
-        "The best validation accuracy after a number of trials: the median and the "
-        "middle 80% over all orders of the same trials. A trial that diverged counts "
-        "as 0%."
+        f"The best validation {judged(metric)} after a number of trials: the median "
+        "and the middle 80% over all orders of the same trials. A trial that diverged "
+        f"counts as {lost}."
     )
-    table = Table(caption, header, rows, as_percent(header[2:]))
+    table = Table(caption, header, rows, formats(metric, header[2:]))
     return Figure("budget", caption, draw, table)
 
 
-def maps(swept: SweepResults, chance: float = 0.0) -> list[Figure]:
-    """Validation accuracy over the space, a map for each method and batch size.
+def maps(swept: SweepResults, chance: float | None = None) -> list[Figure]:
+    """The metric over the space, a map for each method and batch size.
 
-    Trials that are no better than `chance` have no color.
+    Trials whose accuracy is no better than `chance` have no color.
     """
     return [
         _map(swept, method, size, chance)
@@ -219,29 +242,35 @@ def maps(swept: SweepResults, chance: float = 0.0) -> list[Figure]:
     ]
 
 
-def _map(swept: SweepResults, method: str, batch_size: int, chance: float) -> Figure:
+def _map(
+    swept: SweepResults, method: str, batch_size: int, chance: float | None
+) -> Figure:
+    metric = swept.measure.metric
     results = swept.trials_of(method)
     results = [result for result in results if result.trial.batch_size == batch_size]
     values, rates, others = _levels(results)
     on_grid = values.size == len(results)
+    floor = (chance or 0.0) if metric.is_share else -math.inf
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
         axes.set(xlabel=RATE, ylabel=OTHER)
         if on_grid:
-            tiles = partial(heat_map, limits=swept.resolved, floor=chance)
-            tiles(axes, values, rates, others, ink, "{:.1%}")
+            lower = not metric.higher_is_better
+            style = {"limits": swept.resolved, "floor": floor, "lower_is_better": lower}
+            format = "{:.1%}" if metric.is_share else "{:.3g}"
+            heat_map(axes, values, rates, others, ink, format, **style)
         else:
-            _dots(axes, canvas, results, swept, ink, chance)
+            _dots(axes, canvas, results, swept, ink, floor)
 
-    header = [RATE, OTHER, "validation accuracy"]
+    header = [RATE, OTHER, f"validation {metric.words}"]
     rows = [
-        [result.trial.effective_rate, result.trial.one_minus_beta, result.accuracy]
+        [result.trial.effective_rate, result.trial.one_minus_beta, result.value]
         for result in sorted(results, key=lambda result: result.score, reverse=True)
     ]
     caption = (
-        f"{title(method)}, batch size {batch_size}: validation accuracy of every "
-        "trial. The best trial is framed; a cross is a trial that diverged."
+        f"{title(method)}, batch size {batch_size}: validation {judged(metric)} of "
+        "every trial. The best trial is framed; a cross is a trial that diverged."
     )
     if chance:
         caption += f" A trial without color is no better than chance, {chance:.2%}."
@@ -251,7 +280,7 @@ def _map(swept: SweepResults, method: str, batch_size: int, chance: float) -> Fi
         f"map-{method}-{batch_size}",
         caption,
         draw,
-        Table(caption, header, rows, as_percent(header[2:])),
+        Table(caption, header, rows, formats(metric, header[2:])),
         (6.4, 4.2),
     )
 
@@ -259,7 +288,7 @@ def _map(swept: SweepResults, method: str, batch_size: int, chance: float) -> Fi
 def _levels(
     results: Sequence[TrialResult],
 ) -> tuple[Float[np.ndarray, "others rates"], list[str], list[str]]:
-    """The accuracies as a matrix, with the labels of its columns and of its rows.
+    """The values as a matrix, with the labels of its columns and of its rows.
 
     It has as many entries as there are trials only if these lie on a grid.
     """
@@ -273,7 +302,7 @@ def _levels(
     rows, columns = (sorted(set(levels)) for levels in zip(*places, strict=True))
     values = np.full((len(rows), len(columns)), math.nan)
     for (row, column), result in zip(places, results, strict=True):
-        values[rows.index(row), columns.index(column)] = result.accuracy
+        values[rows.index(row), columns.index(column)] = result.value
     x, y = ([f"{10 ** (n / 50):.2g}" for n in levels] for levels in (columns, rows))
     return values, x, y
 
@@ -284,22 +313,24 @@ def _dots(
     results: list[TrialResult],
     swept: SweepResults,
     ink: str,
-    chance: float,
+    floor: float,
 ) -> None:
-    """The trials where they lie, colored by accuracy."""
+    """The trials where they lie, colored by the metric."""
+    metric = swept.measure.metric
     plain_axes(axes, ink)
     space = swept.rounds[-1].space
     axes.set(xscale="log", xlim=space.effective_rate)
     axes.set(yscale="log", ylim=space.one_minus_beta)
     scale = Normalize(*swept.resolved, clip=True)
-    colors = matplotlib.colormaps["cividis"].resampled(10)  # SVG draws more as a raster
+    colors = color_map(not metric.higher_is_better)
+    colors = colors.resampled(10)  # SVG draws more as a raster
     for result in results:
         place = result.trial.effective_rate, result.trial.one_minus_beta
         if result.diverged:
             axes.plot(*place, "x", color=ink, ms=7, clip_on=False)
         else:
-            color = colors(scale(result.accuracy))
-            color = color if result.accuracy > chance else "none"
+            color = colors(scale(result.value))
+            color = color if result.value > floor else "none"
             axes.plot(*place, "o", color=color, mec=ink, ms=11, clip_on=False)
     top = max(results, key=lambda result: result.score)
     if not top.diverged:
@@ -311,6 +342,8 @@ def _dots(
         y = [other.low, other.low, other.high, other.high, other.low]
         axes.plot(x, y, color=ink, linestyle="dashed", linewidth=1)
     shown = ScalarMappable(scale, colors)
-    bar = canvas.colorbar(shown, ax=axes, format="{x:.0%}", extend="min")
+    format = "{x:.0%}" if metric.is_share else "{x:.3g}"
+    beyond = "min" if metric.higher_is_better else "max"
+    bar = canvas.colorbar(shown, ax=axes, format=format, extend=beyond)
     bar.ax.tick_params(colors=ink, length=3, width=0.6)
     bar.outline.set_edgecolor(ink)  # pyright: ignore

@@ -28,7 +28,7 @@ class Sweep(StudyOptions):
     compare with it."""
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images per step; every method is tried at each."""
+    """Examples per step; every method is tried at each."""
 
     effective_rate: tuple[float, float] | None = None
     """Lowest and highest α/(1 − β), on a logarithmic scale.
@@ -47,8 +47,8 @@ class Sweep(StudyOptions):
     extension of the space."""
 
     tuning_seeds: int | None = None
-    """Runs of each trial; their mean validation accuracy is
-    its result."""
+    """Runs of each trial; its result is their mean accuracy,
+    or other metric, on the validation split."""
 
     extensions: int | None = None
     """How many times the space may grow, each time by half

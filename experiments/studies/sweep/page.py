@@ -1,25 +1,23 @@
 """The page of a sweep: its results in sentences and tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from experiments.records import runs as records
 from experiments.records.plan import Plan, digest
-from experiments.reporting.page import Page, Section, Table
+from experiments.reporting.page import Cell, Page, Section, Table
 from experiments.reporting.statistics import (
-    ACCURACIES,
-    DIFFERENCES,
     counted,
-    in_points,
+    difference_in_words,
     mean_and_interval,
-    percent,
+    value_in_words,
     verdict,
     wall_time,
 )
 from experiments.studies.methods import METHODS, title
-from experiments.studies.paired import accuracies, difference
+from experiments.studies.paired import difference, tested
 from experiments.studies.sweep import figures
-from experiments.studies.sweep.figures import OTHER, RATE, as_percent
+from experiments.studies.sweep.figures import OTHER, RATE, formats
 from experiments.studies.sweep.results import (
     SweepResults,
     TrialResult,
@@ -27,7 +25,12 @@ from experiments.studies.sweep.results import (
     good_decades,
 )
 from experiments.studies.sweep.space import Side, can_extend, edges
-from experiments.studies.terms import EFFECTIVE_RATE, paired_seeds
+from experiments.studies.terms import (
+    EFFECTIVE_RATE,
+    judged,
+    paired_seeds,
+    values_of,
+)
 from experiments.studies.validation import count_diverged
 
 _AXIS = {"effective_rate": "the effective learning rate", "one_minus_beta": OTHER}
@@ -51,23 +54,26 @@ def page(swept: SweepResults, plan: Plan, command: str) -> Page:
         plan_hash=digest(plan),
         command=command,
         provenance=records.provenance(swept.runs),
+        of_shares=swept.measure.metric.is_share,
     )
 
 
 def _summary(swept: SweepResults, plan: Plan) -> str:
     tops, sgd = best(swept.results), swept.final["sgd"]
+    measure, metric = swept.measure, swept.measure.metric
     count = len(swept.trials_of("sgd"))
     sentences = [
         f"On {plan['dataset']}, after {counted(count, 'trial')} of each method, test "
-        f"accuracies over {paired_seeds(len(sgd))}:"
+        f"{values_of(metric)} over {paired_seeds(len(sgd), measure.noun)}:"
     ]
     for method, runs in swept.final.items():
-        accuracy = mean_and_interval(accuracies(runs, swept.classes))
-        words = f"{title(method)} ({_settings(tops[method])}) {percent(accuracy)}"
+        value = value_in_words(mean_and_interval(tested(runs, measure)), metric)
+        words = f"{title(method)} ({_settings(tops[method])}) {value}"
         if method != "sgd":
-            gain = difference(runs, sgd, swept.classes)
+            gain = difference(runs, sgd, measure)
             words += (
-                f", {in_points(gain)} against SGD: {verdict(gain, smoke=swept.smoke)}"
+                f", {difference_in_words(gain, metric)} against SGD: "
+                f"{verdict(gain, metric, smoke=swept.smoke)}"
             )
         sentences.append(f"{words}.")
     outside = [title(method) for method in tops if _open_sides(swept, method)]
@@ -99,59 +105,72 @@ def _gains(swept: SweepResults) -> Section:
     """The best trial of each method, with seeds on which nothing was tuned."""
     equations = (f"{title(m)}: {METHODS[m].arm.equation}." for m in swept.final)
     reads = sum(run.config.test for run in swept.runs)
+    noun, metric = swept.measure.noun, swept.measure.metric
     return Section(
         "What momentum gains",
         (
             " ".join(equations),
-            "Each method runs its own best trial, chosen by validation accuracy, with "
-            f"{counted(swept.budget.seeds, 'new seed')}. Runs of one seed start from "
-            "the same parameters and see the images in the same order, so differences "
-            f"are taken seed by seed. The test images were read {reads} times: once by "
-            "each of these runs.",
+            "Each method runs its own best trial, chosen by validation "
+            f"{metric.words}, with {counted(swept.budget.seeds, 'new seed')}. Runs of "
+            f"one seed start from the same parameters and see the {noun}s in the same "
+            f"order, so differences are taken seed by seed. The test {noun}s were read "
+            f"{reads} times: once by each of these runs.",
         ),
         figures=(figures.final(swept),),
-        tables=(_accuracies(swept), _differences(swept)),
+        tables=(_values(swept), _differences(swept)),
     )
 
 
-def _accuracies(swept: SweepResults) -> Table:
-    tops = best(swept.results)
+def _values(swept: SweepResults) -> Table:
+    tops, metric = best(swept.results), swept.measure.metric
+    test = f"test {metric.words}"
     rows = []
     for method, runs in swept.final.items():
         trial = tops[method].trial
-        rows.append(
-            [
-                title(method),
-                *mean_and_interval(accuracies(runs, swept.classes)).shown(ACCURACIES),
-                len(runs),
-                runs[0].config.learning_rate,
-                trial.beta if METHODS[method].tunes_beta else None,
-                trial.effective_rate,
-                trial.batch_size,
-                mean_and_interval([run.test_loss for run in runs]).mean,
-            ]
+        mean, low, high = mean_and_interval(tested(runs, swept.measure)).shown(
+            metric.possible
         )
-    header = ["method", "test accuracy", "from", "to", "n", "α", "β", "α/(1 − β)"]
-    header += ["batch size", "test loss"]
+        row = {
+            "method": title(method),
+            test: None,
+            "from": low,
+            "to": high,
+            "n": len(runs),
+            "α": runs[0].config.learning_rate,
+            "β": trial.beta if METHODS[method].tunes_beta else None,
+            "α/(1 − β)": trial.effective_rate,
+            "batch size": trial.batch_size,
+            "test loss": mean_and_interval([run.test_loss for run in runs]).mean,
+        }
+        rows.append(row | {test: mean})  # the loss, if it decides, is there once
     caption = "Final runs: means with 95% intervals (Student's t)."
-    return Table(caption, header, rows, as_percent(("test accuracy", "from", "to")))
+    return _table(caption, rows, formats(metric, (test, "from", "to")))
+
+
+def _table(
+    caption: str, rows: Sequence[Mapping[str, Cell]], formats: Mapping[str, str]
+) -> Table:
+    """A table of rows by heading."""
+    return Table(caption, list(rows[0]), [list(row.values()) for row in rows], formats)
 
 
 def _differences(swept: SweepResults) -> Table:
-    rows = []
+    metric, rows = swept.measure.metric, []
+    of, mean, format = judged(metric), "difference", metric.difference_format
+    if metric.is_share:
+        of, mean, format = f"{of}, in percentage points", "points", "{:+.2f}"
     for method, runs in swept.final.items():
         if method != "sgd":
-            gain = difference(runs, swept.final["sgd"], swept.classes)
-            values = [None if x is None else 100 * x for x in gain.shown(DIFFERENCES)]
-            rows.append(
-                [title(method), *values, verdict(gain, smoke=swept.smoke), len(runs)]
-            )
+            gain = difference(runs, swept.final["sgd"], swept.measure)
+            ends = gain.shown(metric.possible_differences)
+            values = [None if x is None else metric.scale * x for x in ends]
+            decided = verdict(gain, metric, smoke=swept.smoke)
+            rows.append([title(method), *values, decided, len(runs)])
     return Table(
-        "Paired differences from SGD in test accuracy, in percentage points, with 95% "
-        "intervals.",
-        ["method", "points", "from", "to", "verdict", "n"],
+        f"Paired differences from SGD in test {of}, with 95% intervals.",
+        ["method", mean, "from", "to", "verdict", "n"],
         rows,
-        dict.fromkeys(("points", "from", "to"), "{:+.2f}"),
+        dict.fromkeys((mean, "from", "to"), format),
     )
 
 
@@ -210,14 +229,15 @@ def _place(swept: SweepResults, method: str) -> str:
 
 
 def _sensitivity(swept: SweepResults) -> Section:
+    better = swept.measure.metric.better
     return Section(
         "How much the tuning matters",
         (
             "The same trials, cut in three ways. At equal learning rate α, the steps "
             "of momentum settle at 1/(1 − β) times those of SGD. At equal effective "
             "learning rate they settle at the same length, and what difference "
-            "remains is due to momentum. The best of more trials is higher: the table "
-            "has the counts.",
+            f"remains is due to momentum. The best of more trials is {better}: the "
+            "table has the counts.",
         ),
         figures=(
             figures.by_rate(swept),
@@ -230,60 +250,74 @@ def _sensitivity(swept: SweepResults) -> Section:
 def _stability(swept: SweepResults) -> Section:
     """How many trials diverged, and from which effective rates on."""
     rows = []
+    measure, metric = swept.measure, swept.measure.metric
     for method in swept.budget.methods:
         results = swept.trials_of(method)
         lost = [r.trial.effective_rate for r in results if r.diverged]
         trained = [r.trial.effective_rate for r in results if not r.diverged]
         counts = len(results), len(lost), _diverged_share(results)
         ends = min(lost, default=None), max(trained)
-        rows.append([title(method), *counts, *ends, good_decades(results)])
+        rows.append([title(method), *counts, *ends, good_decades(results, metric)])
     final = [run for runs in swept.final.values() for run in runs]
     header = ["method", "trials", "diverged", "share"]
     header += ["lowest rate that diverged", "highest rate that trained"]
-    header += ["decades within 2 points of the best"]
+    near = "2 points" if metric.is_share else "2%"
+    header += [f"decades within {near} of the best"]
     caption = "Divergence over the space; rates are effective learning rates."
+    guessing = measure.guessing
+    if guessing == "guessing":
+        guessing += ", ln(classes)"
     return Section(
         "How wide the stable range is",
         (
             "A run diverged if neither its training nor its validation loss of the "
-            "last epoch is below that of guessing, ln(classes), or one of them is not "
+            f"last epoch is below that of {guessing}, or one of them is not "
             "finite. A trial diverged if one of its runs did; it counts as the worst. "
-            f"Of the {len(final)} final runs, "
-            f"{count_diverged(final, swept.classes)} diverged.",
+            f"Of the {len(final)} final runs, {count_diverged(final, measure)} "
+            "diverged.",
         ),
         tables=(Table(caption, header, rows, {"share": "{:.0%}"}),),
     )
 
 
 def _trials(swept: SweepResults) -> Section:
-    header = ["method", "validation accuracy", "validation loss", "α/(1 − β)"]
-    header += ["1 − β", "α", "β", "batch size", "run"]
+    metric = swept.measure.metric
+    validation, test = f"validation {metric.words}", f"test {metric.words}"
     rows = [
-        [
-            title(result.trial.method),
-            result.accuracy,
-            math.nan if result.diverged else -result.score.negative_loss,
-            result.trial.effective_rate,
-            result.trial.one_minus_beta,
-            result.runs[0].config.learning_rate,
-            result.trial.beta,
-            result.trial.batch_size,
-            " ".join(run.config_hash for run in result.runs),
-        ]
+        {
+            "method": title(result.trial.method),
+            validation: None,
+            "validation loss": (
+                math.nan if result.diverged else -result.score.negative_loss
+            ),
+            "α/(1 − β)": result.trial.effective_rate,
+            "1 − β": result.trial.one_minus_beta,
+            "α": result.runs[0].config.learning_rate,
+            "β": result.trial.beta,
+            "batch size": result.trial.batch_size,
+            "run": " ".join(run.config_hash for run in result.runs),
+        }
+        | {validation: result.value}
         for result in swept.results
     ]
     final = [
-        [title(m), run.config.seed, run.test_accuracy, run.test_loss, run.config_hash]
+        {
+            "method": title(m),
+            "seed": run.config.seed,
+            test: None,
+            "test loss": run.test_loss,
+            "run": run.config_hash,
+        }
+        | {test: run.test_metric}
         for m, runs in swept.final.items()
         for run in runs
     ]
-    accuracy = as_percent(("validation accuracy", "test accuracy"))
-    columns = ["method", "seed", "test accuracy", "test loss", "run"]
+    shown = formats(metric, (validation, test))
     return Section(
         "All trials and runs",
         ("Runs are named as in runs.jsonl, which has every epoch of each.",),
         tables=(
-            Table("Trials, in the order of the plan.", header, rows, accuracy),
-            Table("Final runs.", columns, final, accuracy),
+            _table("Trials, in the order of the plan.", rows, shown),
+            _table("Final runs.", final, shown),
         ),
     )

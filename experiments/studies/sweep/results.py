@@ -2,16 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from experiments.records.config import UsageError
+from experiments.records.metric import Metric
 from experiments.records.runs import Run
 from experiments.studies.sweep.plan import Round, SweepBudget
 from experiments.studies.sweep.space import Trial
-from experiments.studies.validation import Score, count_diverged, mean_score
+from experiments.studies.validation import (
+    Measure,
+    Score,
+    count_diverged,
+    mean_score,
+)
 
 
 class TrialResult(NamedTuple):
@@ -23,9 +30,10 @@ class TrialResult(NamedTuple):
     runs: Sequence[Run]
 
     @property
-    def accuracy(self) -> float:
-        """The validation accuracy; NaN if a run diverged."""
-        return math.nan if self.diverged else self.score.accuracy
+    def value(self) -> float:
+        """The metric on the validation split; NaN if a run diverged."""
+        values = [run.epochs[-1].validation_metric for run in self.runs]
+        return math.nan if self.diverged else fmean(values)
 
 
 class SweepResults(NamedTuple):
@@ -35,7 +43,7 @@ class SweepResults(NamedTuple):
     rounds: Sequence[Round]
     results: Sequence[TrialResult]  # of all trials, in the order of the plan
     final: Mapping[str, Sequence[Run]]  # by method: its best trial's, in order of seed
-    classes: int
+    measure: Measure
     smoke: bool = False  # whether it trained too little for any conclusion
 
     def trials_of(self, method: str) -> list[TrialResult]:
@@ -44,9 +52,14 @@ class SweepResults(NamedTuple):
 
     @property
     def resolved(self) -> tuple[float, float]:
-        """The range of accuracies that figures resolve: first quartile to best."""
-        known = [result.accuracy for result in self.results if not result.diverged]
-        return float(np.quantile(known, 0.25)), max(known)
+        """The range of values that figures resolve, from low to high.
+
+        It reaches from the best one to the first quartile.
+        """
+        known = [result.value for result in self.results if not result.diverged]
+        higher = self.measure.metric.higher_is_better
+        quartile = float(np.quantile(known, 0.25 if higher else 0.75))
+        return (quartile, max(known)) if higher else (min(known), quartile)
 
     @property
     def runs(self) -> list[Run]:
@@ -55,10 +68,10 @@ class SweepResults(NamedTuple):
         return tuning + [run for runs in self.final.values() for run in runs]
 
 
-def result(trial: Trial, runs: Sequence[Run], classes: int) -> TrialResult:
+def result(trial: Trial, runs: Sequence[Run], measure: Measure) -> TrialResult:
     """The result of a trial over its tuning seeds."""
-    lost = count_diverged(runs, classes)
-    return TrialResult(trial, mean_score(runs, classes), lost, runs)
+    lost = count_diverged(runs, measure)
+    return TrialResult(trial, mean_score(runs, measure), lost, runs)
 
 
 def best(results: Sequence[TrialResult]) -> dict[str, TrialResult]:
@@ -104,7 +117,7 @@ class Slice(NamedTuple):
 
     middle: float
     trials: int
-    accuracy: float  # the best; NaN if all diverged
+    value: float  # the best; NaN if all diverged
 
 
 def slices(results: Sequence[TrialResult], values: Sequence[float]) -> list[Slice]:
@@ -117,20 +130,22 @@ def slices(results: Sequence[TrialResult], values: Sequence[float]) -> list[Slic
         bins.setdefault(math.floor(2 * math.log10(value)), []).append(result)
     tops = {half: max(of, key=lambda result: result.score) for half, of in bins.items()}
     return [
-        Slice(10 ** ((half + 0.5) / 2), len(bins[half]), tops[half].accuracy)
+        Slice(10 ** ((half + 0.5) / 2), len(bins[half]), tops[half].value)
         for half in sorted(bins)
     ]
 
 
-def good_decades(results: Sequence[TrialResult], within: float = 0.02) -> float:
+def good_decades(results: Sequence[TrialResult], metric: Metric) -> float:
     """Decades of effective rate between a method's lowest and highest good trial.
 
-    Good ones have an accuracy at most `within` below the best.
+    Good ones are at most 2 percentage points worse than the best, or 2% of the best
+    value if the metric is no share.
     """
-    top = max(result.score for result in results).accuracy
+    top = max(result.score for result in results).goodness
+    within = 0.02 if metric.is_share else 0.02 * abs(top)
     good = [
         math.log10(result.trial.effective_rate)
         for result in results
-        if result.accuracy >= top - within
+        if not result.diverged and result.score.goodness >= top - within
     ]
     return max(good) - min(good)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from experiments.data.image_dataset import check_fitting
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.studies import lifecycle
@@ -13,6 +12,7 @@ from experiments.studies.context import StudyContext, run_all, run_groups, with_
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
 from experiments.studies.options import resolve_budget
+from experiments.studies.subject import read_subject
 from experiments.studies.sweep.options import BUDGETS, Sweep, SweepBudget
 from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import (
@@ -34,11 +34,13 @@ def sweep(options: Sweep, console: Console) -> Path:
     """
     options.check()
     budget = resolve_budget(options, BUDGETS)
-    dataset = lifecycle.read(options, budget.dataset, console)
-    check_fitting(budget.batch_sizes, dataset)
+    subject = read_subject(options, budget.dataset, console)
+    subject.check_fitting(budget.batch_sizes)
+    decides = f"mean validation {subject.measure.metric.words} of the last epoch"
+    budget = budget._replace(metric=f"{decides}; of equals, the loss")
     arms = {method: METHODS[method].arm for method in budget.methods}
     with lifecycle.open_study(
-        options, "sweep", budget, arms, console, dataset=dataset
+        options, "sweep", budget, arms, console, subject=subject
     ) as study:
         context, base = study.context, study.base
         rounds, results = search(context, base, budget)
@@ -47,8 +49,8 @@ def sweep(options: Sweep, console: Console) -> Path:
         for method, top in best(results).items():
             configs = with_seeds(configured(base, top.trial), seeds, test=True)
             final[method] = run_all(context, configs, f"final {method}")
-        classes, smoke = context.dataset.classes, options.preset == "smoke"
-        swept = SweepResults(budget, rounds, results, final, classes, smoke)
+        smoke = options.preset == "smoke"
+        swept = SweepResults(budget, rounds, results, final, subject.measure, smoke)
         written = page(swept, study.plan, repeating("sweep", options))
         full = resolve_budget(options_at_full_size(options), BUDGETS)
         return lifecycle.publish(options, written, study, swept.runs, work(full))
@@ -90,5 +92,5 @@ def _run_trials(
     planned = trials(budget, rounds)
     groups = {trial: with_seeds(configured(base, trial), seeds) for trial in planned}
     runs = run_groups(context, groups, phase)
-    classes = context.dataset.classes
-    return [result(trial, runs[trial], classes) for trial in planned]
+    measure = context.subject.measure
+    return [result(trial, runs[trial], measure) for trial in planned]

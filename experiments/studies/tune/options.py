@@ -39,7 +39,7 @@ class Tune(StudyOptions):
     grows if the best lies at an end of it."""
 
     batch_sizes: tuple[int, ...] | None = None
-    """Images per step; the screening uses the first."""
+    """Examples per step; the screening uses the first."""
 
     schedules: tuple[str, ...] | None = None
     """Some of constant, step, cosine, warmup_cosine and

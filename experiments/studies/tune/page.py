@@ -1,6 +1,7 @@
 """The page of `tune`: the recommendation first, then the evidence for it."""
 
 import math
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,20 +20,25 @@ from experiments.reporting.drawing import (
 )
 from experiments.reporting.page import Figure, Page, Section, Table
 from experiments.reporting.statistics import (
-    ACCURACIES,
     counted,
-    in_points,
+    difference_in_words,
+    direction,
     mean_and_interval,
-    percent,
-    sign,
+    value_in_words,
     verdict,
     wall_time,
 )
 from experiments.studies.methods import METHODS, title
-from experiments.studies.paired import accuracies
+from experiments.studies.paired import tested
 from experiments.studies.sweep.figures import maps
 from experiments.studies.sweep.page import space_section
-from experiments.studies.terms import paired_seeds
+from experiments.studies.terms import (
+    axis_label,
+    judged,
+    paired_seeds,
+    values_of,
+    worst,
+)
 from experiments.studies.tune.plan import (
     TuneResults,
     at_edge,
@@ -41,8 +47,8 @@ from experiments.studies.tune.plan import (
     recommended,
     winner,
 )
-from experiments.studies.tune.snippet import snippet
-from experiments.studies.validation import count_diverged, mean_score
+from experiments.studies.tune.snippet import snippet, training_snippet
+from experiments.studies.validation import count_diverged, validated
 
 
 def page(
@@ -65,6 +71,7 @@ def page(
         plan_hash=digest(plan),
         command=command,
         provenance=records.provenance(tuned.runs),
+        of_shares=tuned.measure.metric.is_share,
     )
 
 
@@ -80,8 +87,8 @@ def _in_words(run: Run) -> str:
 
 
 def _reached(tuned: TuneResults, method: str) -> str:
-    runs = tuned.reported[method]
-    return percent(mean_and_interval(accuracies(runs, tuned.classes)))
+    values = tested(tuned.reported[method], tuned.measure)
+    return value_in_words(mean_and_interval(values), tuned.measure.metric)
 
 
 def _summary(tuned: TuneResults, plan: Plan) -> str:
@@ -98,7 +105,7 @@ def _summary(tuned: TuneResults, plan: Plan) -> str:
             f"range is the best {', and the best '.join(best)}."
         )
     method = recommended(tuned)
-    lost = count_diverged(tuned.reported[method], tuned.classes) if method else 0
+    lost = count_diverged(tuned.reported[method], tuned.measure) if method else 0
     if lost:
         sentences.append(
             f"{lost} of these runs diverged, so look for a lower learning rate before "
@@ -110,33 +117,55 @@ def _summary(tuned: TuneResults, plan: Plan) -> str:
 
 def _recommendation(tuned: TuneResults, plan: Plan) -> str:
     """What to train with; or, without a recommendation, what was reached."""
-    method = recommended(tuned)
+    method, noun, metric = recommended(tuned), tuned.measure.noun, tuned.measure.metric
     if method is not None and not tuned.smoke:
         runs = tuned.reported[method]
         return (
             f"Train {plan['dataset']} with {title(method)}: {_in_words(runs[0])}. Its "
-            f"test accuracy is {_reached(tuned, method)}, over "
-            f"{paired_seeds(len(runs))}."
+            f"test {judged(metric)} is {_reached(tuned, method)}, over "
+            f"{paired_seeds(len(runs), noun)}."
         )
     both = "; ".join(
         f"{title(each)} ({_in_words(runs[0])}) {_reached(tuned, each)}"
         for each, runs in tuned.reported.items()
     )
-    seeds = paired_seeds(len(next(iter(tuned.reported.values()))))
-    reached = f"test accuracies over {seeds}: {both}; chance is {tuned.chance:.2%}."
+    seeds = paired_seeds(len(next(iter(tuned.reported.values()))), noun)
+    reached = f"test {values_of(metric)} over {seeds}: {both}; "
+    reached += f"{_value_of_least(tuned)}."
     if tuned.smoke:
         return f"On {plan['dataset']}, {reached}"
+    remedy = "Look for wrong labels, give more --epochs, or another --model."
+    if noun != "image":
+        remedy = "Look for mistakes in the data, or give more --epochs."
     return (
-        f"Nothing that was tried on {plan['dataset']} is better than chance, so "
-        f"nothing is recommended: {reached} Look for wrong labels, give more --epochs, "
-        "or another --model."
+        f"Nothing that was tried on {plan['dataset']} is better than {_least(tuned)}, "
+        f"so nothing is recommended: {reached} {remedy}"
     )
 
 
-def _chance(tuned: TuneResults) -> str:
+def _least(tuned: TuneResults) -> str:
+    """What a method must beat to be recommended, in words."""
+    return tuned.measure.guessing if tuned.chance is None else "chance"
+
+
+def _value_of_least(tuned: TuneResults) -> str:
+    measure, chance = tuned.measure, tuned.chance
+    if chance is not None:
+        return f"chance is {measure.metric.shown(chance)}"
     return (
-        f"Chance is {tuned.chance:.2%}, the share of the most frequent class among the "
-        "training images: what always the same answer reaches."
+        f"the {measure.metric.words} of {measure.guessing} is "
+        f"{measure.metric.shown(measure.worst)}"
+    )
+
+
+def _about_least(tuned: TuneResults) -> str:
+    words, noun = _value_of_least(tuned), tuned.measure.noun
+    words = words[0].upper() + words[1:]
+    if tuned.chance is None:
+        return f"{words} on the validation {noun}s."
+    return (
+        f"{words}, the share of the most frequent class among the training {noun}s: "
+        "what always the same answer reaches."
     )
 
 
@@ -144,16 +173,19 @@ def _why(tuned: TuneResults) -> str:
     """The gain of momentum, and what follows from it."""
     sgd, momentum = tuned.reported
     gained, method = gain(tuned), recommended(tuned)
+    metric = tuned.measure.metric
+    better = direction(gained, metric)
     words = f"{title(momentum)} − {title(sgd)}, tuned with equally many trials, paired "
-    words += f"by seed: {in_points(gained)}; {verdict(gained, smoke=tuned.smoke)}."
+    words += f"by seed: {difference_in_words(gained, metric)}; "
+    words += f"{verdict(gained, metric, smoke=tuned.smoke)}."
     if tuned.smoke or method is None:
         return words
-    if method == momentum and sign(gained) <= 0:
+    if method == momentum and better <= 0:
         words += f" {title(momentum)} is recommended, as {title(sgd)} is not better "
-        return f"{words}than chance."
-    if sign(gained) == 0:
+        return f"{words}than {_least(tuned)}."
+    if better == 0:
         words += f" So {title(sgd)}, the simpler one, is recommended."
-    if sign(gained) < 0:
+    if better < 0:
         words += f" {title(sgd)} is recommended because nothing tried was better."
     return words
 
@@ -164,56 +196,66 @@ def _use(tuned: TuneResults) -> list[Section]:
     if method is None:
         return []
     config = tuned.reported[method][0].config
+    does, where, code = "builds", "", snippet(config, tuned.examples)
+    if tuned.make_problem:
+        does = "trains your problem with"
+        code = training_snippet(config, tuned.make_problem)
+        where = (
+            " Save it in the directory of your file and run it there, with the "
+            "directory of this repository in PYTHONPATH."
+        )
     return [
         Section(
             "To use it",
             (
-                f"{METHODS[method].arm.equation}. The code builds exactly the "
+                f"{METHODS[method].arm.equation}. The code {does} exactly the "
                 "optimizer that was trained here; its schedule counts the steps of all "
-                "epochs.",
+                f"epochs.{where}",
             ),
-            code=snippet(config, tuned.images),
+            code=code,
         )
     ]
 
 
 def _evidence(tuned: TuneResults) -> Section:
+    measure, metric, noun = tuned.measure, tuned.measure.metric, tuned.measure.noun
     rows = []
     for method, runs in tuned.reported.items():
         trial, config = winner(tuned, method).trial, runs[0].config
         rows.append(
             [
                 title(method),
-                *mean_and_interval(accuracies(runs, tuned.classes)).shown(ACCURACIES),
+                *mean_and_interval(tested(runs, measure)).shown(metric.possible),
                 len(runs),
                 config.learning_rate,
                 config.beta,
                 trial.batch_size,
                 config.schedule,
                 trial.effective_rate,
-                count_diverged(runs, tuned.classes),
+                count_diverged(runs, measure),
             ]
         )
-    header = ("Method", "Test accuracy", "From", "To", "n", "Learning rate", "β")
+    columns = f"Test {metric.words}", "From", "To"
+    header = ("Method", *columns, "n", "Learning rate", "β")
     table = Table(
         "The best of each method, with seeds on which nothing was tuned. The effective "
         "rate is α/(1 − β), and α for SGD: under a constant gradient, steps settle at "
         "it times the gradient.",
         (*header, "Batch size", "Schedule", "Effective rate", "Diverged"),
         rows,
-        dict.fromkeys(("Test accuracy", "From", "To"), "{:.2%}"),
+        dict.fromkeys(columns, metric.format),
     )
     reads = sum(len(runs) for runs in tuned.reported.values())
     return Section(
         "Is momentum worth it here?",
         (
             _why(tuned),
-            f"{_chance(tuned)} The test images were read {reads} times, once by each "
-            "of these runs. A run that diverged counts as 0.",
+            f"{_about_least(tuned)} The test {noun}s were read {reads} times, once by "
+            f"each of these runs. A run that diverged counts as {worst(measure)}.",
             "Each method has its own batch size and schedule here. The study crossval "
-            "keeps both fixed, and if its verdict on these images is another, that is "
-            "why, or its epochs or seeds are not these: a schedule can do for SGD what "
-            "momentum does at a constant rate.",
+            f"keeps both fixed, and if its verdict on these {noun}s is another, that "
+            "is why, or its epochs or seeds are not these: a schedule can do for SGD "
+            "what momentum does at a constant rate.",
         ),
         figures=(_seeds_figure(tuned),),
         tables=(table,),
@@ -221,29 +263,34 @@ def _evidence(tuned: TuneResults) -> Section:
 
 
 def _seeds_figure(tuned: TuneResults) -> Figure:
-    """Test accuracy of both methods, seed by seed."""
+    """Test results of both methods, seed by seed."""
+    metric, chance = tuned.measure.metric, tuned.chance
     values = {
-        title(method): accuracies(runs, tuned.classes)
+        title(method): tested(runs, tuned.measure)
         for method, runs in tuned.reported.items()
     }
     first, second = values.values()
     gains = [b - a for a, b in zip(first, second, strict=True)]
     seeds = [run.config.seed for run in next(iter(tuned.reported.values()))]
     header = ("Seed", *values, "Difference")
-    formats = {**dict.fromkeys(values, "{:.2%}"), "Difference": "{:+.2%}"}
+    formats = dict.fromkeys(values, metric.format)
+    formats["Difference"] = metric.difference_format
     rows = list(zip(seeds, first, second, gains, strict=True))
-    caption = "Test accuracy by seed; a line joins the paired runs of one seed. "
-    caption += f"Always the same answer would reach {tuned.chance:.2%}, chance."
+    caption = f"Test {metric.words} by seed; a line joins the paired runs of one seed."
+    if chance is not None:
+        caption += f" Always the same answer would reach {metric.shown(chance)}, "
+        caption += "chance."
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        pairs = np.array([first, second]) * 100
+        pairs = np.array([first, second]) * metric.scale
         axes.vlines(seeds, *pairs, color=ink, linewidth=0.8, alpha=0.5)
         drawn = strokes(values)
         for label, mark, reached in zip(drawn, "os", pairs, strict=True):
             axes.plot(seeds, reached, mark, color=drawn[label].color, label=label)
-        axes.set(xlabel="Seed", ylabel="Test accuracy, %", xticks=seeds)
-        line_of_chance(axes, 100 * tuned.chance, ink)
+        axes.set(xlabel="Seed", ylabel=axis_label("Test", metric), xticks=seeds)
+        if chance is not None:
+            line_of_chance(axes, metric.scale * chance, ink)
         plain_axes(axes, ink)
         legend(canvas, axes)
 
@@ -251,10 +298,11 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
 
 
 def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
+    measure, metric = tuned.measure, tuned.measure.metric
     rows = [
         [
             title(method),
-            mean_score(runs, tuned.classes).accuracy,
+            fmean(validated(run, measure) for run in runs),
             candidate.schedule,
             candidate.trial.batch_size,
             candidate.trial.beta,
@@ -265,12 +313,14 @@ def _settings(tuned: TuneResults, extended_command: str | None) -> Section:
         for method, tried in tuned.settled.items()
         for candidate, runs in tried.items()
     ]
-    header = ("Method", "Validation accuracy", "Schedule", "Batch size", "β")
+    column = f"Validation {metric.words}"
+    header = ("Method", column, "Schedule", "Batch size", "β")
     table = Table(
-        "Every trial over the full epochs; a run that diverged counts as 0.",
+        f"Every trial over the full epochs; a run that diverged counts as "
+        f"{worst(measure)}.",
         (*header, "Effective rate", "Learning rate", "Runs"),
         rows,
-        {"Validation accuracy": "{:.2%}"},
+        {column: metric.format},
     )
     factors = " and ".join(f"{factor:g}" for factor in tuned.budget.factors)
     return Section(
@@ -314,36 +364,49 @@ def _open_end(tuned: TuneResults, extended_command: str | None) -> list[str]:
 
 
 def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
-    """The best validation accuracy at each batch size and schedule, by method."""
+    """The best validation result at each batch size and schedule, by method."""
     sizes = sorted(tuned.budget.batch_sizes)
-    schedules = tuned.budget.schedules
+    schedules, metric, chance = (
+        tuned.budget.schedules,
+        tuned.measure.metric,
+        tuned.chance,
+    )
+    better = np.fmax if metric.higher_is_better else np.fmin
     tiles = {}
     for method, tried in tuned.settled.items():
         values = np.full((len(schedules), len(sizes)), math.nan)
         for candidate, runs in tried.items():
             column = sizes.index(candidate.trial.batch_size)
             place = schedules.index(candidate.schedule), column
-            accuracy = mean_score(runs, tuned.classes).accuracy
-            values[place] = np.fmax(values[place], accuracy or math.nan)
+            if count_diverged(runs, tuned.measure) < len(runs):
+                mean = fmean(validated(run, tuned.measure) for run in runs)
+                values[place] = better(values[place], mean)
         tiles[title(method)] = values
     known = np.concatenate([values.ravel() for values in tiles.values()])
     known = known[np.isfinite(known)]
     limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     caption = (
-        "Validation accuracy at each batch size and schedule: the best over the rates "
-        "and betas tried there. The best of all is framed; at a cross, all runs "
-        "diverged; a number without a tile is no better than chance, "
-        f"{tuned.chance:.2%}."
+        f"Validation {metric.words} at each batch size and schedule: the best over the "
+        "rates and betas tried there. The best of all is framed; at a cross, all runs "
+        "diverged"
     )
+    style: dict[str, Any] = {"lower_is_better": not metric.higher_is_better}
+    if chance is not None:
+        caption += "; a number without a tile is no better than chance, "
+        caption += metric.shown(chance)
+        style["floor"] = chance
 
     def draw(canvas: Canvas, ink: str) -> None:
         labels, places = list(map(str, sizes)), panels(canvas, len(tiles), 2.6)
         for axes, (name, values) in zip(places, tiles.items(), strict=True):
-            style: dict[str, Any] = {"limits": limits, "floor": tuned.chance}
-            heat_map(axes, values, labels, schedules, ink, "{:.2%}", **style)
+            heat_map(
+                *(axes, values, labels, schedules, ink, metric.format),
+                limits=limits,
+                **style,
+            )
             axes.set(title=name, xlabel="Batch size")
 
-    return Figure("settings", caption, draw, table, (8.0, 2.8))
+    return Figure("settings", f"{caption}.", draw, table, (8.0, 2.8))
 
 
 def _screening(tuned: TuneResults) -> Section:

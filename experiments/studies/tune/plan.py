@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from experiments.records.config import significant
 from experiments.records.runs import Run
-from experiments.reporting.statistics import Interval, sign
+from experiments.reporting.statistics import Interval, direction
 from experiments.studies import paired, validation
 from experiments.studies.sweep import results as sweep_results
 from experiments.studies.sweep.results import SweepResults, TrialResult
 from experiments.studies.sweep.space import Trial
 from experiments.studies.tune.options import SCREENED, TuneBudget
+from experiments.studies.validation import Measure
 
 
 class Candidate(NamedTuple):
@@ -34,11 +35,12 @@ class TuneResults(NamedTuple):
     centers: Mapping[str, Candidate]  # whose rates the last trials are factors of
     last_factor: float  # the largest factor that was tried
     reported: Mapping[str, Sequence[Run]]  # of the best of each method, by seed
-    images: int  # training images
-    classes: int
-    chance: float  # the share of the most frequent class among the training images
-    test_images: int
+    examples: int  # training examples
+    measure: Measure
+    chance: float | None  # the share of the most frequent class among them, if any
+    test_examples: int
     smoke: bool = False  # whether it trained too little for any conclusion
+    make_problem: str = ""  # the code that makes what was trained; none for images
 
     @property
     def runs(self) -> list[Run]:
@@ -83,7 +85,7 @@ def rungs(center: Candidate, factor: float) -> list[Candidate]:
 
 def winner(tuned: TuneResults, method: str) -> Candidate:
     """The candidate of a method with the best validation score."""
-    return validation.best(tuned.settled[method], tuned.classes)
+    return validation.best(tuned.settled[method], tuned.measure)
 
 
 def at_edge(tuned: TuneResults, method: str) -> list[str]:
@@ -108,25 +110,30 @@ def beyond(tuned: TuneResults) -> tuple[int, ...]:
     return tuple(
         following
         for size, following in ends
-        if size in best and len(sizes) > 1 and 1 <= following <= tuned.images
+        if size in best and len(sizes) > 1 and 1 <= following <= tuned.examples
     )
 
 
 def gain(tuned: TuneResults) -> Interval:
-    """The gain in test accuracy of the best momentum over the best SGD."""
+    """The best momentum minus the best SGD on the test split."""
     sgd, momentum = tuned.reported.values()
-    return paired.difference(momentum, sgd, tuned.classes)
+    return paired.difference(momentum, sgd, tuned.measure)
 
 
 def better_than_chance(tuned: TuneResults, method: str) -> bool:
     """Whether the final runs of a method are better than always the same answer.
 
     Their mean must lie above what chance reaches in 39 of 40 samples as small as the
-    test images. An interval over seeds says nothing about those.
+    test split. An interval over seeds says nothing about those. Without classes, it
+    must be better than what a run that diverged counts as.
     """
-    reached = fmean(paired.accuracies(tuned.reported[method], tuned.classes))
-    error = math.sqrt(tuned.chance * (1 - tuned.chance) / tuned.test_images)
-    return reached > tuned.chance + 1.96 * error
+    measure, chance = tuned.measure, tuned.chance
+    reached = fmean(paired.tested(tuned.reported[method], measure))
+    if chance is None:
+        goodness = measure.metric.goodness
+        return goodness(reached) > goodness(measure.worst)
+    error = math.sqrt(chance * (1 - chance) / tuned.test_examples)
+    return reached > chance + 1.96 * error
 
 
 def recommended(tuned: TuneResults) -> str | None:
@@ -135,5 +142,6 @@ def recommended(tuned: TuneResults) -> str | None:
     Only a method that is better than chance; None if there is none.
     """
     sgd, momentum = tuned.reported
-    order = (momentum, sgd) if sign(gain(tuned)) > 0 else (sgd, momentum)
+    better = direction(gain(tuned), tuned.measure.metric) > 0
+    order = (momentum, sgd) if better else (sgd, momentum)
     return next((m for m in order if better_than_chance(tuned, m)), None)

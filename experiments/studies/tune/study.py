@@ -7,15 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
-from experiments.data.image_dataset import (
-    Dataset,
-    check_fitting,
-    fitting,
-    training_images,
-)
+from experiments.problems.problem import examples_in
 from experiments.records.command_line import repeating
 from experiments.records.config import Config
 from experiments.records.runs import Run
@@ -24,6 +18,7 @@ from experiments.studies.context import run_all, run_groups, with_seeds
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.methods import METHODS
 from experiments.studies.options import resolve_budget
+from experiments.studies.subject import Subject, read_subject
 from experiments.studies.sweep import plan as sweep_plan
 from experiments.studies.sweep.results import SweepResults
 from experiments.studies.sweep.study import search
@@ -37,7 +32,8 @@ from experiments.studies.tune.plan import (
     chosen_methods,
     rungs,
 )
-from experiments.studies.validation import best
+from experiments.studies.tune.snippet import make_problem
+from experiments.studies.validation import Measure, best
 
 Tried = dict[str, dict[Candidate, Sequence[Run]]]  # by method
 
@@ -53,14 +49,16 @@ def tune(options: Tune, console: Console) -> Path:
     budget = resolve_budget(options, BUDGETS)
     shorter = min(budget.screening_epochs, budget.epochs)
     budget = budget._replace(screening_epochs=shorter)
-    dataset = lifecycle.read(options, budget.dataset, console)
-    budget = budget._replace(batch_sizes=fitting_sizes(options, budget, dataset))
+    subject = read_subject(options, budget.dataset, console)
+    budget = budget._replace(batch_sizes=fitting_sizes(options, budget, subject))
     arms = {method: METHODS[method].arm for method in SCREENED}
     with lifecycle.open_study(
-        options, "tune", budget, arms, console, dataset=dataset
+        options, "tune", budget, arms, console, subject=subject
     ) as study:
         tuned = _run_study(study, budget)
-        tuned = tuned._replace(smoke=options.preset == "smoke")
+        tuned = tuned._replace(
+            smoke=options.preset == "smoke", make_problem=make_problem(options)
+        )
         command, extended_command = repeating("tune", options), None
         if more := beyond(tuned):
             sizes = (*budget.batch_sizes, *more)
@@ -83,7 +81,7 @@ def work(budget: TuneBudget) -> Work:
 
 
 def fitting_sizes(
-    options: Tune, budget: TuneBudget, dataset: Dataset
+    options: Tune, budget: TuneBudget, subject: Subject
 ) -> tuple[int, ...]:
     """The batch sizes that these data allow.
 
@@ -91,8 +89,8 @@ def fitting_sizes(
       UsageError: the data don't allow one that the user named.
     """
     if options.batch_sizes is not None:
-        check_fitting(options.batch_sizes, dataset)
-    return fitting(budget.batch_sizes, dataset) or (training_images(dataset),)
+        subject.check_fitting(options.batch_sizes)
+    return subject.fitting(budget.batch_sizes) or (subject.training_examples,)
 
 
 def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
@@ -102,28 +100,28 @@ def _run_study(study: lifecycle.OpenStudy, budget: TuneBudget) -> TuneResults:
     study takes the same course when it is repeated.
     """
     context, base = study.context, study.base
-    classes = context.dataset.classes
+    subject = context.subject
+    measure = subject.measure
     short = replace(base, epochs=budget.screening_epochs)
     rounds, screened = search(context, short, budget.screening)
     screening = SweepResults(
-        budget.screening, rounds, screened, {method: [] for method in SCREENED}, classes
+        budget.screening, rounds, screened, {method: [] for method in SCREENED}, measure
     )
     first = {m: candidates(budget, screened, m) for m in chosen_methods(screened)}
     settled = _run_candidates(study, budget, first, "batch sizes and schedules")
-    centers = _best(settled, classes)
+    centers = _best(settled, measure)
     settled, last_factor = _refine_rates(study, budget, centers, settled)
     seeds = range(budget.seeds)
     reported = {}
-    for method, top in _best(settled, classes).items():
+    for method, top in _best(settled, measure).items():
         configs = _configs(base, top, seeds, test=True)
         reported[method] = run_all(context, configs, f"final {method}")
-    labels = context.dataset.train_labels[context.folds[base.fold].train]
     return TuneResults(
         *(budget, screening, settled, centers, last_factor, reported),
-        images=len(labels),
-        classes=classes,
-        chance=float(np.bincount(labels).max() / len(labels)),
-        test_images=len(context.dataset.test_labels),
+        examples=subject.training_examples,
+        measure=measure,
+        chance=subject.chance,
+        test_examples=examples_in(subject.problem.test),
     )
 
 
@@ -142,14 +140,14 @@ def _refine_rates(
         tried = {method: rungs(center, last) for method, center in centers.items()}
         more = _run_candidates(study, budget, tried, f"rates {last:g} times apart")
         settled = {method: {**runs, **more[method]} for method, runs in settled.items()}
-        winners = _best(settled, study.context.dataset.classes)
+        winners = _best(settled, study.context.subject.measure)
         if not any(winners[method] in beside for method, beside in tried.items()):
             break
     return settled, last
 
 
-def _best(settled: Tried, classes: int) -> dict[str, Candidate]:
-    return {method: best(tried, classes) for method, tried in settled.items()}
+def _best(settled: Tried, measure: Measure) -> dict[str, Candidate]:
+    return {method: best(tried, measure) for method, tried in settled.items()}
 
 
 def _run_candidates(

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import matplotlib.image
 import pytest
+from support.measures import ROWS, by_error
 from support.reports import SETUP, Reader
 from support.synthetic import (
     ACCURACY,
@@ -19,9 +20,11 @@ from support.synthetic import (
 )
 
 from experiments.compare.page import page
+from experiments.records.metric import Metric
 from experiments.reporting import drawing, html
 from experiments.reporting.drawing import strokes
 from experiments.reporting.rendering import script
+from experiments.reporting.statistics import against_first
 
 # Momentum is in doubt at the small step, clear at the large one.
 ACCURACIES = {
@@ -33,7 +36,9 @@ ACCURACIES = {
 # Optimizers of a user's file, of which nothing but the names is known.
 USERS = {"<b>$x$": [0.5, 0.52, 0.51], "sgd": [0.7, 0.71, 0.72], "ema": [0.6, 0.7, 0.5]}
 USERS_SETUP = SETUP._replace(
-    titles={name: name for name in USERS}, equations=dict.fromkeys(USERS, "")
+    titles={name: name for name in USERS},
+    equations=dict.fromkeys(USERS, ""),
+    pairs=against_first([*USERS]),
 )
 USERS_CODE = {"code": "fedcba9876543210"}
 SVG = "{http://www.w3.org/2000/svg}"
@@ -105,7 +110,7 @@ def test_summary_traces_each_value_to_the_config_of_its_run():
     for key, arm in summary_of(runs)["arms"].items():
         traced = [by_hash[config_hash] for config_hash in arm["config_hashes"]]
         assert [run.config.arm for run in traced] == [key] * 3
-        assert [run.test_accuracy for run in traced] == arm["test_accuracy"]["values"]
+        assert [run.test_metric for run in traced] == arm["test_accuracy"]["values"]
 
 
 def test_summary_holds_the_comparisons():
@@ -190,7 +195,7 @@ def test_page_shows_every_seed_of_every_optimizer(text):
 
 def test_page_traces_every_run_to_its_config_hash(text):
     for run in synthetic_comparison(ACCURACIES):
-        row = f"{run.config.arm} {run.config.seed} {run.test_accuracy:.2%} 1.234 "
+        row = f"{run.config.arm} {run.config.seed} {run.test_metric:.2%} 1.234 "
         assert f"{row}12.2 15.5 {run.config_hash}" in text
 
 
@@ -284,7 +289,7 @@ def test_page_of_a_users_optimizers_compares_each_with_the_first_whatever_its_na
 
 
 def test_page_of_one_optimizer_compares_nothing():
-    setup = USERS_SETUP._replace(titles={"sgd": "sgd"})
+    setup = USERS_SETUP._replace(titles={"sgd": "sgd"}, pairs=())
     text = text_of({"sgd": [0.5]}, setup, **USERS_CODE)
     assert "1 optimizer on digits" in text and "What made the diff" not in text
 
@@ -368,10 +373,10 @@ def test_curves_show_a_diverged_run_up_to_its_divergence():
 
 def test_page_draws_without_any_finite_loss_or_accuracy():
     run = diverged(synthetic_run("ema", epochs=2))
-    hopeless = replace(run, epochs=run.epochs[1:], test_accuracy=math.nan)
+    hopeless = replace(run, epochs=run.epochs[1:], test_metric=math.nan)
     text = Reader(html.html(page([hopeless, replace(hopeless)], SETUP))).text
     assert "No optimizer has a result." in text
-    pair = [replace(synthetic_run(arm), test_accuracy=math.nan) for arm in TITLES]
+    pair = [replace(synthetic_run(arm), test_metric=math.nan) for arm in TITLES]
     text = Reader(html.html(page(pair, SETUP))).text
     assert "0.01 g diverged, Plain title diverged, Title of ema" in text
 
@@ -393,3 +398,95 @@ def test_every_drawing_is_a_picture_for_any_name(name):
             pixels = matplotlib.image.imread(picture, format="png")
             assert pixels.shape[1:] == (1024, 4)
             assert pixels[..., :3].std() > 0.05
+
+
+# A table's rows, of which some column is predicted; lower is better.
+ERRORS_SETUP = SETUP._replace(measure=ROWS)
+
+
+def errors():
+    return [by_error(run) for run in synthetic_comparison(ACCURACIES)]
+
+
+def test_page_of_errors_is_in_their_unit_and_the_lower_one_wins():
+    rendered = html.html(undrawn(page(errors(), ERRORS_SETUP)))
+    text = Reader(rendered).text
+    assert (
+        "Best mean test RMSE (lower is better): 3.58, Title of keras, n = 3. 4 "
+        "optimizers, 3 seeds (0, 1, 2), one model: trained on 40,001 rows"
+    ) in text
+    assert (
+        "momentum itself improved nothing that three seeds can show at the sma" in text
+    )
+    clear = "winner: Title of keras Title of keras − Large title 3"
+    assert f"−0.32 −0.3448 −0.2952 {clear}" in text
+    assert "+0.17" not in text and "Points" not in text and "points" not in text
+    assert "What differs Mean From To Verdict" in text
+    assert "Optimizer Test RMSE ± n Test loss Rows/s Equation" in text
+    assert "Title of keras 3.58 0.11 3 1.234 2,469 θ ← equation of keras" in text
+    assert "3.9 Plain title 3.58, Title of keras" not in text
+    assert "0.1 g 3.9, Large title 3.58, Title of keras" in text
+    assert "The test rows were read once" in text and "choice of test rows" in text
+    for of_images in ("accurac", "image", "convolutional"):
+        assert of_images not in text
+
+
+def test_summary_of_errors_has_their_name():
+    summary = summary_of(errors(), ERRORS_SETUP)
+    arm = summary["arms"]["keras"]
+    assert arm["test_rmse"]["mean"] == pytest.approx(3.58)
+    assert arm["validation_rmse"]["values"] == [pytest.approx(10 * 0.57)] * 3
+    assert not [key for key in arm if "accuracy" in key or "metric" in key]
+    winners = [each["winner"] for each in summary["comparisons"]]
+    assert winners == [None, "keras", "sgd_large_step", "keras"]
+
+
+def test_figures_of_errors_name_their_axes():
+    made = page(errors(), ERRORS_SETUP)
+    figures = {f.name: f for section in made.sections for f in section.figures}
+    assert list(figures) == ["differences", "values", "curves"]
+    words = {
+        name: [text.text for text in ElementTree.fromstring(drawn).iter(f"{SVG}text")]
+        for name, drawn in zip(figures, map(drawing.svg, figures.values()), strict=True)
+    }
+    assert "Difference of test RMSE (lower is better)" in words["differences"]
+    assert figures["differences"].caption.endswith(" Below 0, the first is better.")
+    assert "Test RMSE" in words["values"] and "4.0" in words["values"]
+    for title in ("Training loss", "Training RMSE", "Validation RMSE"):
+        assert title in words["curves"]
+    assert not [text for text in words["curves"] if "%" in (text or "")]
+    assert "Validation RMSE: Plain title 5.7" in figures["curves"].description
+
+
+def test_page_whose_loss_decides_shows_it_once():
+    measure = ROWS._replace(metric=Metric("loss", "loss", higher_is_better=False))
+    runs = [
+        replace(
+            run,
+            metric="loss",
+            test_metric=run.test_loss,
+            epochs=[
+                e._replace(
+                    train_metric=e.train_loss, validation_metric=e.validation_loss
+                )
+                for e in run.epochs
+            ],
+        )
+        for run in errors()
+    ]
+    made = page(runs, SETUP._replace(measure=measure))
+    text = Reader(html.html(made)).text
+    assert "Optimizer Test loss ± n Rows/s Equation" in text
+    assert "Optimizer Epoch Training loss Validation loss Plain title" in text
+    assert "Key Seed Test loss Seconds" in text
+    assert html.summary(made)["arms"]["sgd"]["test_loss"]["mean"] == pytest.approx(
+        1.234
+    )
+
+
+def test_page_of_a_run_with_an_infinite_error_is_drawn():
+    lost, *others = errors()
+    lost = replace(lost, test_metric=math.inf, test_loss=math.nan)
+    text = Reader(html.html(page([lost, *others], ERRORS_SETUP))).text
+    assert "Plain title diverged in 1 of 3 runs." in text
+    assert "no winner: a run has no result" in text

@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from support.measures import RMSE, by_error
 from support.synthetic import TITLES, diverged, synthetic_comparison
 
 from experiments.compare.learned import learned
-from experiments.reporting.statistics import compare_runs
+from experiments.records.metric import ACCURACY
+from experiments.reporting.statistics import PAIRS, against_first, compare_runs
 
 # As on CIFAR-10: the step matters, momentum doesn't.
 STEP = {
@@ -18,13 +21,18 @@ STEP = {
 }
 
 
-def sentence(accuracies, titles=TITLES, lost=(), **settings):
+def sentence(
+    accuracies, titles=TITLES, lost=(), metric=ACCURACY, factor=10.0, **settings
+):
+    pairs = against_first([*titles]) if settings.get("code") else PAIRS
     runs = [
         diverged(run) if (run.config.arm, run.config.seed) in lost else run
         for run in synthetic_comparison(accuracies, **settings)
     ]
+    if metric != ACCURACY:
+        runs = [by_error(run, factor) for run in runs]
     arms = {arm: [r for r in runs if r.config.arm == arm] for arm in accuracies}
-    return learned(arms, titles, compare_runs(runs, titles))
+    return learned(arms, titles, compare_runs(runs, metric, pairs), metric)
 
 
 def test_effects_that_are_the_same_everywhere_are_said_once():
@@ -77,9 +85,9 @@ def test_diverged_runs_are_left_out_and_named():
 
 
 def test_a_result_that_is_not_a_number_teaches_nothing():
-    runs = [replace(r, test_accuracy=math.nan) for r in synthetic_comparison(STEP)]
+    runs = [replace(r, test_metric=math.nan) for r in synthetic_comparison(STEP)]
     arms = {arm: [r for r in runs if r.config.arm == arm] for arm in STEP}
-    words = learned(arms, TITLES, compare_runs(runs, TITLES))
+    words = learned(arms, TITLES, compare_runs(runs, ACCURACY), ACCURACY)
     assert words == "No comparison has a result."
 
 
@@ -92,7 +100,7 @@ def test_without_momentum_nothing_is_said_of_it():
 def test_optimizers_of_a_user_are_compared_with_the_first():
     users = {"mine": [0.5, 0.52, 0.51], "sgd": [0.7, 0.71, 0.72]}
     users |= {"ema": [0.52, 0.51, 0.515], "adam": [0.4, 0.43, 0.41]}
-    own = {"code": "fedcba9876543210"}
+    own: dict[str, Any] = {"code": "fedcba9876543210"}
     assert sentence(users, dict.fromkeys(users, "") | {n: n for n in users}, **own) == (
         "Compared with mine, sgd gained 20 points, ema gained nothing that three seeds "
         "can show, adam lost 9.7 points."
@@ -122,4 +130,29 @@ def test_formats_of_a_buffer_are_compared_with_float32():
     assert sentence(stored, titles) == (
         "Compared with float32, bfloat16 gained nothing that three seeds can show, 8 "
         "bits lost 0.47 points."
+    )
+
+
+def test_an_error_is_improved_where_it_falls():
+    words = {**STEP, "keras": [0.60, 0.61, 0.62], "ema": [0.304, 0.314, 0.324]}
+    assert sentence(words, metric=RMSE) == (
+        "A step ten times larger improved the RMSE by 3.3 without momentum and "
+        "improved the RMSE by 3 with momentum; momentum itself improved the RMSE by "
+        "0.04 at the smaller step and worsened the RMSE by 0.3 at the larger step."
+    )
+    close = {**STEP, "sgd_large_step": [0.64, 0.64, 0.64]}
+    close["keras"] = [0.652, 0.660, 0.668]
+    assert "and improved the RMSE by 0.2, too close to call, at the larger" in sentence(
+        close, metric=RMSE
+    )
+
+
+def test_errors_of_a_users_optimizers_are_compared_with_the_first():
+    users = {"mine": [0.5, 0.52, 0.51], "sgd": [0.7, 0.71, 0.72]}
+    users |= {"ema": [0.52, 0.51, 0.515], "adam": [0.4, 0.43, 0.41]}
+    titles = {name: name for name in users}
+    words = sentence(users, titles, metric=RMSE, factor=1e5, code="fedcba9876543210")
+    assert words == (
+        "Compared with mine, sgd improved the RMSE by 20,000, ema improved nothing "
+        "that three seeds can show, adam worsened the RMSE by 9,667."
     )

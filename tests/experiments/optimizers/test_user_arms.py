@@ -192,3 +192,12 @@ def test_compare_trains_them_and_refuses_a_changed_file(tmp_path, capsys):
     path.write_text(HEAD + text + "  # changed")
     assert main(command) == 2
     assert "holds runs of another plan" in capsys.readouterr().err
+
+
+def test_a_function_that_asks_gets_the_number_of_steps(tmp_path: Path):
+    text = "def arms(rate, steps): return {'a': optax.sgd(rate * steps)}"
+    loaded, _ = load(tmp_path, text, steps=7)
+    gradient = {"x": jnp.ones(2)}
+    optimizer = loaded["a"].transformation(0.5, 0.9)
+    updates: Any = optimizer.update(gradient, optimizer.init(gradient))[0]
+    np.testing.assert_allclose(updates["x"], -3.5)

@@ -40,7 +40,7 @@ def test_record_of_a_diverged_run_keeps_null_where_a_loss_was_not_finite(tmp_pat
     assert json.loads(text, parse_constant=pytest.fail)["test_loss"] is None
     (back,) = runs.read(tmp_path)
     assert math.isnan(back.test_loss) and math.isnan(back.epochs[0].train_loss)
-    assert back.epochs[0].train_accuracy == 0.2
+    assert back.epochs[0].train_metric == 0.2
 
 
 def test_record_keeps_the_old_records_intact_if_the_disk_fails(tmp_path, monkeypatch):

@@ -224,6 +224,18 @@ def test_heat_maps_of_shared_limits_share_their_colors():
     assert color_of_first() != color_of_first(limits=(3.5, 99))
 
 
+def test_heat_map_of_errors_is_brightest_and_framed_where_they_are_least():
+    axes = Canvas().subplots()
+    values = np.array([[0.5, 2.5, 1.5]])
+    drawing.heat_map(
+        axes, values, ["a", "b", "c"], ["d"], "black", lower_is_better=True
+    )
+    *tiles, frame = axes.patches
+    bright = [luminance(tile.get_facecolor()[:3]) for tile in tiles]  # pyright: ignore
+    assert np.argsort(bright).tolist() == [1, 2, 0]
+    assert frame.get_xy() == (-0.5, -0.5)  # pyright: ignore
+
+
 def test_line_with_band_is_a_line_and_its_interval_in_one_color():
     axes = Canvas().subplots()
     drawing.line_with_band(

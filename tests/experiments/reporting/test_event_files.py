@@ -3,13 +3,17 @@
 import math
 import struct
 import sys
+from dataclasses import replace
 
 import pytest
+from support.measures import by_error
 from support.synthetic import diverged, synthetic_run
 from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
 from experiments.records.config import UsageError
 from experiments.reporting.tensorboard import write_events
+
+SPLITS = "train", "validation", "test"
 
 # Made when they are imported, which a type checker doesn't see.
 Event = vars(event_pb2)["Event"]
@@ -47,11 +51,26 @@ def test_event_files_hold_every_figure_at_its_epoch(tmp_path):
     write_events(tmp_path, [run, synthetic_run("sgd")])
     assert len(list((tmp_path / "tensorboard").iterdir())) == 2
     found = scalars(directory_of(tmp_path, run))
-    for name in run.epochs[0]._fields:
-        values = [getattr(epoch, name) for epoch in run.epochs]
+    for field in run.epochs[0]._fields:
+        values = [getattr(epoch, field) for epoch in run.epochs]
+        name = field.replace("metric", "accuracy")
         assert found[name] == pytest.approx(dict(enumerate(values, start=1)))
     assert found["test_accuracy"] == {3: 0.625}
     assert found["test_loss"] == pytest.approx({3: 1.234})
+
+
+def test_event_files_name_another_metric(tmp_path):
+    run = by_error(synthetic_run(test_accuracy=0.625))
+    write_events(tmp_path, [run])
+    found = scalars(directory_of(tmp_path, run))
+    splits = {f"{split}_{kind}" for split in SPLITS for kind in ("loss", "rmse")}
+    assert found.keys() == splits
+    assert found["test_rmse"] == {3: 3.75}
+    of_loss = replace(run, metric="loss")  # whose values have their names anyway
+    write_events(tmp_path / "loss", [of_loss])
+    found = scalars(directory_of(tmp_path / "loss", of_loss))
+    assert found["test_loss"] == pytest.approx({3: 1.234})
+    assert found["test_metric"] == {3: 3.75}
 
 
 def test_event_files_hold_the_config_as_hyperparameters(tmp_path):

@@ -135,6 +135,13 @@ def test_page_explains_its_intervals_once(reader):
     assert reader.text.count("Two values give no useful interval") == 1
 
 
+def test_page_without_shares_cuts_no_interval():
+    text = Reader(html(PAGE._replace(sections=(), of_shares=False))).text
+    assert "usually one a seed. Two values give no useful interval" in text
+    assert "cut at" not in text
+    assert "of_shares" not in summary(PAGE)
+
+
 def test_page_of_one_environment_has_no_warning_of_two():
     one = html(with_table(SCORES, provenance={"jax": ["0.10.2"]}))
     assert "not all made" not in one
@@ -175,6 +182,13 @@ def test_page_marks_numbers_and_what_is_missing_for_sorting():
         '<td class="number" data-value="-Infinity">−∞</td>',
         '<td class="missing">–</td>',
     ]
+
+
+def test_page_writes_large_numbers_to_four_digits_without_an_exponent():
+    rows = [("x", 51234.4, -1234.4), ("y", 0.12344, 0.25), ("z", math.nan, None)]
+    formats = {"value": "{:.4g}", "less": "{:+.4g}"}
+    text = Reader(html(with_table(Table("", ("a", "value", "less"), rows, formats))))
+    assert "x 51,234 −1,234 y 0.1234 +0.25 z diverged –" in text.text
 
 
 def test_page_formats_the_columns_that_say_how():

@@ -16,7 +16,6 @@ from support.reports import SETUP
 from support.synthetic import synthetic_comparison
 
 from experiments.compare.page import page as page_of
-from experiments.data.labeled import Changes
 from experiments.records.config import UsageError
 from experiments.records.runs import to_json
 from experiments.reporting import html
@@ -206,9 +205,10 @@ def test_index_leaves_the_page_of_somebody_else_as_it_is(tmp_path, content):
 def test_a_study_says_that_it_left_the_page_of_somebody_else(tmp_path):
     (tmp_path / "index.html").write_text("my own page")
     said = io.StringIO()
-    dataset = SimpleNamespace(changes=Changes())
     context = SimpleNamespace(
-        output=tmp_path / "a", console=Console(file=said), dataset=dataset
+        output=tmp_path / "a",
+        console=Console(file=said),
+        subject=SimpleNamespace(notes=()),
     )
     study: Any = SimpleNamespace(context=context)
     made = publish(StudyOptions(), STUDY, study, [], Work(1, 2))

@@ -5,22 +5,23 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from support.measures import RMSE
 
 from experiments.optimizers.arms import ARMS, STORAGES
+from experiments.records.metric import ACCURACY
 from experiments.reporting.statistics import (
-    ACCURACIES,
-    DIFFERENCES,
     PAIRS,
     Interval,
     against_first,
     compare,
     comparisons,
     counted,
-    in_points,
+    difference_in_words,
+    direction,
     mean_and_interval,
-    percent,
     sign,
     too_close,
+    value_in_words,
     verdict,
     winner,
 )
@@ -50,13 +51,15 @@ def test_interval_of_equal_values_is_a_point():
     assert low == mean == high
 
 
-def test_interval_with_nan_is_nan():
-    assert np.isnan(np.array(mean_and_interval([0.1, math.nan])[:3])).all()
+@pytest.mark.parametrize("lost", [math.nan, math.inf])
+def test_interval_with_what_is_not_finite_is_nan(lost):
+    assert np.isnan(np.array(mean_and_interval([0.1, lost])[:3])).all()
+    assert math.isnan(mean_and_interval([lost]).mean)
 
 
 def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
     values = {"a": {3: 0.5, 1: 0.75, 8: 0.0}, "b": {1: 0.25, 3: 0.375, 9: 1.0}}
-    compared = compare("a", "b", "a cause", values)
+    compared = compare("a", "b", "a cause", values, ACCURACY)
     assert compared.seeds == (1, 3)
     assert compared.differences == (0.5, 0.125)
     assert compared.mean == 0.3125
@@ -77,16 +80,16 @@ def test_compare_pairs_by_seed_and_ignores_seeds_of_one_arm():
 )
 def test_compare_names_a_winner_only_off_the_interval(differences, winning):
     values = {"a": dict(enumerate(differences)), "b": dict.fromkeys(range(3), 0.0)}
-    assert compare("a", "b", "a cause", values).winner == winning
+    assert compare("a", "b", "a cause", values, ACCURACY).winner == winning
 
 
 def test_compare_refuses_arms_without_a_common_seed():
     with pytest.raises(ValueError, match="no seed was run with both a and b"):
-        compare("a", "b", "a cause", {"a": {1: 0.5}, "b": {2: 0.5}})
+        compare("a", "b", "a cause", {"a": {1: 0.5}, "b": {2: 0.5}}, ACCURACY)
 
 
 def test_comparisons_isolate_momentum_twice_and_step_size_twice():
-    compared = comparisons({arm: {0: 0.5, 1: 0.25} for arm in ARMS})
+    compared = comparisons({arm: {0: 0.5, 1: 0.25} for arm in ARMS}, ACCURACY)
     assert [(each.first, each.second) for each in compared] == [
         ("ema", "sgd"),
         ("keras", "sgd_large_step"),
@@ -98,13 +101,14 @@ def test_comparisons_isolate_momentum_twice_and_step_size_twice():
 
 
 def test_comparisons_leave_out_pairs_that_were_not_run():
-    (compared,) = comparisons({"sgd": {0: 0.5}, "ema": {0: 0.75}, "keras": {4: 0.5}})
+    values = {"sgd": {0: 0.5}, "ema": {0: 0.75}, "keras": {4: 0.5}}
+    (compared,) = comparisons(values, ACCURACY)
     assert (compared.first, compared.second) == ("ema", "sgd")
 
 
 def test_optimizers_known_by_name_only_are_compared_with_the_first():
     values = {"b": {0: 0.5, 1: 0.25}, "a": {0: 0.625, 1: 0.5}, "sgd": {1: 0.125}}
-    compared = comparisons(values, against_first(["b", "a", "sgd"]))
+    compared = comparisons(values, ACCURACY, against_first(["b", "a", "sgd"]))
     assert [each[:5] for each in compared] == [
         ("a", "b", "optimizer: a instead of b", (0, 1), (0.125, 0.25)),
         ("sgd", "b", "optimizer: sgd instead of b", (1,), (-0.125,)),
@@ -128,7 +132,7 @@ def test_pairs_are_arms():
     ],
 )
 def test_accuracies_in_words_stay_within_0_and_100_percent(values, words):
-    assert percent(mean_and_interval(values)) == words
+    assert value_in_words(mean_and_interval(values), ACCURACY) == words
 
 
 @pytest.mark.parametrize(
@@ -142,37 +146,59 @@ def test_accuracies_in_words_stay_within_0_and_100_percent(values, words):
     ],
 )
 def test_differences_in_words_stay_within_100_points(values, words):
-    assert in_points(mean_and_interval(values)) == words
+    assert difference_in_words(mean_and_interval(values), ACCURACY) == words
+
+
+def test_where_lower_is_better_the_lower_one_wins():
+    values = {"a": {0: 1.25, 1: 1.0, 2: 1.5}, "b": {0: 3.5, 1: 3.0, 2: 3.75}}
+    compared = compare("a", "b", "a cause", values, RMSE)
+    assert compared.differences == (-2.25, -2.0, -2.25)
+    assert compared.winner == "a"
+    assert (sign(compared.interval), direction(compared.interval, RMSE)) == (-1, 1)
+    assert verdict(compared.interval, RMSE) == "momentum is better"
+    worse = Interval(0.25, 0.2, 0.3, 5)
+    assert verdict(worse, RMSE).startswith("momentum is worse, although β = 0")
+
+
+def test_values_of_other_metrics_are_in_their_own_unit_and_not_cut():
+    words = "−2.167 (95% interval −2.525 to −1.808)"
+    difference = mean_and_interval([-2.25, -2.0, -2.25])
+    assert difference_in_words(difference, RMSE) == words
+    value = mean_and_interval([51_000.0, 53_000.0, 52_500.0])
+    words = "52,167 (95% interval 49,581 to 54,752)"
+    assert value_in_words(value, RMSE) == words
+    assert value_in_words(mean_and_interval([0.125]), RMSE).startswith("0.125 (n = 1")
 
 
 def test_interval_is_shown_cut_and_only_for_three_values():
-    assert Interval(0.9, 0.75, 1.05, 3).shown(ACCURACIES) == (0.9, 0.75, 1.0)
-    assert Interval(0.1, -1.5, 1.7, 3).shown(DIFFERENCES) == (0.1, -1.0, 1.0)
+    assert Interval(0.9, 0.75, 1.05, 3).shown(ACCURACY.possible) == (0.9, 0.75, 1.0)
+    assert Interval(0.1, -1.5, 1.7, 3).shown((-1.0, 1.0)) == (0.1, -1.0, 1.0)
     assert Interval(7.0, -1.5, 15.5, 3).shown() == (7.0, -1.5, 15.5)
-    assert Interval(0.9, 0.85, 0.95, 2).shown(ACCURACIES) == (0.9, None, None)
-    assert Interval(0.9, None, None, 1).shown(ACCURACIES) == (0.9, None, None)
+    assert Interval(0.9, 0.85, 0.95, 2).shown(ACCURACY.possible) == (0.9, None, None)
+    assert Interval(0.9, None, None, 1).shown(ACCURACY.possible) == (0.9, None, None)
 
 
 def test_conclusions_are_drawn_from_the_whole_interval():
     assert sign(mean_and_interval([0.9, -0.5, 0.9])) == 0
     three = {"a": dict.fromkeys(range(3), 0.25), "b": dict.fromkeys(range(3), 0.0)}
-    clear = compare("a", "b", "a cause", three)
+    clear = compare("a", "b", "a cause", three, ACCURACY)
     assert clear.winner == "a" and clear.interval == (0.25, 0.25, 0.25, 3)
     assert winner(clear, {"a": "Title"}) == (
         "winner: Title; every seed shows the same difference"
     )
-    assert verdict(clear.interval) == "momentum is better"
+    assert verdict(clear.interval, ACCURACY) == "momentum is better"
 
 
 def test_two_seeds_bound_nothing_and_a_smoke_run_concludes_nothing():
     two = {"a": {0: 0.25, 1: 0.25}, "b": {0: 0, 1: 0}}
-    compared = compare("a", "b", "a cause", two)
+    compared = compare("a", "b", "a cause", two, ACCURACY)
     assert winner(compared, {}) == "no winner: two seeds bound nothing"
-    assert verdict(compared.interval) == (
+    assert verdict(compared.interval, ACCURACY) == (
         "no difference is shown, as two seeds bound nothing"
     )
     clear = Interval(0.25, 0.2, 0.3, 5)
-    assert verdict(clear, smoke=True) == "no verdict: a smoke run concludes nothing"
+    smoke = verdict(clear, ACCURACY, smoke=True)
+    assert smoke == "no verdict: a smoke run concludes nothing"
     assert "smoke" in winner(compared, {}, smoke=True)
 
 
@@ -197,7 +223,7 @@ def test_what_hangs_on_rounding_is_too_close_to_call(low, high, bound, close, si
     assert too_close(interval, bound) == close
     assert sign(interval, bound) == side
     if close and not bound:
-        assert verdict(interval).endswith("ends too close to 0 to call")
+        assert verdict(interval, ACCURACY).endswith("ends too close to 0 to call")
 
 
 def test_rounding_of_another_machine_does_not_turn_a_verdict_round():

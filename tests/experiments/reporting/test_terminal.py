@@ -1,15 +1,20 @@
 """What a comparison prints: names as plain text, whatever is in them."""
 
+import math
 from dataclasses import replace
 from io import StringIO
 
 import jax
 import pytest
 from rich.console import Console
+from support.measures import RMSE, by_error
 from support.synthetic import synthetic_comparison
+from support.validated_runs import validated
 
 from experiments.distributed.devices import padded_batch_size
+from experiments.records.metric import ACCURACY
 from experiments.reporting import terminal
+from experiments.reporting.statistics import PAIRS, against_first, counted
 from experiments.training.step import batch_rows
 
 NAMES = ["[bold]a", "[/] b", "$x$"]
@@ -24,7 +29,8 @@ def test_results_show_the_names_of_optimizers_as_they_are():
     console, printed = printing()
     accuracies = dict(zip(NAMES, ([0.5, 0.52], [0.6, 0.61], [0.5, 0.4]), strict=True))
     runs = synthetic_comparison(accuracies, code="fedcba9876543210")
-    terminal.print_results(console, runs, {name: name for name in NAMES})
+    titles, pairs = {name: name for name in NAMES}, against_first(NAMES)
+    terminal.print_results(console, runs, titles, ACCURACY, "image", pairs)
     for name in NAMES:
         assert printed.getvalue().count(f" {name} ") >= 2  # as key and as optimizer
     words = "• optimizer: [/] b instead of [bold]a: [/] b − [bold]a = +9.50 points (n"
@@ -37,11 +43,13 @@ def test_results_are_stacked_where_a_table_would_cut_them(width):
     console.file = file
     accuracies = {"sgd_large_step": [0.5, 0.52], "keras": [0.6, 0.61]}
     titles = {"sgd_large_step": "SGD, large step", "keras": "Keras momentum"}
-    terminal.print_results(console, synthetic_comparison(accuracies), titles)
+    runs = synthetic_comparison(accuracies)
+    terminal.print_results(console, runs, titles, ACCURACY, "image", PAIRS)
     lines = file.getvalue().splitlines()
     start = lines.index("key: sgd_large_step")
     assert lines[start + 1] == "  optimizer: SGD, large step"
     assert lines[start + 2].startswith("  test accuracy: 0.5100 ± 0.0141")
+    assert lines[start + 4].startswith("  images/s: 2,46")
     assert lines[start + 5] == "key: keras"
     assert "…" not in file.getvalue()
 
@@ -49,7 +57,7 @@ def test_results_are_stacked_where_a_table_would_cut_them(width):
 def test_progress_fits_a_narrow_terminal():
     file = StringIO()
     console = Console(file=file, width=20)
-    with terminal.study_progress(console, "cross-validation", 2) as progress:
+    with terminal.study_progress(console, "cross-validation", 2, ACCURACY) as progress:
         progress.advance(2)
     assert file.getvalue().strip() == "2/2 runs"
 
@@ -82,7 +90,7 @@ def test_duration_and_memory_are_announced(epochs, images, seconds, memory, said
     console, printed = printing()
     (run, *_) = synthetic_comparison({"a": [0.5, 0.6]})
     configs = [replace(run.config, epochs=each) for each in epochs]
-    terminal.announce(console, configs, images, seconds, memory)
+    terminal.announce(console, configs, counted(images, "image"), seconds, memory)
     assert said in printed.getvalue()
 
 
@@ -95,6 +103,30 @@ def test_places_are_those_of_a_step(batch_size, devices):
 
 def test_progress_shows_the_name_of_an_optimizer_as_it_is():
     console, printed = printing()
-    with terminal.study_progress(console, "[/] b", 2):
+    with terminal.study_progress(console, "[/] b", 2, ACCURACY):
         pass
     assert "[/] b" in printed.getvalue()
+
+
+def test_results_of_another_metric_are_in_its_own_unit():
+    console, printed = printing()
+    accuracies = {"sgd": [0.5, 0.52, 0.51], "ema": [0.7, 0.71, 0.75]}
+    runs = [by_error(run, 1e5) for run in synthetic_comparison(accuracies)]
+    titles = {"sgd": "SGD", "ema": "EMA"}
+    terminal.print_results(console, runs, titles, RMSE, "row", PAIRS)
+    text = printed.getvalue()
+    assert "test RMSE" in text and "rows/s" in text
+    assert "49,000 ± 1,000" in text
+    assert "ema − sgd = −21,000 (95% interval " in text
+    assert "winner: EMA" in text
+    lost = [replace(run, test_metric=math.inf) for run in runs[:1]]
+    terminal.print_results(console, lost + runs[1:], titles, RMSE, "row", PAIRS)
+    assert "│ diverged │" in printed.getvalue().replace("  ", "")
+
+
+def test_progress_shows_the_lowest_error():
+    console, printed = printing()
+    with terminal.study_progress(console, "tuning", 3, RMSE) as progress:
+        for accuracy in (0.5, 0.75, 0.6):
+            progress.ended(by_error(validated(accuracy)))
+    assert "tuning · best 2.5 " in printed.getvalue()

@@ -11,7 +11,7 @@ from experiments.studies.batch_size.options import BatchSize
 from experiments.studies.batch_size.plan import BUDGETS
 from experiments.studies.batch_size.study import batch_size
 from experiments.studies.options import TUNING_SEED
-from experiments.studies.validation import best, diverged
+from experiments.studies.validation import best, diverged, of_classes
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -65,7 +65,7 @@ def test_rates_are_extended_until_the_best_is_inside_or_as_often_as_allowed(fini
         rates = sorted(optimizers[0])
         below, above = rates.index(0.1), len(rates) - 1 - rates.index(0.3)
         assert max(below, above) <= 2
-        chosen = {best(tried, classes=3) for tried in optimizers}
+        chosen = {best(tried, of_classes(3)) for tried in optimizers}
         assert below == 2 or rates[0] not in chosen
         assert above == 2 or rates[-1] not in chosen
 
@@ -77,9 +77,9 @@ def test_best_rate_of_each_optimizer_is_compared_on_seeds_that_no_tuning_used(fi
         of_arm = [c for c in tested if (c.batch_size, c.beta) == (size, beta)]
         assert [c.seed for c in of_arm] == [0, 1, 2]
         rates = {significant(c.learning_rate / (1 - c.beta), 4) for c in of_arm}
-        assert rates == {best(by_rate, classes=3)}
+        assert rates == {best(by_rate, of_classes(3))}
     for one in finished.runs:
-        assert np.isnan(one.test_accuracy) != one.config.test
+        assert np.isnan(one.test_metric) != one.config.test
 
 
 def test_batch_sizes_larger_than_the_training_set_are_left_out_and_reported(finished):
@@ -111,7 +111,7 @@ def test_numbers_on_the_page_are_those_of_the_records(finished):
         tested = (one for one in finished.runs if one.config.test)
         return np.array(
             [
-                0.0 if diverged(one, 3) else one.test_accuracy
+                0.0 if diverged(one, of_classes(3)) else one.test_metric
                 for one in tested
                 if (one.config.batch_size, one.config.beta) == (size, beta)
             ]

@@ -5,22 +5,25 @@ from itertools import product
 
 import pytest
 from matplotlib.figure import Figure as Canvas
+from support.measures import ROWS, by_error
 from support.synthetic import synthetic_comparison
 from support.validated_runs import validated
 
+from experiments.records.metric import ACCURACY
 from experiments.reporting import html
 from experiments.reporting.statistics import Interval
 from experiments.studies.batch_size import plan
 from experiments.studies.batch_size.page import gains, page
 from experiments.studies.batch_size.plan import BatchSizeCell, BatchSizeResults
 from experiments.studies.settings import Setting
-from experiments.studies.validation import best
+from experiments.studies.validation import best, of_classes
 
 UP, NONE, DOWN = (
     Interval(0.02, 0.01, 0.03, 3),
     Interval(0.02, -0.01, 0.05, 3),
     Interval(-0.02, -0.03, -0.01, 3),
 )
+MEASURE = of_classes(10)
 PLAN = {
     "dataset": "invented <b>",
     "epochs": 3,
@@ -55,8 +58,8 @@ def results(momentum, held=(0.0, 0.0, 0.0), tuned=TUNED) -> BatchSizeResults:
         compared[cell] = synthetic_comparison(
             {"keras": accuracies}, beta=beta, batch_size=size
         )
-    choice = {cell: best(tried, 10) for cell, tried in trials.items()}
-    return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], 10)
+    choice = {cell: best(tried, MEASURE) for cell, tried in trials.items()}
+    return BatchSizeResults(OPTIMIZERS, trials, choice, compared, [64], MEASURE)
 
 
 def written(of: BatchSizeResults):
@@ -105,7 +108,7 @@ def test_first_gain_is_where_every_larger_batch_size_has_an_interval_above_zero(
     gains, start
 ):
     smallest, middle, largest = gains
-    assert plan.first_gain({64: middle, 16: smallest, 256: largest}) == start
+    assert plan.first_gain({64: middle, 16: smallest, 256: largest}, ACCURACY) == start
 
 
 def test_gains_are_paired_by_seed():
@@ -191,3 +194,57 @@ def test_page_is_written_with_names_escaped(tmp_path):
     html.write(tmp_path, made)
     text = (tmp_path / "report.html").read_text()
     assert "invented &lt;b&gt;" in text and "<b>" not in text
+
+
+def in_rows(of: BatchSizeResults) -> BatchSizeResults:
+    """The results as those of a table, whose errors are the smaller the better."""
+    tuned = {
+        cell: {setting: [*map(by_error, runs)] for setting, runs in trials.items()}
+        for cell, trials in of.tuned.items()
+    }
+    return of._replace(
+        series=plan.series(0.8, 16, "row"),
+        tuned=tuned,
+        choice={cell: best(trials, ROWS) for cell, trials in tuned.items()},
+        compared={cell: [*map(by_error, runs)] for cell, runs in of.compared.items()},
+        measure=ROWS,
+        padded=False,
+    )
+
+
+def test_page_of_an_error_prefers_the_lower_one_in_its_own_unit(tmp_path):
+    made, words = written(in_rows(results((0.0, 0.1, 0.2))))
+    assert "momentum with beta 0.8 is better than SGD at batch size 16" in made.summary
+    assert "in test RMSE (lower is better) is +0 (95% interval" in made.summary
+    assert "and −2.02 (95% interval −2.057 to −1.983) at 32" in made.summary
+    assert "every larger batch size, lies below 0." in words
+    assert "chosen by the RMSE on the validation rows, and by the loss if the" in words
+    for absent in ("image", "accura", "points", "guess", "above 0", "padded"):
+        assert absent not in words
+    reached, gain = made.sections[0].figures
+    assert reached.name == "metric" and reached.table.header[2] == "RMSE"
+    assert {*reached.table.formats.values()} == {"{:.4g}"}
+    assert {*gain.table.formats.values()} == {"{:+.4g}"}
+    assert "Momentum is better where the whole band is below 0." in gain.caption
+    labels = {"metric": "Test RMSE", "gain": "Difference of test RMSE"}
+    for figure in (reached, gain):
+        canvas = Canvas(layout="constrained")
+        figure.draw(canvas, "black")
+        (axes,) = canvas.axes
+        assert axes.get_ylabel() == labels[figure.name]
+        ticks = "".join(label.get_text() for label in axes.get_yticklabels())
+        assert "%" not in ticks
+    assert made.sections[2].figures[0].table.header[1] == "Rows/s"
+    trials = made.sections[1].tables[0]
+    # The validation accuracies 0.7 and 0.9, and a run that diverged.
+    assert {html.in_words(row[2], "{:.4g}") for row in trials.rows} == {"3", "1"}
+    assert "it counts as 3, the RMSE of predicting the mean." in trials.caption
+    rates = {row[3] for row in made.sections[1].figures[0].table.rows}
+    assert rates == {0.3}  # of the smallest error
+    html.write(tmp_path, made)
+    assert (tmp_path / "figures" / "metric.png").exists()
+
+
+def test_batch_sizes_at_which_momentum_had_the_larger_error_are_flagged():
+    made, _ = written(in_rows(results((-0.1, 0.0, -0.2))))
+    assert "At 8, 32 tuned momentum lost to SGD, which it contains as" in made.summary

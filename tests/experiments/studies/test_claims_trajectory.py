@@ -7,6 +7,7 @@ import pytest
 
 from experiments.data.examples import Examples
 from experiments.networks import mlp
+from experiments.problems.image_classification import image_classification
 from experiments.studies.claims import trajectory, trajectory_network
 from experiments.studies.claims.trajectory import closed_form, deviation, paths, shape
 from experiments.training.program import Point
@@ -90,7 +91,9 @@ def walks():
     images = rng.normal(labels[:, None, None, None], 0.5, (150, 3, 4, 1))
     examples = Examples(jnp.asarray(images, jnp.float32), jnp.asarray(labels))
     points = [Point(0.3, 0.0, 4), Point(0.03, 0.9, 4), Point(0.03, 0.9, 5)]
-    return trajectory_network.walk(mlp, points, examples, 3, epochs=4)
+    return trajectory_network.walk(
+        image_classification(mlp, 3), points, examples, epochs=4
+    )
 
 
 def test_a_walk_records_every_step(walks):
@@ -107,14 +110,16 @@ def test_momentum_turns_less_than_sgd_between_steps(walks):
 
 
 def test_the_straightness_of_a_straight_walk_is_one(monkeypatch):
-    def loss(network, params, examples, indices, weights):
+    def loss(task, params, model_state, examples, indices, weights, training):
         total = jnp.sum(params["dense1"]["bias"])  # its gradient is constant
         return total * jnp.sum(weights), jnp.zeros(())
 
     monkeypatch.setattr(trajectory_network, "weighted_sums", loss)
     examples = Examples(jnp.zeros((70, 2, 2, 1)), jnp.zeros(70, jnp.int32))
     jax.clear_caches()
-    walk = trajectory_network.walk(mlp, [Point(0.1, 0.7, 1)], examples, 2, epochs=2)
+    walk = trajectory_network.walk(
+        image_classification(mlp, 2), [Point(0.1, 0.7, 1)], examples, epochs=2
+    )
     np.testing.assert_allclose(walk.straightness, 1, rtol=1e-5)
     np.testing.assert_allclose(walk.cosine, 1, rtol=1e-5)
     assert walk.rises.item() == 0

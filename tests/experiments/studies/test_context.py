@@ -11,6 +11,7 @@ from support.study_contexts import config, small_dataset, study_context
 
 from experiments.networks import mlp
 from experiments.optimizers.schedules import SCHEDULES
+from experiments.problems.image_classification import image_classification
 from experiments.records import runs
 from experiments.studies import context
 from experiments.studies.context import Fold, run_all
@@ -22,7 +23,7 @@ from optax_momentum import keras
 
 def figures(run):
     """All that training made of a run."""
-    return run.epochs, run.test_accuracy
+    return run.epochs, run.test_metric
 
 
 def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
@@ -44,16 +45,17 @@ def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
 
 def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
     lab = study_context(tmp_path)
-    (fold,) = lab.folds
     (run,) = run_all(lab, [config(schedule="cosine", epochs=3)], "tuning")
-    splits = context._splits(lab, fold)
+    splits = context._splits(lab, "hold-out")
     steps = 3 * math.ceil(32 / 8)
 
     def transformation(learning_rate, beta):
         return keras(SCHEDULES["cosine"].rate(learning_rate, steps), beta)
 
     points = [Point(0.07, 0.83, 1003)]
-    program = compile_to_fit(TrainSpec(transformation, 8, mlp), 1, splits)
+    program = compile_to_fit(
+        TrainSpec(transformation, 8, image_classification(mlp, 3)), 1, splits
+    )
     outcome = train_runs(program, points, splits, 3)
     got = [epoch.validation_loss for epoch in run.epochs]
     np.testing.assert_allclose(got, outcome.validation.loss[0], rtol=1e-5)
@@ -79,12 +81,12 @@ def test_test_split_is_read_only_where_the_config_says_so(tmp_path):
     dataset = small_dataset()
     lab = study_context(tmp_path, dataset=dataset)
     tuned, reported = run_all(lab, [config(), config(test=True)], "both")
-    assert math.isnan(tuned.test_accuracy) and math.isnan(tuned.test_loss)
-    assert 0 <= reported.test_accuracy <= 1 and math.isfinite(reported.test_loss)
+    assert math.isnan(tuned.test_metric) and math.isnan(tuned.test_loss)
+    assert 0 <= reported.test_metric <= 1 and math.isfinite(reported.test_loss)
     assert tuned.epochs == reported.epochs
     back = {run.config.test: run for run in runs.read(tmp_path)}
-    assert math.isnan(back[False].test_accuracy)
-    assert back[True].test_accuracy == pytest.approx(reported.test_accuracy)
+    assert math.isnan(back[False].test_metric)
+    assert back[True].test_metric == pytest.approx(reported.test_metric)
 
 
 def test_finished_runs_are_not_repeated(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from experiments.studies.crossval.study import crossval, validate
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.options import TUNING_SEED
 from experiments.studies.settings import Setting, configured
-from experiments.studies.validation import best
+from experiments.studies.validation import best, of_classes
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -83,14 +83,14 @@ def test_the_best_of_the_folds_is_tested_with_seeds_that_no_tuning_used(finished
     for arm, of_arm in trials.items():
         assert all(len(on_folds) == 3 for on_folds in of_arm.values())
         chosen = {(c.beta, c.learning_rate) for c in tested if c.arm == arm}
-        assert chosen == {best(of_arm, classes=3)}
+        assert chosen == {best(of_arm, of_classes(3))}
 
 
 def test_only_runs_of_the_chosen_settings_read_the_test_images_once_each(finished):
     configs = [run.config for run in finished.runs]
     assert len(set(configs)) == len(configs)
     for run in finished.runs:
-        assert np.isnan(run.test_accuracy) != run.config.test
+        assert np.isnan(run.test_metric) != run.config.test
 
 
 def test_an_interrupted_study_resumes_and_repeats_no_run(finished):
@@ -113,7 +113,7 @@ def test_the_page_shows_the_numbers_of_the_records(finished):
     assert summary["plan"]["betas"] == [0.6, 0.9] and summary["plan"]["nested"] == 2
     assert summary["plan_hash"] in finished.printed
     sgd, momentum = (
-        np.array([r.test_accuracy for r in finished.runs if r.config.test and arm(r)])
+        np.array([r.test_metric for r in finished.runs if r.config.test and arm(r)])
         for arm in (lambda r: r.config.arm == "sgd", lambda r: r.config.arm != "sgd")
     )
     assert f"this choice reaches {momentum.mean():.2%}, and SGD" in finished.printed

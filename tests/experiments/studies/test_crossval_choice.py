@@ -7,9 +7,10 @@ from support.validated_runs import on_folds
 
 from experiments.studies.crossval import choice
 from experiments.studies.settings import Setting
-from experiments.studies.validation import best
+from experiments.studies.validation import best, of_classes
 
 NAN = math.nan
+MEASURE = of_classes(10)
 
 
 def trials(table):
@@ -27,8 +28,11 @@ def test_each_beta_is_represented_by_the_best_of_its_rates():
             (0.5, 0.2): [NAN, NAN, NAN],
         }
     )
-    assert choice.best_of_betas(table, 10) == [Setting(0.5, 0.1), Setting(0.9, 0.4)]
-    assert best(table, 10) == Setting(0.9, 0.4)
+    assert choice.best_of_betas(table, MEASURE) == [
+        Setting(0.5, 0.1),
+        Setting(0.9, 0.4),
+    ]
+    assert best(table, MEASURE) == Setting(0.9, 0.4)
 
 
 @pytest.mark.parametrize(("accuracy", "least"), [(0.7775, 0.5), (0.7765, 0.9)])
@@ -42,17 +46,17 @@ def test_the_smallest_beta_within_one_standard_error_is_preferred(accuracy, leas
             (0.9, 0.1): [0.76, 0.84, 0.76, 0.84],
         }
     )
-    assert choice.least_within_one_error(table, 10).beta == least
+    assert choice.least_within_one_error(table, MEASURE).beta == least
 
 
 def test_equal_folds_have_no_standard_error_so_the_best_is_chosen():
     table = trials({(0.5, 0.1): [0.7, 0.7], (0.9, 0.1): [0.71, 0.71]})
-    assert choice.least_within_one_error(table, 10) == Setting(0.9, 0.1)
+    assert choice.least_within_one_error(table, MEASURE) == Setting(0.9, 0.1)
 
 
 def test_the_smallest_beta_is_chosen_if_every_run_diverged():
     table = trials({(0.9, 0.1): [NAN, NAN], (0.5, 0.1): [NAN, NAN]})
-    assert choice.least_within_one_error(table, 10) == Setting(0.5, 0.1)
+    assert choice.least_within_one_error(table, MEASURE) == Setting(0.5, 0.1)
 
 
 def test_outer_folds_score_what_their_inner_folds_chose():
@@ -62,7 +66,7 @@ def test_outer_folds_score_what_their_inner_folds_chose():
         "fold 1": trials({a: [0.9, 0.9], b: [0.1, 0.1]}),
         "fold 2": trials({a: [0.1, 0.1], b: [0.2, 0.2]}),
     }
-    assert choice.estimate(outer, inner, 10) == [
+    assert choice.estimate(outer, inner, MEASURE) == [
         choice.FoldEstimate("fold 1", a, 0.31),
         choice.FoldEstimate("fold 2", b, 0.0),
     ]

@@ -4,6 +4,8 @@ import math
 from dataclasses import replace
 
 import pytest
+from matplotlib.figure import Figure as Canvas
+from support.measures import ROWS, by_error
 from support.synthetic import synthetic_comparison
 from support.validated_runs import on_folds
 
@@ -11,8 +13,9 @@ from experiments.reporting import html
 from experiments.studies.crossval.choice import CrossvalResults, FoldEstimate
 from experiments.studies.crossval.page import betas_table, in_words, page
 from experiments.studies.settings import Setting
-from experiments.studies.validation import best
+from experiments.studies.validation import best, of_classes
 
+MEASURE = of_classes(10)
 PLAN = {
     "dataset": "invented <b>",
     "folds": 3,
@@ -40,10 +43,10 @@ def example(momentum=0.9, sgd=0.8, **changes) -> CrossvalResults:
         arm: synthetic_comparison({"keras": [accuracy + s / 1000 for s in range(4)]})
         for arm, accuracy in (("sgd", sgd), ("momentum", momentum))
     }
-    tests["sgd"][0] = replace(tests["sgd"][0], test_accuracy=sgd + 0.002)
-    chosen = {arm: best(trials, 10) for arm, trials in by_arm.items()}
+    tests["sgd"][0] = replace(tests["sgd"][0], test_metric=sgd + 0.002)
+    chosen = {arm: best(trials, MEASURE) for arm, trials in by_arm.items()}
     none = {"sgd": [], "momentum": []}
-    return CrossvalResults(by_arm, chosen, none, tests, 10)._replace(**changes)
+    return CrossvalResults(by_arm, chosen, none, tests, MEASURE)._replace(**changes)
 
 
 def written(results: CrossvalResults):
@@ -150,3 +153,71 @@ def test_the_page_is_written_even_if_runs_diverged(diverging, tmp_path):
 
 def test_sgd_is_named_by_its_learning_rate_alone():
     assert in_words(Setting(0.0, 0.25)) == "learning rate 0.25"
+
+
+def in_rows(results: CrossvalResults) -> CrossvalResults:
+    """The results as those of a table, whose errors are the smaller the better."""
+    trials = {
+        arm: {setting: [*map(by_error, runs)] for setting, runs in of_arm.items()}
+        for arm, of_arm in results.trials.items()
+    }
+    return results._replace(
+        trials=trials,
+        chosen={arm: best(of_arm, ROWS) for arm, of_arm in trials.items()},
+        tests={arm: [*map(by_error, runs)] for arm, runs in results.tests.items()},
+        measure=ROWS,
+    )
+
+
+def test_the_page_of_an_error_prefers_the_lower_one_in_its_own_unit(tmp_path):
+    made, words = written(in_rows(example()))
+    assert "chose beta 0.8 at learning rate 0.05" in made.summary
+    # Errors of 0.8, 0.9 and 1.0; s/√3 times Student's 4.303 is 0.2484.
+    assert (
+        "which has the RMSE 0.9 (95% interval 0.6516 to 1.148) on the rows of a fold, "
+        "where lower is better; the smallest beta within one standard error of it is "
+        "0.8. On the test rows this choice reaches 0.985, and SGD"
+    ) in made.summary
+    assert "a difference of −0.995 (95% interval −1.011 to −0.9791)" in made.summary
+    assert "momentum is better." in made.summary
+    assert "Both trained on the training rows; each run read the test rows" in words
+    assert "settings with equal RMSE" in words
+    for absent in ("image", "accura", "points", "guess"):
+        assert absent not in words
+    figure, seeds = made.sections[0].figures[0], made.sections[1].figures[0]
+    assert (
+        "The axis ends three tenths of the way from the best to 3, the RMSE of pre"
+        in (figure.caption)
+    )
+    assert list(figure.table.header[:4]) == ["Beta", "RMSE", "Lower", "Upper"]
+    assert set(figure.table.formats.values()) == {"{:.4g}"}
+    assert seeds.table.formats["Difference"] == "{:+.4g}"
+    canvas = Canvas(layout="constrained")
+    figure.draw(canvas, "black")
+    (axes,) = canvas.axes
+    assert axes.get_ylabel() == "Validation RMSE"
+    low, high = axes.get_ylim()
+    assert low < 0.9 and high == pytest.approx(0.9 + 0.3 * (3 - 0.9))
+    assert "%" not in "".join(label.get_text() for label in axes.get_yticklabels())
+    html.write(tmp_path, made)
+    assert "cut at 0 and 100%" not in (tmp_path / "report.html").read_text()
+
+
+def test_momentum_of_a_larger_error_is_called_under_tuned():
+    made, _ = written(in_rows(example(momentum=0.7, sgd=0.9)))
+    assert "a difference of +2.005" in made.summary and "under-tuned" in made.summary
+
+
+def test_the_best_of_many_errors_is_biased_downward():
+    chosen = Setting(0.8, 0.25), Setting(0.0, 0.25)
+    estimates = {
+        arm: [FoldEstimate(f"fold {i}", setting, level - i / 5) for i in (1, 2, 3)]
+        for arm, setting, level in zip(
+            ("momentum", "sgd"), chosen, (2.0, 3.0), strict=True
+        )
+    }
+    made, words = written(in_rows(example())._replace(estimates=estimates))
+    assert "The RMSE of the best of many settings is biased downward" in words
+    assert "reaches 1.6 (95% interval 1.103 to 2.097), SGD 2.6" in words
+    assert "The best mean above, 0.9, is −0.7 from the unbiased one." in words
+    assert made.sections[2].heading.endswith("on rows that it never saw?")

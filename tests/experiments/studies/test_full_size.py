@@ -66,5 +66,8 @@ def test_cost_on_the_data_of_the_preset_is_that_of_its_own_network():
     assert cost == "at least 40 runs, about 35 minutes on two CPU cores"  # 400 · 5.2 s
     unknown = full_size("compare", Compare(model="net.py:make"), Work(1, 400), [])
     assert unknown.cost == "at least 1 run"
+    own = full_size("compare", Compare(problem="net.py:make"), Work(1, 400), [])
+    assert own.cost == "at least 1 run"  # not that of CIFAR-10
+    assert own.command.endswith("--preset paper --problem net.py:make")
     assert comparison._work(Compare(seeds=3)) == Work(40, 400)
     assert comparison._work(replace(Compare(), arms="storage")) == Work(30, 300)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
+from support.measures import ROWS, by_error
 from support.synthetic import diverged
 from support.validated_runs import validated
 
@@ -11,9 +13,11 @@ from experiments.studies.lr_decay import plan
 from experiments.studies.lr_decay.page import page
 from experiments.studies.lr_decay.plan import LrDecayCell, LrDecayResults
 from experiments.studies.lr_decay.rate_drop import Drop, by_equation, measured
+from experiments.studies.validation import of_classes
 
 RATES = [0.13, 0.26, 0.52]
 SCHEDULES = ("constant", "step")
+MEASURE = of_classes(10)
 PLAN = {"dataset": "digits", "beta": 0.87}
 
 
@@ -32,7 +36,7 @@ def results(accuracies: dict[str, list[float]], chosen=None) -> LrDecayResults:
     has its own rate and "moved" has that of outside.
     """
     trials = tuning(chosen or {("step", "inside"): 0.13})
-    cells = plan.compared_cells(plan.best(trials, 10))
+    cells = plan.compared_cells(plan.best(trials, MEASURE))
     names = {
         LrDecayCell("constant", "inside", 0.26): "outside",
         LrDecayCell("step", "inside", 0.26): "moved",
@@ -44,7 +48,7 @@ def results(accuracies: dict[str, list[float]], chosen=None) -> LrDecayResults:
             validated(0.9, arm=cell.arm, seed=seed, test_accuracy=value, test=True)
             for seed, value in enumerate(values)
         ]
-    return LrDecayResults(PLAN, trials, compared, 10)
+    return LrDecayResults(PLAN, trials, compared, MEASURE)
 
 
 ACCURACIES = {
@@ -68,14 +72,14 @@ def test_best_rate_is_the_lower_of_equals_and_never_a_diverged_one():
     trials = tuning({("step", "outside"): 0.52})
     lost = LrDecayCell("constant", "inside", 0.26)
     trials[lost] = [diverged(run) for run in trials[lost]]
-    chosen = {cell[:2]: cell.rate for cell in plan.best(trials, 10)}
+    chosen = {cell[:2]: cell.rate for cell in plan.best(trials, MEASURE)}
     assert len(chosen) == 6
     assert chosen["step", "outside"] == 0.52
     assert chosen["constant", "sgd"] == 0.26
     trials = {
         cell: [validated(0.7)] for cell in reversed(plan.tuning_cells(SCHEDULES, RATES))
     }
-    assert {cell.rate for cell in plan.best(trials, 10)} == {0.13}
+    assert {cell.rate for cell in plan.best(trials, MEASURE)} == {0.13}
 
 
 def test_rate_with_a_diverged_seed_loses_to_a_worse_one_without():
@@ -83,7 +87,7 @@ def test_rate_with_a_diverged_seed_loses_to_a_worse_one_without():
         LrDecayCell("step", "sgd", 0.1): [validated(0.6), validated(0.6)],
         LrDecayCell("step", "sgd", 0.2): [validated(0.99), diverged(validated(0.99))],
     }
-    assert [cell.rate for cell in plan.best(trials, 10)] == [0.1]
+    assert [cell.rate for cell in plan.best(trials, MEASURE)] == [0.1]
 
 
 def test_changed_conventions_are_compared_at_the_rate_of_outside():
@@ -172,6 +176,56 @@ def test_page_of_one_seed_has_no_interval():
     )
     assert made.sections[0].figures[0].table.rows[0][3:5] == (None, None)
     html.html(made)
+
+
+def in_rows(of: LrDecayResults) -> LrDecayResults:
+    """The results as those of a table, whose errors are the smaller the better."""
+    tuning, compared = (
+        {cell: [*map(by_error, runs)] for cell, runs in cells.items()}
+        for cells in (of.tuning, of.compared)
+    )
+    return of._replace(tuning=tuning, compared=compared, measure=ROWS)
+
+
+def test_page_of_an_error_prefers_the_lower_one_in_its_own_unit():
+    made = page(in_rows(results(ACCURACIES)), "python -m experiments lr-decay")
+    assert "β = 0.87, test RMSE values (lower is better) over n = 3" in made.summary
+    assert "see the rows in the same order" in made.summary
+    # 100% − 95.93% as an error, and 100% − 95%.
+    assert (
+        "Rate inside did best under the constant schedule, 0.4067, −0.09333 (95% "
+        "interval −0.122 to −0.06465) against step."
+    ) in made.summary
+    assert "from 0 under step: +0.09333 (95% interval +0.06465" in made.summary
+    assert "Under-tuned" not in made.summary
+    text = " ".join(words for part in made.sections for words in part.paragraphs)
+    for absent in ("image", "accura", "points", "guess"):
+        assert absent not in made.summary + text
+    schedules, differences, tuned = (
+        made.sections[place].figures[0] for place in (0, 1, 3)
+    )
+    assert schedules.table.formats["Test RMSE"] == "{:.4g}"
+    assert differences.table.formats["From"] == "{:+.4g}"
+    assert "counts as 3, the RMSE of predicting the mean." in tuned.table.caption
+    labels = "Test RMSE", "Difference, RMSE (lower is better)"
+    for figure, label in zip((schedules, differences), labels, strict=True):
+        canvas = Canvas(layout="constrained")
+        figure.draw(canvas, "black")
+        assert canvas.axes[0].get_xlabel() == label
+    canvas = Canvas(layout="constrained")
+    schedules.draw(canvas, "black")
+    assert canvas.axes[0].get_xlim()[1] < 1.2  # not times 100
+    canvas = Canvas(layout="constrained")
+    tuned.draw(canvas, "black")
+    # From the best of the trials, whose accuracy is 90%, to 3.
+    assert canvas.axes[0].get_ylim() == pytest.approx((0.9, 3.1))
+    html.html(made)
+
+
+def test_page_reports_a_larger_error_than_that_of_sgd_as_under_tuned():
+    worse = {**ACCURACIES, "inside": [0.8, 0.81, 0.82]}
+    made = page(in_rows(results(worse)), "python -m experiments lr-decay")
+    assert "Under-tuned: Rate inside under step lost to SGD" in made.summary
 
 
 DROP = Drop(0.37, factor=0.23, beta=0.83, curvature=0.71, at=11, steps=47)

@@ -3,7 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import ScalarFormatter
+from support.measures import ROWS, by_error
+from support.reports import Reader
 from support.synthetic import diverged, synthetic_run
 from support.validated_runs import validated
 
@@ -15,6 +20,7 @@ from experiments.studies.sweep.page import page
 from experiments.studies.sweep.plan import first_round
 from experiments.studies.sweep.results import SweepResults, result
 from experiments.studies.sweep.space import Side, Space, Trial
+from experiments.studies.validation import of_classes
 
 BUDGET = BUDGETS["default"]._replace(
     epochs=3,
@@ -27,6 +33,7 @@ BUDGET = BUDGETS["default"]._replace(
     trials=16,
 )
 SGD = [0.90, 0.91, 0.92]
+TEN = of_classes(10)
 
 
 def score(trial: Trial, space: Space) -> float:
@@ -39,7 +46,12 @@ def score(trial: Trial, space: Space) -> float:
 
 
 def swept(
-    momentum=SGD, budget=BUDGET, rounds=None, center=None, lost=(2, 20)
+    momentum=SGD,
+    budget=BUDGET,
+    rounds=None,
+    center=None,
+    lost=(2, 20),
+    measure=TEN,
 ) -> SweepResults:
     """A sweep whose final accuracies are given; two of its trials diverged."""
     rounds = rounds or [first_round(budget)]
@@ -54,14 +66,17 @@ def swept(
             beta=trial.beta,
         )
         run = diverged(run) if number in lost else run
-        results.append(result(trial, [run], 10))
+        run = run if measure == TEN else by_error(run)
+        results.append(result(trial, [run], measure))
     values = {"sgd": SGD, "momentum": momentum, "qhm": [0.93, 0.91, 0.98]}
     final = {
         method: [synthetic_run(method, seed, test_accuracy=x) for seed, x in pairs]
         for method, accuracies in values.items()
         if (pairs := list(enumerate(accuracies)))
     }
-    return SweepResults(budget, rounds, results, final, 10)
+    if measure != TEN:
+        final = {method: list(map(by_error, runs)) for method, runs in final.items()}
+    return SweepResults(budget, rounds, results, final, measure)
 
 
 def written(of: SweepResults) -> Page:
@@ -184,3 +199,80 @@ def test_every_number_traces_to_a_run():
     assert {row["run"] for row in finals} == {
         run.config_hash for runs in results.final.values() for run in runs
     }
+
+
+def errors(sampler: str) -> Page:
+    """The page of errors, the lower the better; momentum reaches the lowest."""
+    budget = BUDGET._replace(sampler=sampler, methods=("sgd", "momentum"))
+    results = swept(momentum=[0.932, 0.941, 0.950], budget=budget, measure=ROWS)
+    del results.final["qhm"]  # pyright: ignore
+    return written(results)
+
+
+def test_page_of_errors_is_in_their_unit_and_the_lower_one_wins():
+    made = errors("grid")
+    assert (
+        "test RMSE values (lower is better) over n = 3 paired seeds (runs of one seed "
+        "start from the same parameters and see the rows in the same order): SGD (α = "
+    ) in made.summary
+    assert (
+        "0.59 (95% interval 0.3664 to 0.8136), −0.31 (95% interval −0.3348 to −0.2852) "
+        "against SGD: momentum is better."
+    ) in made.summary
+    (row,) = table(made, "Paired differences from SGD in test RMSE (lower is better),")
+    assert row["difference"] == pytest.approx(-0.31)
+    assert row["verdict"] == "momentum is better"
+    rows = table(made, "Final runs: means")
+    assert [each["test RMSE"] for each in rows] == pytest.approx([0.9, 0.59])
+    trials = [row for row in table(made, "Trials,") if row["method"] == "Momentum"]
+    best = min(trials, key=lambda row: row["validation RMSE"])
+    (_, chosen) = rows
+    assert chosen["α/(1 − β)"] == best["α/(1 − β)"]
+    assert chosen["β"] == best["β"]
+    stable = table(made, "Divergence over")[0]
+    assert stable["decades within 2% of the best"] < 1
+    text = Reader(html.html(made)).text
+    assert "below that of predicting the mean, or one" in text
+    assert "The best of more trials is lower" in text
+    assert "that lie higher or diverged" in text
+    assert "diverged counts as 3, the RMSE of predicting the mean." in text
+    for of_images in ("accurac", "image", "point", "classes"):
+        assert of_images not in text.split("Repeat")[0].replace("pointer", "")
+
+
+@pytest.mark.parametrize("sampler", ["grid", "sobol"])
+def test_figures_of_errors_name_their_axes_and_show_the_lowest(sampler):
+    figures = {f.name: f for s in errors(sampler).sections for f in s.figures}
+
+    def axes_of(name):
+        canvas = Canvas()
+        figures[name].draw(canvas, "black")
+        return canvas.axes
+
+    (final,) = axes_of("final")
+    assert final.get_xlabel() == "test RMSE (lower is better)"
+    assert isinstance(final.xaxis.get_major_formatter(), ScalarFormatter)
+    (by_beta,) = axes_of("beta")
+    assert by_beta.get_ylabel() == "validation RMSE (lower is better)"
+    low, high = by_beta.get_ylim()
+    trials = table(errors(sampler), "Trials,")
+    values = {
+        method: [row["validation RMSE"] for row in trials if row["method"] == method]
+        for method in ("SGD", "Momentum")
+    }
+    trained = [x for of in values.values() for x in of if not math.isnan(x)]
+    assert low < min(trained) and high == pytest.approx(np.quantile(trained, 0.75))
+    (budget,) = axes_of("budget")
+    assert budget.get_ylabel() == "best validation RMSE so far"
+    for line in budget.lines:
+        assert (np.diff(np.asarray(line.get_ydata())) <= 0).all()
+    low, high = budget.get_ylim()
+    assert low < min(trained) < high
+    rows = table(errors(sampler), "The best validation RMSE (lower is better) after")
+    assert all(row["10% of orders"] <= row["median"] <= row["90%"] for row in rows)
+    tiles, *bar = axes_of("map-momentum-16")
+    if sampler == "grid":
+        words = [text.get_text() for text in tiles.texts]
+        assert f"{np.nanmin(values['Momentum']):.3g}" in words and "×" in words
+    else:
+        assert bar[0].yaxis.get_major_formatter()(0.25) == "0.25"

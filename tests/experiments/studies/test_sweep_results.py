@@ -6,20 +6,36 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from support.measures import RMSE, ROWS, by_error
 from support.synthetic import diverged
 from support.validated_runs import validated
 
 from experiments.records.config import UsageError
+from experiments.records.metric import ACCURACY
 from experiments.records.runs import Run
 from experiments.studies.sweep import results as sweep_results
-from experiments.studies.sweep.results import TrialResult, best, best_so_far, result
+from experiments.studies.sweep.options import BUDGETS
+from experiments.studies.sweep.results import (
+    SweepResults,
+    TrialResult,
+    best,
+    best_so_far,
+    result,
+)
 from experiments.studies.sweep.space import Trial
+from experiments.studies.validation import Measure, of_classes
 
 CLASSES = 10
+TEN = of_classes(CLASSES)
 
 
-def tried(*runs: Run, method: str = "sgd", rate: float = 0.1) -> TrialResult:
-    return result(Trial(method, rate, 1.0, 64), runs, CLASSES)
+def tried(
+    *runs: Run,
+    method: str = "sgd",
+    rate: float = 0.1,
+    measure: Measure = TEN,
+) -> TrialResult:
+    return result(Trial(method, rate, 1.0, 64), runs, measure)
 
 
 def test_best_trial_has_the_best_mean_accuracy_then_loss():
@@ -44,7 +60,7 @@ def test_diverged_trial_is_never_the_best():
     dead = replace(dead, epochs=(*dead.epochs[:-1], stuck))
     results = [tried(lost), tried(dead), tried(validated(0.2))]
     assert [each.diverged for each in results] == [1, 1, 0]
-    assert [math.isnan(each.accuracy) for each in results] == [True, True, False]
+    assert [math.isnan(each.value) for each in results] == [True, True, False]
     assert best(results)["sgd"] is results[2]
 
 
@@ -74,7 +90,7 @@ def test_slice_is_half_a_decade_with_its_trials_and_their_best():
     ]
     cut = sweep_results.slices(results, [0.02, 0.03, 0.04, 0.5])
     assert [each.trials for each in cut] == [2, 1, 1]
-    np.testing.assert_equal([each.accuracy for each in cut], [0.8, 0.7, math.nan])
+    np.testing.assert_equal([each.value for each in cut], [0.8, 0.7, math.nan])
     assert [each.middle for each in cut] == pytest.approx(
         [10**-1.75, 10**-1.25, 10**-0.25]
     )
@@ -83,4 +99,27 @@ def test_slice_is_half_a_decade_with_its_trials_and_their_best():
 def test_good_range_spans_the_trials_within_two_points_of_the_best():
     rates = {0.01: 0.80, 0.05: 0.885, 0.2: 0.90, 0.8: 0.88001, 2.0: 0.87}
     results = [tried(validated(a), rate=rate) for rate, a in rates.items()]
-    assert sweep_results.good_decades(results) == pytest.approx(math.log10(0.8 / 0.05))
+    found = sweep_results.good_decades(results, ACCURACY)
+    assert found == pytest.approx(math.log10(0.8 / 0.05))
+
+
+def test_good_range_of_errors_spans_the_trials_within_2_percent_of_the_best():
+    rates = {0.01: 2.05, 0.05: 2.039, 0.2: 2.0, 0.8: 2.0399, 2.0: 2.041}
+    results = [
+        tried(by_error(validated(1 - error / 10)), rate=rate, measure=ROWS)
+        for rate, error in rates.items()
+    ]
+    found = sweep_results.good_decades(results, RMSE)
+    assert found == pytest.approx(math.log10(0.8 / 0.05))
+
+
+def test_trial_with_the_lowest_error_is_the_best_and_figures_resolve_from_it():
+    results = [
+        tried(by_error(validated(1 - error / 10)), rate=error, measure=ROWS)
+        for error in (2.0, 1.0, 1.5, 2.5, 3.0)
+    ]
+    assert best(results)["sgd"].value == pytest.approx(1.0)
+    cut = sweep_results.slices(results, [0.02, 0.03, 0.04, 0.5, 0.5])
+    assert [each.value for each in cut] == pytest.approx([1.0, 1.5, 2.5])
+    swept = SweepResults(BUDGETS["smoke"], [], results, {}, ROWS)
+    assert swept.resolved == pytest.approx((1.0, 2.5))

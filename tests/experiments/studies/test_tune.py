@@ -1,17 +1,19 @@
 """The command `tune`: its runs, recommendation, resumption and refusals."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 from support.small_studies import count_calls, printed, records
 
-from experiments.data import image_dataset
 from experiments.records.config import Config, UsageError
 from experiments.reporting import html
 from experiments.studies.options import TUNING_SEED
+from experiments.studies.subject import read_subject
 from experiments.studies.tune import plan
 from experiments.studies.tune.options import BUDGETS, Tune
 from experiments.studies.tune.snippet import snippet
@@ -100,6 +102,38 @@ def test_code_is_that_of_the_recommended_final_runs(
     assert sgd and ("So SGD" in summary["summary"]) == ("optax.sgd" in code)
 
 
+def test_code_for_a_users_problem_trains_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(BUDGETS, "default", BUDGETS["smoke"])
+    (tmp_path / "own_line.py").write_text(
+        "import jax.numpy as jnp\n"
+        "import numpy as np\n"
+        "from experiments.problems import Problem\n\n"
+        "X = np.random.default_rng(3).normal(size=(90, 3)).astype(np.float32)\n"
+        "SPLITS = [{'x': x, 'y': x @ np.float32([1, -2, 3])} for x in np.split(X, 3)]\n"
+        "\n\ndef init(key, batch):\n"
+        "    return {'kernel': jnp.zeros(3)}, ()\n"
+        "\n\ndef loss(params, model_state, batch, key, *, training):\n"
+        "    errors = jnp.square(batch['x'] @ params['kernel'] - batch['y'])\n"
+        "    return errors, {}, model_state\n"
+        "\n\ndef line():\n"
+        "    return Problem('line', *SPLITS, init, loss)\n"
+    )
+    reference, output = f"{tmp_path / 'own_line.py'}:line", tmp_path / "study"
+    options = replace(
+        SMALL, preset="default", problem=reference, effective_rate=(0.01, 0.3), seeds=3
+    )
+    said = printed(tune, options, output)
+    assert "see the examples in the same order" in said and "image" not in said
+    sections = json.loads((output / "summary.json").read_text())["sections"]
+    code = sections[0]["code"]
+    assert "from own_line import line as make_problem\n" in code
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(code, names := {})
+    first, *_, last = re.findall(r"training loss (\S+)\n", capsys.readouterr().out)
+    assert float(last) < 0.9 * float(first)
+    assert names["steps"] == 2 * 4
+
+
 def test_names_of_files_are_escaped_on_the_page(finished):
     page = (finished / "report.html").read_text()
     assert "<b>$" not in page and "&lt;b&gt;$_{$.npz" in page
@@ -124,13 +158,13 @@ def test_interrupted_study_resumes_and_repeats_nothing(
 
 
 def test_only_the_batch_sizes_of_a_preset_are_fitted_to_the_data(options):
-    dataset = image_dataset.load(options.dataset, None)
+    subject = read_subject(options, options.dataset, Console(quiet=True))
     budget = BUDGETS["smoke"]._replace(batch_sizes=(64, 38, 16, 39))
-    assert fitting_sizes(Tune(), budget, dataset) == (38, 16)
+    assert fitting_sizes(Tune(), budget, subject) == (38, 16)
     too_large = budget._replace(batch_sizes=(64,))
-    assert fitting_sizes(Tune(), too_large, dataset) == (IMAGES,)
+    assert fitting_sizes(Tune(), too_large, subject) == (IMAGES,)
     with pytest.raises(UsageError) as error:
-        fitting_sizes(Tune(batch_sizes=(64, 38)), budget, dataset)
+        fitting_sizes(Tune(batch_sizes=(64, 38)), budget, subject)
     assert str(error.value) == (
         "--batch-sizes has 64, but <b>$_{$.npz has 38 training images; choose smaller "
         "ones."

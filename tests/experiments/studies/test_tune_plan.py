@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from matplotlib.figure import Figure as Canvas
+from support.measures import ROWS, by_error
 from support.synthetic import diverged
 from support.validated_runs import validated
 
@@ -16,7 +18,9 @@ from experiments.studies.tune import plan
 from experiments.studies.tune.options import BUDGETS, SCREENED
 from experiments.studies.tune.page import page
 from experiments.studies.tune.plan import Candidate, TuneResults
+from experiments.studies.validation import of_classes
 
+MEASURE = of_classes(10)
 BUDGET = BUDGETS["smoke"]._replace(
     finalists=2, batch_sizes=(48, 12, 96), schedules=("constant", "step"), trials=4
 )
@@ -36,7 +40,7 @@ def screened(**accuracies: list[float]) -> list[TrialResult]:
         sweep_results.result(
             Trial(method, 0.1 * place, 1.0 if method == "sgd" else 0.2, 48),
             [diverged(run(0.9)) if math.isnan(value) else run(value)],
-            10,
+            MEASURE,
         )
         for method, values in accuracies.items()
         for place, value in enumerate(values, start=1)
@@ -69,13 +73,13 @@ def tuned(sgd: list[float], momentum: list[float], best: float = 0.2468) -> Tune
     }
     first = sweep_plan.first_round(BUDGET.screening)
     results = [
-        sweep_results.result(trial, [run(0.5 + 0.01 * place)], 10)
+        sweep_results.result(trial, [run(0.5 + 0.01 * place)], MEASURE)
         for place, trial in enumerate(sweep_plan.trials(BUDGET.screening, [first]))
     ]
     none = {method: [] for method in SCREENED}
-    screening = SweepResults(BUDGET.screening, [first], results, none, 10)
+    screening = SweepResults(BUDGET.screening, [first], results, none, MEASURE)
     return TuneResults(
-        BUDGET, screening, settled, centers, 4.0, reported, 777, 10, 0.11, 400
+        BUDGET, screening, settled, centers, 4.0, reported, 777, MEASURE, 0.11, 400
     )
 
 
@@ -154,7 +158,7 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
     sizes, images, more, said
 ):
     budget = BUDGET._replace(batch_sizes=sizes)
-    result = tuned([0.8], [0.8])._replace(budget=budget, images=images)
+    result = tuned([0.8], [0.8])._replace(budget=budget, examples=images)
     assert plan.beyond(result) == more
     extended = "python -m experiments tune --batch-sizes many" if more else None
     made = page(result, *PLAN, extended)
@@ -214,7 +218,7 @@ def test_nothing_is_recommended_that_is_no_better_than_chance():
     assert plan.recommended(momentum) == "nesterov"
     made = page(momentum, *PLAN)
     assert "is recommended, as SGD is not better than chance." in made.summary
-    more = guessing._replace(test_images=40_000)
+    more = guessing._replace(test_examples=40_000)
     assert plan.recommended(more) == "sgd"
 
 
@@ -260,3 +264,76 @@ def test_names_from_data_are_escaped_on_the_page_and_absent_from_the_code():
     written = html.html(made)
     assert name not in written and "&lt;script&gt;alert" in written
     assert "script" not in (made.sections[0].code or "script")
+
+
+def in_rows(of: TuneResults) -> TuneResults:
+    """The results as those of a table, whose errors are the smaller the better."""
+    screened = [
+        sweep_results.result(each.trial, [*map(by_error, each.runs)], ROWS)
+        for each in of.screening.results
+    ]
+    settled = {
+        method: {each: [*map(by_error, runs)] for each, runs in tried.items()}
+        for method, tried in of.settled.items()
+    }
+    return of._replace(
+        screening=of.screening._replace(results=screened, measure=ROWS),
+        settled=settled,
+        reported={m: [*map(by_error, runs)] for m, runs in of.reported.items()},
+        measure=ROWS,
+        chance=None,
+        make_problem="from mine import regression as make_problem\n",
+    )
+
+
+def test_page_of_an_error_prefers_the_lower_one_in_its_own_unit():
+    result = in_rows(tuned([0.8, 0.82, 0.81], [0.84, 0.85, 0.85]))
+    assert plan.winner(result, "nesterov") == CENTER
+    assert plan.recommended(result) == "nesterov"
+    made = page(result, *PLAN)
+    assert (
+        "Its test RMSE (lower is better) is 1.533 (95% interval 1.39 to 1.677), over n "
+        "= 3 paired seeds (runs of one seed start from the same parameters and see the "
+        "rows in the same order)."
+    ) in made.summary
+    assert "by seed: −0.3667 (95% interval" in made.summary
+    assert "momentum is better." in made.summary
+    use, evidence, settings = made.sections[:3]
+    assert "trains your problem with exactly the optimizer" in use.paragraphs[0]
+    assert use.code is not None and "\nproblem = make_problem()\n" in use.code
+    assert "from mine import regression as make_problem" in use.code
+    text = " ".join([made.summary, *evidence.paragraphs, *settings.paragraphs])
+    assert "The RMSE of predicting the mean is 3 on the validation rows." in text
+    assert "A run that diverged counts as 3, the RMSE of predicting the mean." in text
+    for absent in ("image", "accura", "points", "chance", "guess"):
+        assert absent not in text
+    assert evidence.tables[0].formats["Test RMSE"] == "{:.4g}"
+    seeds = evidence.figures[0]
+    assert seeds.table.formats["Difference"] == "{:+.4g}"
+    assert seeds.caption.endswith("joins the paired runs of one seed.")
+    canvas = Canvas(layout="constrained")
+    seeds.draw(canvas, "black")
+    assert canvas.axes[0].get_ylabel() == "Test RMSE"
+    assert canvas.axes[0].get_ylim()[1] < 3  # not times 100
+    canvas = Canvas((8, 3), layout="constrained")
+    settings.figures[0].draw(canvas, "black")
+    # The smallest of the errors of the rates, of which the best is that of the center.
+    assert [text.get_text() for text in canvas.axes[1].texts].count("1") == 1
+    html.html(made)
+
+
+def test_sgd_is_recommended_where_momentum_has_the_larger_error():
+    result = in_rows(tuned([0.84, 0.85, 0.85], [0.8, 0.82, 0.81]))
+    assert plan.recommended(result) == "sgd"
+    made = page(result, *PLAN)
+    assert "SGD is recommended because nothing tried was better." in made.summary
+
+
+def test_nothing_is_recommended_that_is_no_better_than_a_diverged_run_counts_as():
+    result = in_rows(tuned([0.69, 0.7, 0.7], [0.68, 0.69, 0.69]))
+    assert plan.recommended(result) is None
+    made = page(result, *PLAN)
+    assert "on digits is better than predicting the mean, so" in made.summary
+    assert "the RMSE of predicting the mean is 3." in made.summary
+    assert "Look for mistakes in the data" in made.summary
+    assert plan.recommended(in_rows(tuned([0.71] * 3, [0.7] * 3))) == "sgd"

@@ -13,8 +13,9 @@ import pytest
 from support.usage_errors import usage_error
 
 from experiments.data.examples import Examples, Splits
-from experiments.networks import mlp
+from experiments.networks import cnn, mlp
 from experiments.optimizers.arms import ARMS
+from experiments.problems.image_classification import image_classification
 from experiments.records.config import UsageError
 from experiments.training import step
 from experiments.training.engine import (
@@ -39,12 +40,13 @@ def examples(count: int) -> Examples:
     return Examples(jnp.asarray(images), jnp.asarray(labels))
 
 
-SPLITS = Splits(examples(29), examples(10), examples(7), classes=3)
+SPLITS = Splits(examples(29), examples(10), examples(7))
+CNN, MLP = image_classification(cnn, 3), image_classification(mlp, 3)
 POINTS = [Point(*values) for values in product((0.03, 0.2), (0.5, 0.8), (4, 7))][:5]
 
 
 def compiled(lanes, optimizer=ARMS["keras"].transformation, **options) -> Program:
-    return compile_to_fit(TrainSpec(optimizer, BATCH), lanes, SPLITS, **options)
+    return compile_to_fit(TrainSpec(optimizer, BATCH, CNN), lanes, SPLITS, **options)
 
 
 def trained(points, arm="keras") -> Outcome:
@@ -91,14 +93,13 @@ def test_equal_seeds_are_paired_and_equal_runs_equal():
 
 
 def test_lanes_start_like_a_run_alone_bit_for_bit():
-    spec = TrainSpec(ARMS["keras"].transformation, BATCH, mlp)
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH, MLP)
     program = compile_program(spec, 4, SPLITS)
-    params, opt_state, sums = program.start(as_arrays(POINTS[:4]))
+    params, opt_state, sums, _ = program.start(as_arrays(POINTS[:4]))
     np.testing.assert_array_equal(sums, np.zeros((2, 4)))
-    shape = step.image_shape(SPLITS.train)
     for index, point in enumerate(POINTS[:4]):
         lane_params = jax.tree.map(lambda x, i=index: x[i], params)
-        drawn = step.initial_params(shape, SPLITS.classes, point.seed, mlp)
+        drawn, _ = step.initial_variables(MLP, SPLITS.train, point.seed)
         jax.tree.map(np.testing.assert_array_equal, lane_params, drawn)
     assert opt_state.step.shape == (4,)
 
@@ -162,13 +163,15 @@ def test_chunks_of_a_grid_equal_the_whole_grid(whole):
 
 def test_the_test_split_is_read_only_on_request():
     unread = SPLITS._replace(test=None)
-    spec = TrainSpec(ARMS["sgd"].transformation, BATCH)
+    spec = TrainSpec(ARMS["sgd"].transformation, BATCH, CNN)
     program = compile_to_fit(spec, len(POINTS), unread)
     assert train_runs(program, POINTS, unread, 1).test is None
 
 
 def test_runs_are_cut_into_equal_chunks_that_fit():
-    half = compile_program(TrainSpec(ARMS["keras"].transformation, BATCH), 45, SPLITS)
+    half = compile_program(
+        TrainSpec(ARMS["keras"].transformation, BATCH, CNN), 45, SPLITS
+    )
     assert (half.lanes, half.padded_lanes) == (45, 46)
     limited = compiled(90, memory_limit=half.memory)
     assert (limited.lanes, limited.memory) == (45, half.memory)
@@ -179,7 +182,9 @@ def test_runs_are_cut_into_equal_chunks_that_fit():
 
 def test_a_run_that_does_not_fit_is_refused_in_one_line():
     message = usage_error("one run needs 0.0", compiled, 2, memory_limit=10)
-    rest = r" MB of memory, but there are 0\.000 MB for it: choose smaller images or a "
+    rest = (
+        r" MB of memory, but there are 0\.000 MB for it: choose smaller examples or a "
+    )
     assert re.fullmatch(rf"\d\d{rest}smaller network\.", message)
 
 
@@ -188,8 +193,8 @@ def square(side: int, batch_size: int, **options) -> Program:
         pixels = jnp.zeros((count, side, side, 1), jnp.uint8)
         return Examples(pixels, jnp.zeros(count, jnp.int32))
 
-    splits = Splits(images(40), images(10), images(7), classes=3)
-    spec = TrainSpec(ARMS["keras"].transformation, batch_size)
+    splits = Splits(images(40), images(10), images(7))
+    spec = TrainSpec(ARMS["keras"].transformation, batch_size, CNN)
     return compile_to_fit(spec, 1, splits, **options)
 
 
@@ -249,7 +254,7 @@ def test_no_epochs_and_no_batch_are_refused():
     with pytest.raises(UsageError, match=r"^--epochs must be at least 1, got 0: "):
         train_runs(program, POINTS[:1], SPLITS, 0)
     with pytest.raises(UsageError, match=r"^--batch-size must be at least 1, got 0: "):
-        compile_to_fit(TrainSpec(ARMS["sgd"].transformation, 0), 1, SPLITS)
+        compile_to_fit(TrainSpec(ARMS["sgd"].transformation, 0, CNN), 1, SPLITS)
 
 
 def test_a_given_network_is_trained():
@@ -257,12 +262,12 @@ def test_a_given_network_is_trained():
     pixels = (labels * 100).astype(jnp.uint8)[:, None, None, None]
     images = jnp.broadcast_to(pixels, (60, 4, 4, 1))
     split = Examples(images, labels)
-    splits = Splits(split, split, split, classes=3)
+    splits = Splits(split, split, split)
     points = [Point(0.1, 0.8, seed) for seed in (0, 1)]
-    spec = TrainSpec(ARMS["keras"].transformation, BATCH, mlp)
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH, MLP)
     program = compile_to_fit(spec, len(points), splits, test=True)
     outcome = train_runs(program, points, splits, 40, test=True)
     assert outcome.test is not None
-    np.testing.assert_array_equal(outcome.test.accuracy, [1.0, 1.0])
+    np.testing.assert_array_equal(outcome.test.metric, [1.0, 1.0])
     np.testing.assert_array_equal(outcome.validation.loss[:, -1], outcome.test.loss)
     assert outcome.images_per_second > 0

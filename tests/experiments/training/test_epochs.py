@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.small_splits import SPLITS
+from support.small_splits import SPLITS, TASK
 from support.usage_errors import usage_error
 
 from experiments.distributed.signals import Stopped, defer_signals
-from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS, STORAGES
 from experiments.records.config import Config
 from experiments.training import checkpoints, engine, epochs, nonfinite
@@ -77,7 +76,9 @@ def program(request) -> Program:
 
 
 def compiled(optimizer: optax.GradientTransformation) -> Program:
-    return compile_program(TrainSpec(constant(optimizer), BATCH), 1, SPLITS, test=True)
+    return compile_program(
+        TrainSpec(constant(optimizer), BATCH, TASK), 1, SPLITS, test=True
+    )
 
 
 def train(program: Program, saves: Checkpoints | None = None) -> Outcome:
@@ -117,7 +118,7 @@ def test_the_last_state_equals_that_of_the_uninterrupted_run(program, tmp_path):
 
 def test_resumed_lanes_equal_uninterrupted_ones(tmp_path):
     points = [Point(rate, 0.8, seed) for rate in (0.05, 1e38) for seed in (3, 4)][:3]
-    spec = TrainSpec(ARMS["keras"].transformation, BATCH)
+    spec = TrainSpec(ARMS["keras"].transformation, BATCH, TASK)
     program = compile_program(spec, 3, SPLITS)
     arguments = program, points, SPLITS, EPOCHS
     whole = train_runs(*arguments, test=True)
@@ -178,7 +179,7 @@ def test_calls_grow_to_their_longest_duration(monkeypatch):
     scores = epochs.Score(jnp.zeros(()), jnp.zeros(()))
     state = TrainState({}, (), scores)
     training = epochs.Training(
-        lambda: state, train_steps, lambda params: scores, steps=250, images=1
+        lambda: state, train_steps, lambda params: scores, steps=250, examples=1
     )
     epochs.train_epochs(training, 2)
     assert calls[:4] == [(0, 0, 8), (0, 8, 72), (0, 72, 172), (0, 172, 250)]
@@ -196,7 +197,7 @@ def poisoned(at_step: int) -> optax.GradientTransformation:
 
 
 def test_stopping_names_the_step_and_keeps_the_run_before_it(tmp_path):
-    spec = nonfinite.train_spec(constant(poisoned(5)), BATCH, cnn, "stop")
+    spec = nonfinite.train_spec(constant(poisoned(5)), BATCH, TASK, "stop")
     program = compile_program(spec, 1, SPLITS)
     config = replace(CONFIG, nonfinite="stop")
     kept = Interrupting(tmp_path / "a")

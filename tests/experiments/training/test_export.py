@@ -7,7 +7,9 @@ import numpy as np
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
+from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
+from experiments.problems.image_classification import image_classification
 from experiments.training import step
 from experiments.training.lanes import as_lane
 from experiments.training.program import Point, as_arrays, run_on_mesh
@@ -18,7 +20,8 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     images = jnp.asarray(rng.integers(0, 256, (11, 18, 18, 1), dtype=np.uint8))
     split = Examples(images, jnp.arange(11, dtype=jnp.int32) % 3)
     transformation = ARMS["keras"].transformation(0.05, 0.8)
-    spec = step.TrainSpec(step.constant(transformation), 4)
+    task = image_classification(cnn, 3)
+    spec = step.TrainSpec(step.constant(transformation), 4, task)
     points = as_arrays([Point(0.05, 0.8, 0)])
 
     def epoch(state, key, split):
@@ -26,7 +29,7 @@ def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
         batches = as_lane(rows), jnp.int32(0), jnp.int32(len(rows[0])), split
         return run_on_mesh(spec, device_mesh(), points, state, *batches)
 
-    params = step.initial_params((18, 18, 1), 3, seed=0)
+    params, _ = step.initial_variables(task, split, seed=0)
     state = as_lane(step.state_from_params(transformation, params))
     arguments = (state, step.order_key(0, 0), split)
     platforms = ["cpu", "cuda", "tpu"]

@@ -13,6 +13,7 @@ from support.usage_errors import usage_error
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import on_all_devices
+from experiments.problems.image_classification import image_classification
 from experiments.training import startup_check
 from experiments.training.scoring import score
 from experiments.training.startup_check import check, reference
@@ -108,7 +109,8 @@ def test_many_rows_are_scored_correctly_despite_a_known_compiler_error():
     _, loss = reference(params, *arguments)
     params = jax.tree.map(np.float32, params)
     params, *examples = on_all_devices((params, images, labels))
-    found = score(params, Examples(*examples), startup_check._SoftmaxRegression)
+    task = image_classification(startup_check._SoftmaxRegression, 3)
+    found = score(task, params, Examples(*examples))
     assert found.loss == pytest.approx(loss, rel=1e-5)
 
 

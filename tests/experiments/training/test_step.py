@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.small_splits import SPLITS
+from support.small_splits import SPLITS, TASK
 
 from experiments.data.examples import Examples, in_batches
 from experiments.distributed import devices
@@ -29,12 +29,12 @@ def optimizer(arm="keras") -> optax.GradientTransformation:
 
 
 def program(arm="keras", halted=None) -> Program:
-    spec = TrainSpec(step.constant(optimizer(arm)), BATCH, halted=halted)
+    spec = TrainSpec(step.constant(optimizer(arm)), BATCH, TASK, halted)
     return compile_program(spec, 1, SPLITS)
 
 
 def initial_params(seed: int) -> Any:
-    return step.initial_params(step.image_shape(SPLITS.train), SPLITS.classes, seed)
+    return step.initial_variables(TASK, SPLITS.train, seed)[0]
 
 
 def after(program: Program, *calls: tuple[int, int, int], seed=3) -> TrainState:
@@ -79,7 +79,7 @@ def test_an_epoch_equals_a_plain_loop_over_all_images(compiled):
         np.testing.assert_allclose(a, b, 1e-4, 1e-6)
     assert got.opt_state.step == 4
     assert got.sums.loss == pytest.approx(losses, rel=1e-5)
-    assert got.sums.accuracy == pytest.approx(hits, rel=1e-6)
+    assert got.sums.metric == pytest.approx(hits, rel=1e-6)
 
 
 def test_the_division_of_an_epoch_changes_no_bit(compiled):
@@ -117,10 +117,13 @@ def test_score_reads_every_image(monkeypatch):
     for batch in (1, 3, 500):  # 7 images on 2 devices: in 4 batches, in 2, in one
         monkeypatch.setattr(scoring, "_BATCH", batch)
         jax.clear_caches()
-        apart = score_lanes(devices.device_mesh(2), cnn, lanes, SPLITS.test)
-        for got in (score(params, SPLITS.test), jax.tree.map(lambda x: x[1], apart)):
+        apart = score_lanes(devices.device_mesh(2), TASK, lanes, (), SPLITS.test)
+        for got in (
+            score(TASK, params, SPLITS.test),
+            jax.tree.map(lambda x: x[1], apart),
+        ):
             assert got.loss == pytest.approx(float(loss), rel=1e-5)
-            assert got.accuracy == pytest.approx(float(accuracy), rel=1e-6)
+            assert got.metric == pytest.approx(float(accuracy), rel=1e-6)
 
 
 def test_padding_an_incomplete_batch_has_no_weight():
@@ -142,5 +145,5 @@ def test_the_order_is_a_function_of_seed_and_epoch():
 def test_float_images_are_used_unchanged():
     scaled = SPLITS.test.images.astype(jnp.float32) / 255
     params = initial_params(0)
-    got = score(params, Examples(scaled, SPLITS.test.labels))
-    assert got == score(params, SPLITS.test)
+    got = score(TASK, params, Examples(scaled, SPLITS.test.labels))
+    assert got == score(TASK, params, SPLITS.test)
