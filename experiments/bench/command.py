@@ -11,6 +11,7 @@ from experiments.bench.sweep import bench_sweep
 from experiments.bench.train import bench_train
 from experiments.bench.update import bench_update
 from experiments.distributed.environment import find_devices
+from experiments.records.config import UsageError
 
 
 def bench(options: Bench, _: Console) -> None:
@@ -20,10 +21,15 @@ def bench(options: Bench, _: Console) -> None:
       UsageError: JAX can't start, or the peers' interpreter is missing or lacks the
         libraries.
     """
+    for name in ("model", "problem"):
+        if getattr(options, name) is not None and options.what != "train":
+            raise UsageError(
+                f"--{name} applies to bench train; omit it, or measure train."
+            )
     find_devices()
     match options.what:
         case "train":
-            bench_train(options.peers)
+            bench_train(options.peers, options.model, options.problem)
         case "update":
             bench_update(options.peers)
         case "sweep":

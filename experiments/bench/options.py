@@ -55,6 +55,14 @@ class Bench:
     TensorFlow, Keras and PyTorch, which are then measured
     too, in turn with ours."""
 
+    model: str | None = None
+    """For train: FILE.py:function of a Flax network, which
+    is then measured beside the tutorial's CNN."""
+
+    problem: str | None = None
+    """For train: FILE.py:function of a problem, which is
+    then measured alone."""
+
     data_dir: Path | None = None
     """For accuracy and shuffling: directory in which
     tensorflow-datasets has prepared CIFAR-10; by default

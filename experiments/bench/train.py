@@ -19,6 +19,15 @@ from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
 from experiments.problems.image_classification import image_classification
+from experiments.problems.problem import (
+    Batch,
+    Task,
+    examples_in,
+    some_examples,
+    task_of,
+)
+from experiments.problems.user_network import network_task
+from experiments.problems.user_problem import user_problem
 from experiments.training.program import Point, as_arrays, compile_program
 from experiments.training.step import TrainSpec, TrainState, constant, steps_per_epoch
 
@@ -26,6 +35,7 @@ IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
 TURNS = 3
 CLASSES = 10
+TASK = image_classification(cnn, CLASSES)
 OPERATIONS = 25.7e6  # per image: multiplications and additions in matrix products
 SIZES = [  # (multiple of IMAGES, batch size): one of the two differs from the first
     (1, 64),
@@ -35,12 +45,25 @@ SIZES = [  # (multiple of IMAGES, batch size): one of the two differs from the f
 ]
 
 
-def bench_train(python: Path | None) -> None:
+def bench_train(
+    python: Path | None, model: str | None = None, problem: str | None = None
+) -> None:
     """Measures, prints JSON lines to stdout and tables to stderr.
 
+    Args:
+      python: the interpreter of Keras and PyTorch, to be measured in turn.
+      model: FILE.py:function of a network, measured beside the built-in one.
+      problem: FILE.py:function of a problem, measured alone.
+
     Raises:
-      UsageError: the peers' interpreter is missing or lacks their libraries.
+      UsageError: the peers' interpreter is missing or lacks their libraries, or the
+        user's function is unfit.
     """
+    if problem is not None:
+        return _bench_problem(problem)
+    own: dict[str, Task] = {}
+    if model is not None:
+        own[model], _ = network_task("--model", model, (32, 32, 3), CLASSES)
     with ExitStack() as stack:
         peers = {}
         if python is not None:  # first: they may be missing
@@ -50,10 +73,15 @@ def bench_train(python: Path | None) -> None:
                 peers[peer.greeting] = peer.timed("epoch")
         programs = {
             f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
+            **{
+                name: _our_epoch(IMAGES, BATCH_SIZE, task) for name, task in own.items()
+            },
             **peers,
             "matrix products alone": _products(),
         }
         _compare("training throughput", programs, dict.fromkeys(programs, IMAGES))
+    if own:
+        return
     names = {f"{n * IMAGES} images, {batch} a step": (n, batch) for n, batch in SIZES}
     programs = {name: _our_epoch(n * IMAGES, b) for name, (n, b) in names.items()}
     sizes = {name: n * IMAGES for name, (n, _) in names.items()}
@@ -69,17 +97,32 @@ def _compare(
     table.print_records(title, records)
 
 
-def _our_epoch(images: int, batch_size: int) -> Timed:
-    """One epoch of our training."""
+def _bench_problem(reference: str) -> None:
+    """Times epochs of a user's problem."""
+    problem, _ = user_problem("--problem", reference)
+    count = examples_in(problem.train)
+    size = min(BATCH_SIZE, count)
+    epoch = _epoch(task_of(problem), on_all_devices(problem.train), size)
+    unit = "examples_per_second"
+    work = {reference: count}
+    records = table.compare(
+        {reference: epoch}, TURNS, work=work, unit=unit, benchmark="train"
+    )
+    table.print_records(f"training throughput, {size} a step", records)
+
+
+def _our_epoch(images: int, batch_size: int, task: Task = TASK) -> Timed:
+    """One epoch of our training, on random images."""
     rng = np.random.default_rng(0)
     pixels = rng.random((images, 32, 32, 3), dtype=np.float32)
     labels = rng.integers(0, CLASSES, images, dtype=np.int32)
-    examples = Examples(*on_all_devices((pixels, labels)))
+    return _epoch(task, Examples(*on_all_devices((pixels, labels))), batch_size)
+
+
+def _epoch(task: Task, examples: Batch, batch_size: int) -> Timed:
     transformation = ARMS["keras"].transformation(0.01, 0.9)
-    few = jax.tree.map(lambda x: x[:2], examples)
-    spec = TrainSpec(
-        constant(transformation), batch_size, image_classification(cnn, CLASSES)
-    )
+    few = some_examples(examples, 2)
+    spec = TrainSpec(constant(transformation), batch_size, task)
     program = compile_program(spec, 1, Splits(examples, few, few))
     points = as_arrays([Point(0.01, 0.9, 0)])
     steps, epochs = steps_per_epoch(examples, batch_size), iter(range(1 + TURNS))

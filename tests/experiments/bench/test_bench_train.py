@@ -50,3 +50,35 @@ def test_peers_run_in_turn_after_ours(capsys, monkeypatch, tmp_path):
     # Warm-up and three epochs, each program in turn.
     lines = ["train_keras.py epoch", "train_pytorch.py epoch"] * 4
     assert log.read_text().splitlines() == lines
+
+
+OWN = """
+import numpy as np
+from flax import nnx
+from experiments.problems import Problem, from_nnx
+
+def network(image_shape, classes, rngs):
+    flat = lambda x: x.mean((1, 2))
+    norm = nnx.BatchNorm(classes, rngs=rngs)
+    return nnx.Sequential(flat, nnx.Linear(image_shape[-1], classes, rngs=rngs), norm)
+
+def problem():
+    split = {"x": np.ones((70, 3), np.float32)}
+    losses = lambda module, batch: (module(batch["x"])[:, 0] ** 2, {})
+    functions = from_nnx(lambda rngs: nnx.Linear(3, 1, rngs=rngs), losses)
+    return Problem("ones", split, split, split, *functions)
+"""
+
+
+def test_a_network_or_a_problem_of_ones_own_is_measured(capsys, tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    assert main(["bench", "train", "--model", f"{path}:network"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert records[1]["program"] == f"{path}:network" and len(records) == 3
+    assert main(["bench", "train", "--problem", f"{path}:problem"]) == 0
+    [record] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert record["program"] == f"{path}:problem"
+    assert record["examples_per_second"] > 0
+    assert main(["bench", "update", "--model", f"{path}:network"]) == 2
+    assert "--model applies to bench train" in capsys.readouterr().err
