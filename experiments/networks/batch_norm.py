@@ -6,6 +6,8 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float
 
+from experiments.records.config import UsageError
+
 
 class BatchNorm(nnx.Module):
     """Normalizes each channel over the batch, as `torch.nn.BatchNorm2d` does.
@@ -31,7 +33,7 @@ class BatchNorm(nnx.Module):
       rngs: unused, so that it can stand where other layers stand.
 
     Raises:
-      ValueError: there is one value a channel in training, whose variance is undefined.
+      UsageError: there is one value a channel in training, whose variance is undefined.
 
     References:
       Ioffe and Szegedy 2015, arXiv:1502.03167; the documentation of
@@ -63,8 +65,8 @@ class BatchNorm(nnx.Module):
             axes = tuple(range(x.ndim - 1))
             n = x.size // x.shape[-1]
             if n == 1:
-                raise ValueError(
-                    "BatchNorm: a batch with one value a channel has no variance; "
+                raise UsageError(
+                    "BatchNorm: a batch with one value a channel has no variance: "
                     "choose a --batch-size that leaves no last batch of one example."
                 )
             mean, var = jnp.mean(x, axes), jnp.var(x, axes)

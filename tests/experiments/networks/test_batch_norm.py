@@ -15,6 +15,7 @@ from experiments.networks.resnet import ResNet, resnet18
 from experiments.optimizers.arms import with_decay
 from experiments.problems.flax_modules import from_nnx
 from experiments.problems.image_classification import cross_entropy
+from experiments.records.config import UsageError
 from optax_momentum import heavy_ball
 
 GOLDEN = load("pytorch_resnet")
@@ -104,7 +105,7 @@ def test_running_statistics_follow_with_the_unbiased_variance():
 
 def test_a_batch_of_one_value_is_refused():
     norm = BatchNorm(5)
-    with pytest.raises(ValueError, match="one value a channel has no variance; choose"):
+    with pytest.raises(UsageError, match="one value a channel has no variance: choose"):
         norm(jnp.ones((1, 5)))
     norm.eval()
     assert norm(jnp.ones((1, 5))).shape == (1, 5)

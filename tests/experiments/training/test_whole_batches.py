@@ -23,9 +23,10 @@ from experiments.data.examples import Splits
 from experiments.networks.network import random_key
 from experiments.optimizers.arms import ARMS
 from experiments.problems.problem import task_of
-from experiments.training import step
+from experiments.training import scoring, step
 from experiments.training.engine import compile_to_fit, train_runs
 from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.scoring import score
 from experiments.training.step import TrainSpec, TrainState
 
 BATCH, STEPS = 8, 4  # batches of 8, 8, 8 and 5
@@ -164,6 +165,9 @@ def test_evaluation_uses_running_statistics_whatever_its_batches(task, monkeypat
     compiled = program(task)
     state = after(compiled, (0, 0, STEPS))
     found = compiled.score(state, SPLITS.test)
+    monkeypatch.setattr(scoring, "_BATCH", 3)
+    smaller = score(task, lane(state.params), SPLITS.test, lane(state.model_state))
+    np.testing.assert_allclose(smaller.loss, found.loss[0], rtol=1e-6)
     params, model_state = lane(state).params, lane(state).model_state
     losses, metrics, _ = task.loss(
         params, model_state, TEST, random_key(9), training=False
