@@ -57,11 +57,11 @@ def check_problem(where: str, problem: Problem) -> Problem:
     }
     few = some_examples(splits["train"])
     for name in ("validation", "test"):
-        differing = difference(few, some_examples(splits[name], examples_in(few)))
-        if differing is not None and examples_in(splits[name]) >= examples_in(few):
+        differing = difference(*map(_of_one, (splits["train"], splits[name])))
+        if differing is not None:
             raise UsageError(
-                f"{where}: {name} has {differing} of train; all splits must have the "
-                "same structure, shapes and dtypes."
+                f"{where}: an example of {name} is {differing}, as one of train is; "
+                "all splits must have the same structure, shapes and dtypes."
             )
     problem = problem._replace(**splits)
     check_functions(where, problem.init, problem.loss, few, problem.metric.key)
@@ -79,7 +79,7 @@ def check_functions(
     """
     few = jax.tree.map(jnp.asarray, few)
     key = random_key(0)
-    drawn = _called(where, "init", jax.jit(init), key, few)
+    drawn = _called(where, "init", init, key, few)
     if not isinstance(drawn, tuple) or len(drawn) != 2:
         raise UsageError(
             f"{where}: init returned {_kind(drawn)}; the tuple (params, model_state) "
@@ -94,9 +94,9 @@ def check_functions(
                 f"{jax.tree_util.keystr(path)}; draw smaller ones."
             )
     for training in (True, False):
-        compiled = jax.jit(partial(loss, training=training))
         name = f"loss, with training={training},"
-        result = _called(where, name, compiled, params, model_state, few, key)
+        function = partial(loss, training=training)
+        result = _called(where, name, function, params, model_state, few, key)
         _check_result(where, name, result, few, metric)
         check_model_state(where, model_state, result[2])
         if not jnp.isfinite(result[0]).all():
@@ -105,7 +105,7 @@ def check_functions(
                 "inputs, or draw smaller parameters."
             )
     part = some_examples(few, max(1, examples_in(few) // 2))
-    alone = _called(where, "loss", compiled, params, model_state, part, key)
+    alone = _called(where, "loss", function, params, model_state, part, key)
     _check_result(where, name, alone, part, metric)
     whole = jax.tree.map(lambda x: x[: len(alone[0])], result[:2])
     for together, apart in zip(*map(jax.tree.leaves, (whole, alone[:2])), strict=True):
@@ -197,6 +197,11 @@ def _arrays(where: str, split: str, batch: Batch) -> Batch:
     return jax.tree.map(partial(_canonical, where, split), batch)
 
 
+def _of_one(batch: Batch) -> PyTree:
+    """Shapes and dtypes of one example."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), batch)
+
+
 def _canonical(where: str, split: str, array: np.ndarray) -> np.ndarray:
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     converted = np.asarray(array).astype(dtype)
@@ -210,7 +215,7 @@ def _canonical(where: str, split: str, array: np.ndarray) -> np.ndarray:
 
 def _check_augment(where: str, augment: Callable[..., Batch], few: Batch) -> None:
     few = jax.tree.map(jnp.asarray, few)
-    changed = _called(where, "augment", jax.jit(augment), random_key(0), few)
+    changed = _called(where, "augment", augment, random_key(0), few)
     differing = difference(few, changed)
     if differing is not None:
         raise UsageError(
@@ -251,10 +256,10 @@ def _check_result(
 def _called(
     where: str, name: str, function: Callable[..., Any], *arguments: Any
 ) -> Any:
+    """What the function returns, jitted; it is traced twice to see what it keeps."""
     try:
-        result = function(*arguments)
-        # A tracer that was kept from the last call is found in the next trace.
-        return jax.eval_shape(function, *arguments) and result
+        jax.eval_shape(function, *arguments)
+        return jax.jit(function)(*arguments)
     except _TRACERS as error:
         raise UsageError(
             f"{where}: {name} kept a traced value from an earlier call "

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.optimizers.arms import ARMS, STORAGES
+from experiments.optimizers.arms import ARMS, STORAGES, with_decay
+from optax_momentum import keras
 
 
 def updates(arm, learning_rate, beta, gradients):
@@ -57,3 +58,20 @@ def test_storages_differ_in_the_dtype_of_the_buffer():
     assert buffers["keras"].dtype == jnp.float32
     assert buffers["keras_bfloat16"].dtype == jnp.bfloat16
     assert buffers["keras_int8"].codes.dtype == jnp.int8
+
+
+def test_decay_is_added_to_the_gradient_before_momentum_and_may_spare_vectors():
+    params = {"kernel": jnp.full((2, 1), 3.0), "bias": jnp.full(2, 5.0)}
+    gradients = {"kernel": jnp.full((2, 1), 0.5), "bias": jnp.full(2, 0.25)}
+    for kernels_only, of_bias in ((False, 0.25 + 0.2 * 5), (True, 0.25)):
+        optimizer = with_decay(keras(0.1, 0.6), 0.2, kernels_only)
+        state: Any = optimizer.init(params)
+        for expected_steps in (1.0, 1.6):  # momentum of a constant gradient
+            updates, state = optimizer.update(gradients, state, params)
+            found: Any = updates
+            of_kernel = -0.1 * expected_steps * (0.5 + 0.2 * 3)
+            np.testing.assert_allclose(found["kernel"], of_kernel, rtol=1e-6)
+            expected = -0.1 * expected_steps * of_bias
+            np.testing.assert_allclose(found["bias"], expected, rtol=1e-6)
+    plain = keras(0.1, 0.6)
+    assert with_decay(plain, 0.0) is plain

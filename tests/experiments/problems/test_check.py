@@ -93,7 +93,11 @@ def test_steps_are_divided_only_where_no_example_depends_on_others():
         ),
         (
             GOOD._replace(validation=TRAIN | {"z": TRAIN["y"]}),
-            "validation has a tree of another structure of train; all splits must have",
+            "an example of validation is a tree of another structure, as one of train",
+        ),
+        (
+            GOOD._replace(test={"x": TRAIN["x"][:3, :4], "y": TRAIN["y"][:3]}),
+            "an example of test is float32[4], not float32[5], at ['x'], as one of ",
         ),
         (
             GOOD._replace(train=TRAIN | {"y": np.array(["a"] * 29)}),

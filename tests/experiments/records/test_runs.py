@@ -29,7 +29,26 @@ def test_record_is_strict_json_with_named_figures(tmp_path):
     (line,) = (tmp_path / "runs.jsonl").read_text().splitlines()
     values = json.loads(line, parse_constant=pytest.fail)
     assert (values["config"]["arm"], values["config"]["seed"]) == ("ema", 5)
-    assert set(values["epochs"][0]) == set(runs.Epoch._fields)
+    expected = {name.replace("metric", "accuracy") for name in runs.Epoch._fields}
+    assert set(values["epochs"][0]) == expected
+    assert "test_accuracy" in values and "metric" not in values
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [("rmse", "validation_rmse"), ("loss", "validation_metric")],
+)
+def test_record_names_its_metric_and_comes_back(tmp_path, metric, name):
+    run = replace(synthetic_run(weight_decay=0.25), metric=metric)
+    runs.record(tmp_path, run)
+    (line,) = (tmp_path / "runs.jsonl").read_text().splitlines()
+    values = json.loads(line)
+    assert values["epochs"][0][name] == run.epochs[0].validation_metric
+    assert values["epochs"][0]["validation_loss"] == run.epochs[0].validation_loss
+    assert values["config"]["weight_decay"] == 0.25
+    assert "augment" not in values["config"]
+    assert run.config.later_settings() == {"weight_decay": 0.25}
+    assert runs.read(tmp_path) == (run,)
 
 
 def test_record_of_a_diverged_run_keeps_null_where_a_loss_was_not_finite(tmp_path):
