@@ -161,6 +161,14 @@ def test_a_lane_equals_its_run_alone_and_others_change_no_bit(task):
         )
 
 
+def test_lanes_in_lockstep_train_the_same_runs(task, monkeypatch):
+    points = [POINT, Point(0.02, 0.5, 4), Point(0.05, 0.8, 5), Point(0.1, 0.3, 6)]
+    in_turn = after(program(task, 4), (0, 0, STEPS), points=points)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")  # in name only
+    in_step = after(program(task, 4), (0, 0, STEPS), points=points)
+    assert_close(in_step, in_turn)
+
+
 def test_evaluation_uses_running_statistics_whatever_its_batches(task, monkeypatch):
     compiled = program(task)
     state = after(compiled, (0, 0, STEPS))
