@@ -45,7 +45,13 @@ from process_faults import (
     termination,
 )
 from reference import Reference, measure_reference
-from sandbox import Sandbox, compare_command, study_command, write_images
+from sandbox import (
+    Sandbox,
+    compare_command,
+    normalized_command,
+    study_command,
+    write_images,
+)
 from tally import FaultMissed, Tally
 
 from experiments.records.runs import environment
@@ -137,7 +143,7 @@ def injected(
 class Size(NamedTuple):
     """Number of trials of each fault."""
 
-    random_kills: int  # of a comparison, on one device and again on two
+    random_kills: int  # of each comparison
     study_kills: int  # of a study
     stage_kills: int  # in each stage
     flips: int
@@ -180,6 +186,7 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
         "one device": (compare_command(data), 1),
         "2 devices": (compare_command(data), 2),
         "a study": (study_command(data), 2),
+        "BatchNorm and Dropout on 2 devices": (normalized_command(data), 2),
     }
     sandboxes = {
         what: Sandbox(directory / what, command, directory / f"{what}, compiled", count)

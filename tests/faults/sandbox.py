@@ -170,3 +170,9 @@ def compare_command(images: Path) -> tuple[str, ...]:
     """A comparison of four optimizers that saves checkpoints as often as it can."""
     options = "--batch-size 16 --epochs 2 --seeds 1 --save-every 0"
     return ("compare", "--dataset", str(images), *options.split())
+
+
+def normalized_command(images: Path) -> tuple[str, ...]:
+    """The same comparison of a network with model state, which checkpoints must hold."""
+    network = Path(__file__).with_name("normalized_network.py")
+    return (*compare_command(images), "--model", f"{network}:network")
