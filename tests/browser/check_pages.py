@@ -4,9 +4,12 @@
 
 Fails if a page writes to the console, requests another address, overflows its window,
 or has a table that does not sort. Without arguments, it makes three pages to check.
+With `--metric RMSE`, pages must also show that metric on their axes, in its own unit,
+and no word about images or their accuracy.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from itertools import product
@@ -35,6 +38,7 @@ def main() -> int:
     parser.add_argument("pages", nargs="*", type=Path)
     parser.add_argument("--screenshots", type=Path, default=Path("runs/screenshots"))
     parser.add_argument("--chromium", default="/usr/bin/chromium")
+    parser.add_argument("--metric", help="of which lower values are better")
     options = parser.parse_args()
     options.screenshots.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
@@ -43,7 +47,7 @@ def main() -> int:
         failures = [
             f"{path} at {width} px, {scheme}: {failure}"
             for path, width, scheme in product(pages, WIDTHS, SCHEMES)
-            for failure in look(browser, path, width, scheme, options.screenshots)
+            for failure in look(browser, path, width, scheme, options)
         ]
         browser.close()
     print("\n".join(failures) or f"{len(pages)} pages pass")
@@ -79,9 +83,10 @@ def demonstrations(directory: Path) -> list[Path]:
 
 
 def look(
-    browser: Browser, path: Path, width: int, scheme: str, screenshots: Path
+    browser: Browser, path: Path, width: int, scheme: str, options: argparse.Namespace
 ) -> list[str]:
     """The failures of a page in one window."""
+    screenshots = options.screenshots
     failures: list[str] = []
     address = path.resolve().as_uri()
 
@@ -110,9 +115,24 @@ def look(
     for table in page.locator("table:has(th button)").all():
         failures += sorting(table)
     failures += copying(page)
+    if options.metric:
+        failures += foreign_words(page, options.metric)
     page.screenshot(path=screenshots / f"opened-{name}", full_page=True)
     page.close()
     return failures
+
+
+def foreign_words(page: Page, metric: str) -> list[str]:
+    """What a page of this metric should say and doesn't, or says and shouldn't."""
+    text = page.locator("body").inner_text()
+    drawn = page.locator("svg text").all_text_contents()
+    wrong = [f"it says {word!r}" for word in re.findall(r"(?i)accurac|images?\b", text)]
+    wrong += [f"{label!r} is in a figure" for label in drawn if "%" in label]
+    if f"Test {metric}" not in drawn:
+        wrong.append(f"no axis is titled 'Test {metric}'")
+    if f"{metric} (lower is better)" not in text:
+        wrong.append("it doesn't say that lower is better")
+    return wrong
 
 
 def overflow(page: Page) -> list[str]:

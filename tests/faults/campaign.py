@@ -39,13 +39,20 @@ from failpoints import STAGES
 from process_faults import (
     clock,
     interrupts,
+    kill_at_random_step,
     memory,
     second_writer,
     suspension,
     termination,
 )
 from reference import Reference, measure_reference
-from sandbox import Sandbox, compare_command, study_command, write_images
+from sandbox import (
+    Sandbox,
+    compare_command,
+    normalized_command,
+    study_command,
+    write_images,
+)
 from tally import FaultMissed, Tally
 
 from experiments.records.runs import environment
@@ -103,6 +110,11 @@ FAULTS = (
         lost_output,
     ),
 )
+WITH_MODEL_STATE = Fault(
+    "SIGKILL after a random step, a network with BatchNorm and Dropout",
+    "resumes; the same bits, running statistics included",
+    kill_at_random_step,
+)
 ON_MOUNTS = (
     Fault(
         "a disk that another program fills during training",
@@ -139,13 +151,23 @@ class Size(NamedTuple):
 
     random_kills: int  # of a comparison, on one device and again on two
     study_kills: int  # of a study
+    state_kills: int  # of a comparison of networks with model state
     stage_kills: int  # in each stage
     flips: int
     trials: int  # of each other fault
 
 
-SHORT = Size(random_kills=3, study_kills=1, stage_kills=1, flips=120, trials=1)
-LONG = Size(random_kills=100, study_kills=12, stage_kills=30, flips=1000, trials=4)
+SHORT = Size(
+    random_kills=3, study_kills=1, state_kills=2, stage_kills=1, flips=120, trials=1
+)
+LONG = Size(
+    random_kills=100,
+    study_kills=12,
+    state_kills=20,
+    stage_kills=30,
+    flips=1000,
+    trials=4,
+)
 
 
 def main() -> int:
@@ -180,6 +202,7 @@ def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
         "one device": (compare_command(data), 1),
         "2 devices": (compare_command(data), 2),
         "a study": (study_command(data), 2),
+        "BatchNorm and Dropout": (normalized_command(data), 2),
     }
     sandboxes = {
         what: Sandbox(directory / what, command, directory / f"{what}, compiled", count)
@@ -218,11 +241,19 @@ def _jobs(
     sandboxes: dict[str, Sandbox], references: dict[str, Reference], size: Size
 ) -> Iterator[Callable[[Random], list[Tally]]]:
     """Jobs that can run at the same time, longest first."""
-    for what, sandbox in sandboxes.items():
-        number = size.study_kills if what == "a study" else size.random_kills
-        yield lambda random, what=what, sandbox=sandbox, number=number: [
-            kills.random_kills(sandbox, references[what], random, what, number)
+    numbers = {
+        "one device": size.random_kills,
+        "2 devices": size.random_kills,
+        "a study": size.study_kills,
+    }
+    for what, number in numbers.items():
+        yield lambda random, what=what, number=number: [
+            kills.random_kills(sandboxes[what], references[what], random, what, number)
         ]
+    normalized = sandboxes["BatchNorm and Dropout"], references["BatchNorm and Dropout"]
+    yield lambda random: [
+        injected(WITH_MODEL_STATE, *normalized, random, size.state_kills)
+    ]
     sandbox, reference = sandboxes["one device"], references["one device"]
     for stage in STAGES:
         yield lambda random, stage=stage: [

@@ -34,6 +34,19 @@ def termination(sandbox: Sandbox, reference: Reference, random: Random) -> str |
     return None if same else f"{last} was the last state, but {first} was restored"
 
 
+def kill_at_random_step(
+    sandbox: Sandbox, reference: Reference, random: Random
+) -> str | None:
+    """Kills a process after a random step; the next one must resume, not start anew."""
+    saves = random.randint(4, len(reference.states) - 8)
+    process, started = sandbox.start_training(random, saves)
+    send(process.pid, signal.SIGKILL)
+    killed = sandbox.wait(process, started)
+    if killed.status == 0 or not sandbox.newest_checkpoints():
+        raise FaultMissed
+    return repeated(sandbox, reference, killed)
+
+
 def interrupts(sandbox: Sandbox, reference: Reference, random: Random) -> str | None:
     """Sends SIGINT twice in a row."""
     process, started = sandbox.start_training(random)

@@ -94,12 +94,14 @@ class Sandbox(NamedTuple):
         status = -signal.SIGABRT if status is None else status
         return ProcessResult(status, self.events(), log, started)
 
-    def start_training(self, random: Random, **job: Any) -> tuple[Any, float]:
+    def start_training(
+        self, random: Random, saves: int = 4, **job: Any
+    ) -> tuple[Any, float]:
         """Starts a process and waits until it trains and has saved a checkpoint."""
         process, started = self.start(**job)
         deadline = started + _TIMEOUT
         # A save is journaled before it waits for the previous one: four mean two saved.
-        while sum(event["event"] == "reached" for event in self.events()) < 4:
+        while sum(event["event"] == "reached" for event in self.events()) < saves:
             if process.exitcode is not None or time.monotonic() > deadline:
                 send(process.pid, signal.SIGKILL)
                 raise RuntimeError(f"it never trained:\n{self.wait(process, started)}")
@@ -170,3 +172,9 @@ def compare_command(images: Path) -> tuple[str, ...]:
     """A comparison of four optimizers that saves checkpoints as often as it can."""
     options = "--batch-size 16 --epochs 2 --seeds 1 --save-every 0"
     return ("compare", "--dataset", str(images), *options.split())
+
+
+def normalized_command(images: Path) -> tuple[str, ...]:
+    """The same comparison of a network with model state, on which results depend."""
+    network = Path(__file__).with_name("normalized_network.py")
+    return (*compare_command(images), "--model", f"{network}:network")

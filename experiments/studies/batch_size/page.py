@@ -365,7 +365,7 @@ def _values_figure(
 
     return Figure(
         "accuracy" if metric.is_share else "metric",
-        f"Test {metric.words} against batch size at constant epochs: mean and 95% "
+        f"Test {judged(metric)} against batch size at constant epochs: mean and 95% "
         "interval over the seeds, each optimizer at the best of its learning rates.",
         draw,
         table,

@@ -31,7 +31,7 @@ from experiments.studies.crossval.choice import (
 )
 from experiments.studies.paired import difference, tested
 from experiments.studies.settings import Setting, learning_rate
-from experiments.studies.terms import heading, values_of, worst
+from experiments.studies.terms import heading, judged, values_of, worst
 from experiments.studies.validation import Measure, count_diverged
 
 _LEAST_POINTS = 3  # of a curve at one learning rate
@@ -266,9 +266,10 @@ def _equal_effective_rate(results: CrossvalResults) -> Figure:
         ends = f"three tenths of the way from the best to {worst(measure)}"
     return _curves_figure(
         "equal-effective-rate",
-        f"Validation {measure.metric.words} against beta, each curve at one effective "
-        "learning rate: mean and 95% interval over the folds. The points at beta 0 are "
-        f"SGD. The axis ends {ends}; of more than four curves, the best are drawn.",
+        f"Validation {judged(measure.metric)} against beta, each curve at one "
+        "effective learning rate: mean and 95% interval over the folds. The points at "
+        f"beta 0 are SGD. The axis ends {ends}; of more than four curves, the best are "
+        "drawn.",
         results,
         curves,
     )
@@ -396,7 +397,7 @@ def _by_seed(results: CrossvalResults) -> Figure:
     )
     return Figure(
         "test-by-seed",
-        f"Test {metric.words} of the chosen settings. A line joins the two runs with "
+        f"Test {judged(metric)} of the chosen settings. A line joins the two runs with "
         "the same seed.",
         draw,
         table,

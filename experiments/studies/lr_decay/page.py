@@ -327,7 +327,7 @@ def _schedules_figure(results: LrDecayResults, table: Table) -> Figure:
     }
     return _intervals_figure(
         "schedules",
-        f"Test {metric.words} by schedule and method, each at its own tuned rate: "
+        f"Test {judged(metric)} by schedule and method, each at its own tuned rate: "
         "means and 95% intervals over seeds.",
         schedules,
         series,
@@ -343,7 +343,7 @@ def _differences_figure(answers: Answers, metric: Metric, table: Table) -> Figur
     what = "points" if metric.is_share else judged(metric)
     return _intervals_figure(
         "differences",
-        f"Paired differences of test {metric.words} by schedule: means and 95% "
+        f"Paired differences of test {judged(metric)} by schedule: means and 95% "
         "intervals. A difference whose interval contains 0 is not significant.",
         [comparison.schedule for comparison in answers[TUNED_APART]],
         {question: [c.difference for c in answers[question]] for question in shown},
@@ -387,7 +387,7 @@ def _tuning_figure(tuning: CellRuns, measure: Measure, table: Table) -> Figure:
         mean = fmean(validated(run, measure) for run in runs)
         point = cell.rate, metric.scale * mean
         curves.setdefault(cell.schedule, {}).setdefault(cell.arm, []).append(point)
-    caption = f"Validation {metric.words} of the trials over the effective learning "
+    caption = f"Validation {judged(metric)} of the trials over the effective learning "
     caption += "rate."
     label, limits = "Validation, %", (0.0, 102.0)
     if not metric.is_share:

@@ -276,7 +276,8 @@ def _seeds_figure(tuned: TuneResults) -> Figure:
     formats = dict.fromkeys(values, metric.format)
     formats["Difference"] = metric.difference_format
     rows = list(zip(seeds, first, second, gains, strict=True))
-    caption = f"Test {metric.words} by seed; a line joins the paired runs of one seed."
+    caption = f"Test {judged(metric)} by seed; a line joins the paired runs of one "
+    caption += "seed."
     if chance is not None:
         caption += f" Always the same answer would reach {metric.shown(chance)}, "
         caption += "chance."
@@ -386,9 +387,9 @@ def _settings_figure(tuned: TuneResults, table: Table) -> Figure:
     known = known[np.isfinite(known)]
     limits = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     caption = (
-        f"Validation {metric.words} at each batch size and schedule: the best over the "
-        "rates and betas tried there. The best of all is framed; at a cross, all runs "
-        "diverged"
+        f"Validation {judged(metric)} at each batch size and schedule: the best over "
+        "the rates and betas tried there. The best of all is framed; at a cross, all "
+        "runs diverged"
     )
     style: dict[str, Any] = {"lower_is_better": not metric.higher_is_better}
     if chance is not None:
