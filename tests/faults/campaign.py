@@ -151,7 +151,7 @@ class Size(NamedTuple):
 
     random_kills: int  # of a comparison, on one device and again on two
     study_kills: int  # of a study
-    state_kills: int  # of a comparison of networks with model state
+    state_kills: int  # of a network with model state
     stage_kills: int  # in each stage
     flips: int
     trials: int  # of each other fault

@@ -1,8 +1,15 @@
-"""A network with model state and random numbers, for `--model`."""
+"""A network with model state and random numbers, and an optimizer for it."""
 
 import math
 
 from flax import nnx
+
+from optax_momentum import keras
+
+
+def optimizers(learning_rate):
+    """One optimizer, because each compiles programs of its own."""
+    return {"keras": keras(learning_rate, 0.9)}
 
 
 def network(image_shape, classes, rngs):
