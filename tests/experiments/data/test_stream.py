@@ -27,7 +27,6 @@ from experiments.optimizers.arms import ARMS
 from experiments.problems.image_classification import image_classification
 from experiments.records import runs
 from experiments.records.config import UsageError
-from experiments.studies.crossval.options import Crossval
 from experiments.training import windows
 from experiments.training.engine import train_runs
 from experiments.training.program import Point, as_arrays, compile_program
@@ -299,7 +298,3 @@ print(json.dumps([peak / 1024, data.digest]))
     peak, digest = json.loads(result.stdout.splitlines()[-1])
     assert peak < 1500
     assert digest == "7164eae346304670"  # of the arrays in memory
-
-
-def test_crossval_knows_the_option():
-    assert Crossval(stream=True).stream
