@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -142,9 +143,9 @@ def test_streamed_data_are_those_in_memory(tmp_path, folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     binary = tmp_path / "binary"
     for index in range(12):
-        pixels = np.uint8(np.arange(30).reshape(6, 5) % (2 + index % 2) == 0)
-        write(binary / "ab"[index % 2] / f"{index}.png", pixels)
-    sources = (
+        pixels = np.arange(30).reshape(6, 5) % (2 + index % 2) == 0
+        write(binary / "ab"[index % 2] / f"{index}.png", pixels.astype(np.uint8))
+    sources: tuple[tuple[str, Path | None, dict[str, Any]], ...] = (
         ("cifar10", prepared(tmp_path / "tfds"), {}),
         ("cifar10", tmp_path / "tfds", {"image_size": 4}),
         (str(folder), None, {"image_size": 4, "skip_broken": 0.1}),
