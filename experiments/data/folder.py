@@ -5,6 +5,7 @@ import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from experiments.data.labeled import Changes, LabeledImages
 from experiments.data.memory import check_fits
 from experiments.data.resizing import to_square
+from experiments.data.streaming import map_in_threads, streamed
 from experiments.records.config import UsageError
 
 SKIP_BROKEN_SHARE = 0.1  # of the files, which --skip-broken leaves out at most
@@ -55,8 +57,9 @@ class Folder(NamedTuple):
 class _Picture(NamedTuple):
     path: Path
     class_name: str
-    pixels: UInt8[np.ndarray, "height width channels"]
+    shape: tuple[int, ...]  # height, width, channels
     is_deep: bool  # it had 16 bits per channel
+    pixels: UInt8[np.ndarray, "height width channels"] | None  # None if streamed
 
 
 class _Fault(NamedTuple):
@@ -67,7 +70,13 @@ class _Fault(NamedTuple):
     reason: str = ""
 
 
-def read(path: Path, skip_broken: float = 0.0, image_size: int | None = None) -> Folder:
+def read(
+    path: Path,
+    skip_broken: float = 0.0,
+    image_size: int | None = None,
+    *,
+    stream: bool = False,
+) -> Folder:
     """Reads all images below a directory, in the order of their names.
 
     Args:
@@ -83,6 +92,8 @@ def read(path: Path, skip_broken: float = 0.0, image_size: int | None = None) ->
         include images that differ from most in size.
       image_size: height and width to which all images are brought, see `to_square`;
         without it, all must have one size.
+      stream: reads each image once, to check it, but keeps none: they are read again
+        when they are needed.
 
     Returns:
       The training and the test images, or those of the whole directory if it isn't
@@ -96,12 +107,12 @@ def read(path: Path, skip_broken: float = 0.0, image_size: int | None = None) ->
     where = f"--dataset {path}"
     try:
         roots = _find_roots(where, path)
-        parts = list(_read_parts(where, roots, image_size))
+        parts = list(_read_parts(where, roots, image_size, stream))
     except OSError as error:
         raise UsageError(f"{where}: a directory can't be read ({error}).") from error
     entries = [entry for part in parts for entry in part]
     readable = [entry for entry in entries if isinstance(entry, _Picture)]
-    sizes = Counter(picture.pixels.shape[:2] for picture in readable)
+    sizes = Counter(picture.shape[:2] for picture in readable)
     usual = sizes.most_common(1)[0][0] if sizes else ()
     checked = [[_check_size(entry, usual) for entry in part] for part in parts]
     faults = [x for part in checked for x in part if isinstance(x, _Fault)]
@@ -121,9 +132,9 @@ def read(path: Path, skip_broken: float = 0.0, image_size: int | None = None) ->
             f"has images of {_printable(unshared[0])}."
         )
     used = [picture for part in pictures for picture in part]
-    channels = max(picture.pixels.shape[2] for picture in used)
+    channels = max(picture.shape[2] for picture in used)
     return Folder(
-        [_stack(part, names[0], channels) for part in pictures],
+        [_stack(part, names[0], channels, image_size) for part in pictures],
         tuple(names[0]),
         Changes(
             left_out=dict(Counter(fault.kind for fault in faults)),
@@ -153,20 +164,28 @@ def _find_roots(where: str, path: Path) -> list[Path]:
 
 
 def _read_parts(
-    where: str, roots: Sequence[Path], image_size: int | None
+    where: str, roots: Sequence[Path], image_size: int | None, stream: bool
 ) -> Iterator[list[_Picture | _Fault]]:
-    """Everything in each directory, unless it doesn't fit into memory."""
+    """Everything in each directory, unless it is kept and doesn't fit into memory."""
     size = 0
     for root in roots:
+        found = list(_find_files(root))
+        check = partial(_read_entry, image_size=image_size, keep=not stream)
+        if stream:
+            yield list(map_in_threads(check, found))
+            continue
         part = []
-        for entry in _read_classes(root, image_size):
+        for entry in map(check, found):
             part.append(entry)
-            size += entry.pixels.nbytes if isinstance(entry, _Picture) else 0
-            check_fits(f"{where}: the images", size, "Use fewer or smaller images.")
+            if isinstance(entry, _Picture) and entry.pixels is not None:
+                size += entry.pixels.nbytes
+            remedy = "Pass --stream, or use fewer or smaller images."
+            check_fits(f"{where}: the images", size, remedy)
         yield part
 
 
-def _read_classes(root: Path, image_size: int | None) -> Iterator[_Picture | _Fault]:
+def _find_files(root: Path) -> Iterator[Path | _Fault]:
+    """The files in all class directories, and what is no class directory."""
     for folder in _of_the_user(root):
         if folder.name.startswith("."):
             yield _Fault(folder, "hidden")
@@ -177,8 +196,7 @@ def _read_classes(root: Path, image_size: int | None) -> Iterator[_Picture | _Fa
         elif not (files := _of_the_user(folder)):
             yield _Fault(folder, "empty class directory")
         else:
-            for file in files:
-                yield _read_image(file, image_size)
+            yield from files
 
 
 def _of_the_user(folder: Path) -> list[Path]:
@@ -188,6 +206,14 @@ def _of_the_user(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.name.lower() not in _NOT_THE_USERS and not path.name.startswith("._")
     )
+
+
+def _read_entry(
+    entry: Path | _Fault, image_size: int | None, keep: bool
+) -> _Picture | _Fault:
+    """Reads an image, if it is one; drops the pixels unless they are to be kept."""
+    read = entry if isinstance(entry, _Fault) else _read_image(entry, image_size)
+    return read if keep or isinstance(read, _Fault) else read._replace(pixels=None)
 
 
 def _read_image(file: Path, image_size: int | None) -> _Picture | _Fault:
@@ -213,7 +239,7 @@ def _read_image(file: Path, image_size: int | None) -> _Picture | _Fault:
         return _Fault(file, "broken", reason.rstrip("."))
     if image_size is not None:
         pixels = to_square(pixels, image_size)
-    return _Picture(file, file.parent.name, pixels, is_deep)
+    return _Picture(file, file.parent.name, pixels.shape, is_deep, pixels)
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -246,9 +272,9 @@ def _pixels(image: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
 
 def _check_size(entry: _Picture | _Fault, usual: tuple[int, ...]) -> _Picture | _Fault:
     """Turns a picture into a fault if it doesn't have the usual height and width."""
-    if isinstance(entry, _Fault) or entry.pixels.shape[:2] == usual:
+    if isinstance(entry, _Fault) or entry.shape[:2] == usual:
         return entry
-    height, width = entry.pixels.shape[:2]
+    height, width = entry.shape[:2]
     kind = f"not {usual[1]}x{usual[0]} like most"
     return _Fault(entry.path, kind, f"it is {width}x{height}")
 
@@ -258,7 +284,7 @@ def _summarize(
     faults: Sequence[_Fault],
     total: int,
     allowed: float,
-    sizes: Counter[tuple[int, int]],
+    sizes: Counter[tuple[int, ...]],
 ) -> str:
     """One line that counts the faults of each kind and names the first of them."""
     kinds = []
@@ -289,13 +315,45 @@ def _printable(name: str) -> str:
 
 
 def _stack(
-    pictures: Sequence[_Picture], class_names: Sequence[str], channels: int
+    pictures: Sequence[_Picture],
+    class_names: Sequence[str],
+    channels: int,
+    image_size: int | None,
 ) -> LabeledImages:
     """The pictures, all with as many channels: what is gray may become RGB."""
-    labels = [class_names.index(picture.class_name) for picture in pictures]
-    size = (*pictures[0].pixels.shape[:2], channels)
-    images = np.stack([np.broadcast_to(x.pixels, size) for x in pictures])
-    return LabeledImages(images, np.array(labels))
+    labels = np.array([class_names.index(picture.class_name) for picture in pictures])
+    shape = (*pictures[0].shape[:2], channels)
+    kept = [picture.pixels for picture in pictures if picture.pixels is not None]
+    if kept:
+        images = np.stack([np.broadcast_to(pixels, shape) for pixels in kept])
+        return LabeledImages(images, labels)
+    source = _Files([picture.path for picture in pictures], image_size, shape)
+    return LabeledImages(streamed(source, len(pictures), shape), labels)
+
+
+class _Files:
+    """Images of files that have been checked; all are brought to one shape."""
+
+    def __init__(
+        self, files: Sequence[Path], image_size: int | None, shape: tuple[int, ...]
+    ):
+        self._files, self._image_size, self._shape = files, image_size, shape
+
+    def read(
+        self, places: Sequence[int]
+    ) -> list[UInt8[np.ndarray, "height width channels"]]:
+        return [self._read(self._files[place]) for place in places]
+
+    def _read(self, file: Path) -> UInt8[np.ndarray, "height width channels"]:
+        read = _read_image(file, self._image_size)
+        pixels = None if isinstance(read, _Fault) else read.pixels
+        fits = pixels is not None and pixels.shape[:2] == self._shape[:2]
+        if pixels is None or not fits or pixels.shape[2] not in (1, self._shape[2]):
+            raise UsageError(
+                f"{file} has changed since it was checked. Repeat the command when no "
+                "program writes to the directory any more."
+            )
+        return np.broadcast_to(pixels, self._shape)
 
 
 def _conversions(pictures: Iterable[_Picture]) -> tuple[str, ...]:

@@ -3,17 +3,19 @@
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32, UInt8
 
 from experiments.data import folder, npz, tfds
-from experiments.data.labeled import Changes, LabeledImages
+from experiments.data.labeled import Changes, ImageArray, LabeledImages
 from experiments.data.memory import check_fits
 from experiments.data.resizing import to_square
+from experiments.data.streaming import StreamedImages, check_streamable
 from experiments.records.config import UsageError
 
 # The test split of a data set that comes without one. The seed is a constant that no
@@ -25,24 +27,28 @@ EMBEDDED = "digits"
 
 
 class Dataset(NamedTuple):
-    """Images and their classes. Only a run's last measurement reads the test arrays."""
+    """Images and their classes. Only a run's last measurement reads the test arrays.
+
+    Of streamed data, `StreamedImages` stand for the arrays of images.
+    """
 
     name: str
-    train_images: UInt8[np.ndarray, "train height width channels"]
+    train_images: ImageArray
     train_labels: Int32[np.ndarray, " train"]  # 0 .. classes − 1
-    test_images: UInt8[np.ndarray, "test height width channels"]
+    test_images: ImageArray
     test_labels: Int32[np.ndarray, " test"]
     classes: int
     class_names: tuple[str, ...] = ()  # if known; untrusted text
     changes: Changes = Changes()  # between the stored data and these
+    digest: str = ""  # of streamed images, which are not read again for it
 
 
 class HoldOut(NamedTuple):
     """The training split of a data set, divided in two; the arrays are views."""
 
-    images: UInt8[np.ndarray, "train height width channels"]
+    images: ImageArray
     labels: Int32[np.ndarray, " train"]
-    validation_images: UInt8[np.ndarray, "validation height width channels"]
+    validation_images: ImageArray
     validation_labels: Int32[np.ndarray, " validation"]
 
 
@@ -52,8 +58,9 @@ def load(
     *,
     skip_broken: float = 0.0,
     image_size: int | None = None,
+    stream: bool = False,
 ) -> Dataset:
-    """Reads a whole data set into memory.
+    """Reads a whole data set, into memory unless it is streamed.
 
     Args:
       dataset: "digits", scikit-learn's 1,797 handwritten digits at 24x24x1; or a path
@@ -66,6 +73,8 @@ def load(
       skip_broken: the largest share of a directory's files that may be left out
         because they can't be used; with more, the directory is refused.
       image_size: height and width to which all images are brought, see `to_square`.
+      stream: leaves the images of a directory or of tensorflow-datasets where they are,
+        as `StreamedImages`, after reading each of them once for the digest.
 
     Returns:
       The data set. If it comes without a test split (digits, images and labels, one
@@ -90,6 +99,8 @@ def load(
             "--data-dir applies to the data sets of tensorflow-datasets, and --dataset "
             f"{dataset} is not one. Omit it, or name one, such as --dataset cifar10."
         )
+    if stream:
+        check_streamable(dataset)
     _check_exists(dataset, path, data_dir)
     where = f"--dataset {dataset}"
     if dataset == EMBEDDED:
@@ -97,14 +108,16 @@ def load(
     elif is_file:
         read = _load_file(where, path)
     elif is_folder:
-        read = _load_folder(where, path, skip_broken, image_size)
+        read = _load_folder(where, path, skip_broken, image_size, stream)
+    elif stream:
+        read = _check(where, *tfds.stream(dataset, data_dir, image_size))
     else:
         decoded = tfds.read(dataset, data_dir, image_size)
         train = LabeledImages(decoded.train_images, decoded.train_labels)
         test = LabeledImages(decoded.test_images, decoded.test_labels)
         read = _check(where, train, test, int(decoded.classes))
     read = _resized(where, read, image_size)
-    return _brightened(read)
+    return _surveyed(read) if stream else _brightened(read)
 
 
 def describe_changes(dataset: Dataset) -> list[str]:
@@ -164,11 +177,23 @@ def training_images(dataset: Dataset) -> int:
 
 def digest(dataset: Dataset) -> str:
     """Sixteen hex digits that differ when any value, shape, dtype or `classes` does."""
+    return dataset.digest or _digest(dataset, _blocks)
+
+
+def _digest(dataset: Dataset, blocks_of: Callable[[ImageArray], Iterable[Any]]) -> str:
     sha256 = hashlib.sha256(str(dataset.classes).encode())
     for array in dataset[1:5]:
         sha256.update(f"{array.dtype.str}{array.shape}".encode())
-        sha256.update(np.ascontiguousarray(array).data)
+        for block in blocks_of(array):
+            sha256.update(np.ascontiguousarray(block).data)
     return sha256.hexdigest()[:16]
+
+
+def _blocks(array: ImageArray) -> Iterable[UInt8[np.ndarray, "..."]]:
+    """The values of an array in their order: whole, or image by image."""
+    if isinstance(array, StreamedImages):
+        return array.read(np.arange(len(array)))
+    return (array,)
 
 
 def _read_digits() -> LabeledImages:
@@ -220,17 +245,45 @@ def _resized(where: str, dataset: Dataset, image_size: int | None) -> Dataset:
     return dataset._replace(train_images=train, test_images=test)
 
 
-def _brightened(dataset: Dataset) -> Dataset:
+def _brightened(dataset: Dataset, brightest: int | None = None) -> Dataset:
     """Images of 0 and 1 as black and white: in bytes, 1 would be all but black."""
-    if max(dataset.train_images.max(), dataset.test_images.max()) != 1:
+    if brightest is None:
+        parts = dataset.train_images, dataset.test_images
+        brightest = max(int(np.max(part)) for part in parts)
+    if brightest != 1:
         return dataset
     said = "Integer images hold only 0 and 1, which are read as 0 and 255."
     changes = dataset.changes
     return dataset._replace(
-        train_images=dataset.train_images * np.uint8(255),
-        test_images=dataset.test_images * np.uint8(255),
+        train_images=_scaled(dataset.train_images, 255),
+        test_images=_scaled(dataset.test_images, 255),
         changes=changes._replace(converted=(*changes.converted, said)),
     )
+
+
+def _scaled(images: ImageArray, factor: int) -> ImageArray:
+    if isinstance(images, StreamedImages):
+        brighter: Any = replace(images, factor=factor)
+        return brighter
+    return images * np.uint8(factor)
+
+
+def _surveyed(dataset: Dataset) -> Dataset:
+    """The streamed data set with its digest, after a look at each of its images."""
+    brightest = 0
+
+    def looked_at(array: ImageArray) -> Iterator[UInt8[np.ndarray, "..."]]:
+        nonlocal brightest
+        for block in _blocks(array):
+            if isinstance(array, StreamedImages):
+                brightest = max(brightest, int(block.max()))
+            yield block
+
+    found = _digest(dataset, looked_at)
+    if brightest != 1:
+        return dataset._replace(digest=found)
+    dataset = _brightened(dataset, brightest)
+    return dataset._replace(digest=digest(dataset))
 
 
 def _is_path(dataset: str) -> bool:
@@ -272,9 +325,9 @@ def _check_gaps(where: str, dataset: Dataset) -> None:
 
 
 def _load_folder(
-    where: str, path: Path, skip_broken: float, image_size: int | None
+    where: str, path: Path, skip_broken: float, image_size: int | None, stream: bool
 ) -> Dataset:
-    parts, names, changes = folder.read(path, skip_broken, image_size)
+    parts, names, changes = folder.read(path, skip_broken, image_size, stream=stream)
     if len(parts) == 2:
         train, test = parts
         # Shuffled: they are sorted by class, and the last of them are held out.

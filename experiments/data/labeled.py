@@ -1,4 +1,4 @@
-"""Labeled images in memory, as every reader returns them."""
+"""Labeled images, as every reader returns them."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,11 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer, UInt8
 
+ImageArray = UInt8[np.ndarray, "examples height width channels"]
+
 
 class LabeledImages(NamedTuple):
     """Images of one size, each with the number of its class."""
 
-    images: UInt8[np.ndarray, "examples height width channels"]
+    images: ImageArray  # or `StreamedImages`, which stand for it
     labels: Integer[np.ndarray, " examples"]
 
     def take(self, indices: Integer[np.ndarray, " chosen"]) -> "LabeledImages":

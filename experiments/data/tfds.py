@@ -15,7 +15,7 @@ import tempfile
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from platformdirs import user_cache_dir
 from experiments.data.labeled import LabeledImages
 from experiments.data.memory import check_fits
 from experiments.data.resizing import to_square
+from experiments.data.streaming import streamed
 from experiments.records.config import UsageError
 
 _READ_AT_ONCE = 512  # examples
@@ -59,16 +60,7 @@ def read(dataset: str, data_dir: Path | None, image_size: int | None = None) -> 
       UsageError: the data set isn't prepared there, or is broken, or isn't a set of
         labeled images.
     """
-    # Looked up here, because tensorflow-datasets reports a missing data set as an error
-    # about its file format.
-    folder = prepared_folder(dataset, data_dir)
-    if folder is None:
-        check_known(dataset)
-        raise UsageError(
-            f"{dataset} is not prepared in {data_directory(data_dir)}, which has no "
-            f"{dataset}/VERSION/dataset_info.json. Download and prepare it with "
-            f"`{prepare_command(dataset, data_dir)}`."
-        )
+    folder = _find(dataset, data_dir)
     size = "" if image_size is None else f"-{image_size}px"
     digest = _content_digest(folder)
     name = f"{dataset.replace('/', '-')}-{folder.name}-{digest}{size}.npz"
@@ -82,6 +74,40 @@ def read(dataset: str, data_dir: Path | None, image_size: int | None = None) -> 
     with suppress(OSError):  # without a cache, the next run only takes longer
         _store(path, decoded)
     return decoded
+
+
+def stream(
+    dataset: str, data_dir: Path | None, image_size: int | None = None
+) -> tuple[LabeledImages, LabeledImages, int]:
+    """Like `read`, but the images are left where they are: only labels are read.
+
+    Whether all images can be read and have one size is found out when they are read.
+
+    Returns:
+      The training and the test split, and the number of classes as the metadata state
+      it.
+    """
+    folder = _find(dataset, data_dir)
+    builder, classes = _open(folder)
+    splits = [
+        _stream_split(f"{folder}: {split}", builder, split, image_size)
+        for split in ("train", "test")
+    ]
+    return splits[0], splits[1], classes
+
+
+def _find(dataset: str, data_dir: Path | None) -> Path:
+    # Looked up here, because tensorflow-datasets reports a missing data set as an error
+    # about its file format.
+    folder = prepared_folder(dataset, data_dir)
+    if folder is None:
+        check_known(dataset)
+        raise UsageError(
+            f"{dataset} is not prepared in {data_directory(data_dir)}, which has no "
+            f"{dataset}/VERSION/dataset_info.json. Download and prepare it with "
+            f"`{prepare_command(dataset, data_dir)}`."
+        )
+    return folder
 
 
 def data_directory(data_dir: Path | None) -> Path:
@@ -199,6 +225,16 @@ def _store(path: Path, decoded: Decoded) -> None:
 
 
 def _decode(folder: Path, image_size: int | None) -> Decoded:
+    builder, classes = _open(folder)
+    return Decoded(
+        *_decode_split(f"{folder}: train", builder, "train", image_size),
+        *_decode_split(f"{folder}: test", builder, "test", image_size),
+        np.asarray(classes),
+    )
+
+
+def _open(folder: Path) -> tuple[Any, Any]:
+    """The builder of a data set of labeled images, and the number of its classes."""
     import tensorflow_datasets as tfds  # slow to import
 
     # It always warns that OpenCV would decode faster than Pillow.
@@ -232,11 +268,7 @@ def _decode(folder: Path, image_size: int | None) -> Decoded:
             "Save its images and labels with numpy.savez and pass that .npz file: it "
             "is split when it is read."
         )
-    return Decoded(
-        *_decode_split(f"{folder}: train", builder, "train", image_size),
-        *_decode_split(f"{folder}: test", builder, "test", image_size),
-        np.asarray(label.num_classes),
-    )
+    return builder, label.num_classes
 
 
 def _decode_split(
@@ -246,33 +278,90 @@ def _decode_split(
     examples: Any = builder.as_data_source(split)
     images, labels = [], []
     for index, example in enumerate(_read_examples(where, examples)):
-        image = example["image"]
-        if image_size is not None and image.dtype == np.uint8:
-            image = to_square(image, image_size)
-        images.append(image)
+        shape = images[0].shape if images else None
+        images.append(_checked_image(where, index, example, image_size, shape))
         labels.append(example["label"])
         size = images[0].nbytes * len(examples)
-        check_fits(where, size, "Save a part of it with numpy.savez and pass that.")
-        if images[-1].shape != images[0].shape or images[-1].dtype != np.uint8:
-            raise UsageError(
-                f"{where} example {index} is {images[-1].dtype} of shape "
-                f"{images[-1].shape} where uint8 of shape {images[0].shape} is needed: "
-                "all images must have one size. Pass --image-size 64, or another size, "
-                "to resize them."
-            )
+        check_fits(
+            where,
+            size,
+            "Pass --stream, or save a part of it with numpy.savez and pass that.",
+        )
     _check_count(where, builder.info.splits[split])
     return LabeledImages(np.stack(images), np.asarray(labels))
+
+
+def _checked_image(
+    where: str,
+    index: int,
+    example: Any,
+    image_size: int | None,
+    shape: tuple[int, ...] | None,
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The image of an example, resized if that is requested.
+
+    Raises:
+      UsageError: it isn't of bytes, or of another shape than the first image.
+    """
+    image = example["image"]
+    if image_size is not None and image.dtype == np.uint8:
+        image = to_square(image, image_size)
+    shape = image.shape if shape is None else shape
+    if image.shape != shape or image.dtype != np.uint8:
+        raise UsageError(
+            f"{where} example {index} is {image.dtype} of shape {image.shape} where "
+            f"uint8 of shape {shape} is needed: all images must have one size. Pass "
+            "--image-size 64, or another size, to resize them."
+        )
+    return image
+
+
+class _Records:
+    """The images of a split, each decoded from its record."""
+
+    def __init__(self, where: str, examples: Any, image_size: int | None):
+        self._where, self._examples, self._image_size = where, examples, image_size
+        first = next(_read_block(where, examples, [0]))
+        self.shape = _checked_image(where, 0, first, image_size, None).shape
+
+    def read(
+        self, places: Sequence[int]
+    ) -> list[UInt8[np.ndarray, "height width channels"]]:
+        examples = _read_block(self._where, self._examples, places)
+        return [
+            _checked_image(self._where, place, example, self._image_size, self.shape)
+            for place, example in zip(places, examples, strict=True)
+        ]
+
+
+def _stream_split(
+    where: str, builder: Any, split: str, image_size: int | None
+) -> LabeledImages:
+    import tensorflow_datasets as tfds  # slow to import
+
+    undecoded = builder.as_data_source(
+        split, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+    labels = [example["label"] for example in _read_examples(where, undecoded)]
+    _check_count(where, builder.info.splits[split])
+    source = _Records(where, builder.as_data_source(split), image_size)
+    images = streamed(source, len(labels), source.shape)
+    return LabeledImages(images, np.asarray(labels))
 
 
 def _read_examples(where: str, examples: Any) -> Iterator[Any]:
     """Reads many at once, which takes half as long; one by one if one is broken."""
     for start in range(0, len(examples), _READ_AT_ONCE):
         indices = range(start, min(start + _READ_AT_ONCE, len(examples)))
-        try:
-            block = examples.__getitems__([*indices])
-        except Exception:  # the decoders of two formats raise many types
-            block = (_read_example(where, examples, index) for index in indices)
-        yield from block
+        yield from _read_block(where, examples, indices)
+
+
+def _read_block(where: str, examples: Any, indices: Sequence[int]) -> Iterator[Any]:
+    try:
+        block = examples.__getitems__([*indices])
+    except Exception:  # the decoders of two formats raise many types
+        block = (_read_example(where, examples, index) for index in indices)
+    yield from block
 
 
 def _read_example(where: str, examples: Any, index: int) -> Any:

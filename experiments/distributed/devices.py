@@ -32,6 +32,13 @@ def on_all_devices(tree: PyTree) -> PyTree:
     return jax.device_put(tree, NamedSharding(device_mesh(), PartitionSpec()))
 
 
+def placed(sharding: NamedSharding, array: np.ndarray) -> jax.Array:
+    """An array that all processes have, placed on the devices of all."""
+    return jax.make_array_from_callback(
+        array.shape, sharding, lambda index: array[index]
+    )
+
+
 def to_host(array: Shaped[ArrayLike, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     """Copies the whole array to the host, even if other processes hold parts of it."""
     if isinstance(array, jax.Array):

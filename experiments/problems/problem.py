@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float32, PyTree
 
+from experiments.data.streaming import StreamedImages
 from experiments.networks.network import RandomKey, random_key
 from experiments.records.metric import Metric
 
@@ -127,7 +128,14 @@ def examples_in(batch: Batch) -> int:
 
 def some_examples(batch: Batch, count: int = 8) -> Batch:
     """The first examples, which show what shapes and dtypes all have."""
-    return jax.tree.map(lambda x: x[:count], batch)
+    return in_memory(jax.tree.map(lambda x: x[:count], batch))
+
+
+def in_memory(batch: Batch) -> Batch:
+    """The examples, read if they are streamed."""
+    return jax.tree.map(
+        lambda x: np.asarray(x) if isinstance(x, StreamedImages) else x, batch
+    )
 
 
 def take(batch: Batch, indices: Any) -> Batch:
@@ -136,8 +144,14 @@ def take(batch: Batch, indices: Any) -> Batch:
 
 
 def concatenated(*parts: Batch) -> Batch:
-    """The examples of all parts in turn; NumPy arrays."""
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
+    """The examples of all parts in turn: NumPy arrays, or images still streamed."""
+
+    def joined(first: Any, *rest: Any) -> Any:
+        if isinstance(first, StreamedImages):
+            return first.followed_by(*rest)
+        return np.concatenate([first, *rest])
+
+    return jax.tree.map(joined, *parts)
 
 
 def digest(problem: Problem) -> str:

@@ -15,11 +15,12 @@ from jax.typing import ArrayLike
 from rich.console import Console
 
 from experiments.data.examples import Splits
+from experiments.data.streaming import is_streamed
 from experiments.distributed.devices import on_all_devices
 from experiments.distributed.processes import is_first
 from experiments.optimizers.arms import Arm, with_decay
 from experiments.optimizers.schedules import SCHEDULES
-from experiments.problems.problem import examples_in
+from experiments.problems.problem import Batch, examples_in
 from experiments.records import runs
 from experiments.records.config import Config, Nonfinite, recorded_digest
 from experiments.records.metric import Metric
@@ -294,7 +295,12 @@ def _splits(context: StudyContext, fold: str) -> Splits:
     shares = context.one_at_a_time and not subject.task.whole_batches
     on_host = shares and jax.process_count() > 1
     return Splits(
-        train=train if on_host else on_all_devices(train),
-        validation=on_all_devices(validation),
-        test=on_all_devices(subject.problem.test),
+        train=train if on_host else _placed(train),
+        validation=_placed(validation),
+        test=_placed(subject.problem.test),
     )
+
+
+def _placed(split: Batch) -> Batch:
+    """The examples on all devices, unless they are streamed."""
+    return split if is_streamed(split) else on_all_devices(split)

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeVar
 
 import tyro
 
+from experiments.data.streaming import check_streamable
 from experiments.distributed.options import ALONE, Processes
 from experiments.records.config import (
     UsageError,
@@ -24,7 +25,7 @@ SCHEDULE_NAMES = ("constant", "step", "cosine", "warmup_cosine", "one_cycle")
 # Options that apply to one kind of data alone.
 _OF_IMAGES = (
     *("dataset", "image_size", "data_dir", "skip_broken", "skip_broken_up_to"),
-    *("model", "augment", "label_smoothing"),
+    *("stream", "model", "augment", "label_smoothing"),
 )
 _OF_TABLES = ("target", "table_task", "impute")
 
@@ -64,6 +65,11 @@ class StudyOptions:
     skip_broken_up_to: float | None = None
     """Leave out files of a folder up to this share of them,
     such as 0.3, instead of 10%."""
+
+    stream: bool = False
+    """Read images when they are needed, because they don't
+    fit into memory: of tensorflow-datasets or a folder. The
+    results are the same."""
 
     model: str | None = None
     """FILE.py:function, which takes (image_shape, classes,
@@ -205,8 +211,15 @@ def option_name(field: str) -> str:
 
 
 def resolve_budget(options: StudyOptions, budgets: Mapping[str, Budget]) -> Budget:
-    """The preset's budget, changed by the options that were given."""
+    """The preset's budget, changed by the options that were given.
+
+    Raises:
+      UsageError: data that are read whole are to be streamed.
+    """
     budget = budgets[options.preset]
     given = {name: getattr(options, name, None) for name in budget._fields}
     changed = {name: value for name, value in given.items() if value is not None}
-    return budget._replace(**changed)
+    budget = budget._replace(**changed)
+    if options.stream:
+        check_streamable(budget.dataset)  # type: ignore[attr-defined]
+    return budget

@@ -227,7 +227,11 @@ def _of_images(options: StudyOptions, name: str) -> Subject:
     if options.skip_broken_up_to is not None:
         share = options.skip_broken_up_to
     dataset = image_dataset.load(
-        name, options.data_dir, skip_broken=share, image_size=options.image_size
+        name,
+        options.data_dir,
+        skip_broken=share,
+        image_size=options.image_size,
+        stream=options.stream,
     )
     task, code = _image_task(options, dataset)
     parts = image_dataset.hold_out(dataset)

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from experiments.data import memory
 from experiments.data.examples import Examples, Splits
+from experiments.data.streaming import is_streamed
 from experiments.distributed import processes
 from experiments.distributed.devices import slice_size, to_host
 from experiments.problems.problem import examples_in
@@ -29,6 +30,7 @@ from experiments.training.program import Point, Program, as_arrays, compile_prog
 from experiments.training.scoring import Score
 from experiments.training.step import TrainSpec, TrainState, steps_per_epoch
 
+_STREAMED_STEPS = 16  # that are timed
 _SMALLEST_SIDE = 18  # pixels: the built-in network refuses smaller images
 
 
@@ -133,12 +135,18 @@ def seconds_per_step(program: Program, splits: Splits) -> float:
         jax.block_until_ready(state)
         return (time.perf_counter() - start) / count
 
-    seconds = seconds_of(1)
-    if seconds < 1:  # most of that may be the compilation of what draws the order
+    try:
         seconds = seconds_of(1)
-    if seconds < 0.05:
-        seconds = seconds_of(min(8, steps))
-    return seconds
+        if is_streamed(splits.train):  # what is read while nothing trains counts, too
+            program.close()
+            return seconds_of(min(_STREAMED_STEPS, steps))
+        if seconds < 1:  # most of that may be the compilation of what draws the order
+            seconds = seconds_of(1)
+        if seconds < 0.05:
+            seconds = seconds_of(min(8, steps))
+        return seconds
+    finally:
+        program.close()
 
 
 def train_runs(
@@ -178,12 +186,15 @@ def train_runs(
     check_at_least_one("--epochs", epochs, "it is the passes over the training images")
     start = time.perf_counter()
     chunks, courses = [], []
-    for first in range(0, len(points), program.lanes):
-        chunk = points[first : first + program.lanes]
-        training = _training(program, chunk, splits, refuse_nonfinite)
-        course = train_epochs(training, epochs, checkpoints, on_epoch)
-        chunks.append(_scores(program, course, splits, len(chunk), test))
-        courses.append(course)
+    try:
+        for first in range(0, len(points), program.lanes):
+            chunk = points[first : first + program.lanes]
+            training = _training(program, chunk, splits, refuse_nonfinite)
+            course = train_epochs(training, epochs, checkpoints, on_epoch)
+            chunks.append(_scores(program, course, splits, len(chunk), test))
+            courses.append(course)
+    finally:
+        program.close()
     measured = jax.tree.map(lambda *arrays: np.concatenate(arrays), *chunks)
     images = len(points) * epochs * examples_in(splits.train)
     return Outcome(

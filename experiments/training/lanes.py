@@ -17,6 +17,7 @@ def map_lanes(
     lanes_spec: PyTree,
     shared: PyTree,
     shared_spec: PyTree,
+    out_spec: PartitionSpec = LANES,
 ) -> PyTree:
     """`function(*lane, *shared)` for every lane, each device calling it for its own.
 
@@ -27,6 +28,7 @@ def map_lanes(
       lanes_spec: how they lie on the mesh.
       shared: what all lanes read.
       shared_spec: how it lies on the mesh.
+      out_spec: how the results lie on the mesh.
 
     Returns:
       What the function returns, with a leading axis of lanes.
@@ -45,7 +47,7 @@ def map_lanes(
         on_device,
         mesh=mesh,
         in_specs=(lanes_spec, shared_spec),
-        out_specs=LANES,
+        out_specs=out_spec,
         check_vma=False,  # it can't tell that a psum is equal on all devices
     )(lanes, shared)
 

@@ -11,7 +11,13 @@ from jax import Array
 from jaxtyping import Int, PyTree
 
 from experiments.distributed.devices import to_host
-from experiments.problems.problem import Batch, Task, examples_in, take
+from experiments.problems.problem import (
+    Batch,
+    Task,
+    examples_in,
+    in_memory,
+    take,
+)
 from experiments.records.config import Config, Nonfinite
 from experiments.training.epochs import Refusal
 from experiments.training.step import (
@@ -100,7 +106,7 @@ def _nonfinite_value(
     examples = examples_in(train)
     order = epoch_order(order_key(config.seed, epoch), examples)
     first = step * config.batch_size
-    batch = take(train, order[first : first + config.batch_size])
+    batch = in_memory(take(train, order[first : first + config.batch_size]))
     noise = jax.random.fold_in(noise_key(config.seed, epoch), step)
     key, augment_key = jax.random.split(noise)
     if task.augment is not None:

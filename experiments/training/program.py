@@ -8,22 +8,27 @@ GPU or TPU trains its lanes in lockstep.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, Int, PyTree, UInt32
 
-from experiments.data.examples import Splits
-from experiments.distributed.compilation import QuickJit
-from experiments.distributed.devices import device_mesh, slice_size
+from experiments.data.examples import Examples, Splits
+from experiments.data.streaming import is_streamed
+from experiments.distributed.compilation import QuickJit, memory_of
+from experiments.distributed.devices import (
+    device_mesh,
+    placed,
+    slice_size,
+    to_host,
+)
 from experiments.problems.problem import (
     Batch,
     ModelState,
@@ -33,7 +38,7 @@ from experiments.problems.problem import (
 )
 from experiments.training import process_shard
 from experiments.training.lanes import LANES, as_lane, map_lanes
-from experiments.training.scoring import Score, score_lanes
+from experiments.training.scoring import Score, compile_streamed, score_lanes
 from experiments.training.step import (
     Rows,
     TrainSpec,
@@ -47,8 +52,10 @@ from experiments.training.step import (
     run_whole_batches,
     state_from_params,
 )
+from experiments.training.windows import Layout, Order, Windows
 
 _ROWS = PartitionSpec("lanes", None, "data")
+_WINDOWS = PartitionSpec("lanes", "data")  # of streamed examples
 _EVERYWHERE = PartitionSpec()
 _DTYPES = (np.float32, np.float32, np.uint32)
 
@@ -107,6 +114,7 @@ class Program:
     padded_lanes: int  # lanes plus repetitions that give every device equally many
     memory: int  # bytes that XLA plans for, on all devices of this process
     compile_seconds: float
+    close: Callable[[], None] = lambda: None  # ends threads that read ahead
 
 
 def compile_program(
@@ -145,26 +153,27 @@ def compile_program(
         if test:
             scored["test"] = splits.test
         scoring = {
-            _shapes(split): score_lanes.lower(
-                mesh, spec.task, state.params, state.model_state, split
-            ).compile()
+            _shapes(split): _compile_score(spec.task, mesh, state, split)
             for split in scored.values()
         }
         init = lowered.compile()
-        train_steps, memory = compiling.result()
-    memory = max(memory, *map(_memory, scoring.values())) * jax.local_device_count()
+        steps = compiling.result()
+    needed = [steps.memory, *(memory for _, memory in scoring.values())]
+    memory = max(needed) * jax.local_device_count()
 
     def start(points: Points) -> TrainState:
         return init(points, *draw(points.seed, few))
 
     def score(state: TrainState, split: Batch) -> Score:
-        compiled = scoring.get(_shapes(split))
-        if compiled is None:
-            compiled = partial(score_lanes, mesh, spec.task)
-        return compiled(state.params, state.model_state, split)
+        key = _shapes(split)
+        if key not in scoring:
+            scoring[key] = _compile_score(spec.task, mesh, state, split)
+        return scoring[key][0](state.params, state.model_state, split)
 
     seconds = time.perf_counter() - began
-    return Program(start, train_steps, score, spec, lanes, padded, memory, seconds)
+    return Program(
+        start, steps.train, score, spec, lanes, padded, memory, seconds, steps.close
+    )
 
 
 def as_arrays(points: Sequence[Point]) -> Points:
@@ -183,10 +192,36 @@ def _groups(lanes: int, devices: int, whole_batches: bool) -> int:
     return max(n for n in range(1, devices + 1) if devices % n == 0 and n <= lanes)
 
 
+class _Steps(NamedTuple):
+    """Compiled training steps."""
+
+    train: TrainSteps
+    memory: int  # bytes on each device
+    close: Callable[[], None] = lambda: None
+
+
+def _compile_score(
+    task: Task, mesh: Mesh, state: TrainState, split: Batch
+) -> tuple[Callable[..., Score], int]:
+    """The scoring of a split of these sizes, and the bytes on each device."""
+    variables = state.params, state.model_state
+    if is_streamed(split):
+        return compile_streamed(mesh, task, *variables, split)
+    compiled = score_lanes.lower(mesh, task, *variables, split).compile()
+    return compiled, memory_of(compiled)
+
+
 def _compile_steps(
     spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
-) -> tuple[TrainSteps, int]:
-    """The training steps, and the bytes that they need on each device."""
+) -> _Steps:
+    """The training steps, for data in memory or not."""
+    if is_streamed(train):
+        compile_streamed_steps = (
+            _compile_streamed_whole_batches
+            if spec.task.whole_batches
+            else _compile_streamed_steps
+        )
+        return compile_streamed_steps(spec, mesh, points, state, train)
     if spec.task.whole_batches:
         return _compile_whole_batches(spec, mesh, points, state, train)
     if mesh.shape["lanes"] == 1 and jax.process_count() > 1:
@@ -201,12 +236,12 @@ def _compile_steps(
         epoch, *numbers = map(np.int32, (epoch, start_step, stop_step))
         return compiled(points, state, rows_of(points.seed, epoch), *numbers, train)
 
-    return train_steps, _memory(compiled)
+    return _Steps(train_steps, memory_of(compiled))
 
 
 def _compile_whole_batches(
     spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
-) -> tuple[TrainSteps, int]:
+) -> _Steps:
     """Steps on whole batches; an epoch's last, smaller batch has its own program."""
     full, rest = divmod(examples_in(train), spec.batch_size)
     rows_of = partial(_whole_rows, mesh, examples_in(train), spec.batch_size)
@@ -234,12 +269,13 @@ def _compile_whole_batches(
                 state = program(points, state, part, *numbers, train)
         return state
 
-    return train_steps, max(_memory(each) for each in compiled if each is not None)
+    memory = max(memory_of(each) for each in compiled if each is not None)
+    return _Steps(train_steps, memory)
 
 
 def _compile_sharded_steps(
     spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Batch
-) -> tuple[TrainSteps, int]:
+) -> _Steps:
     """Steps for which each process copies only its own images, once an epoch."""
     sizes = examples_in(train), spec.batch_size, jax.device_count()
 
@@ -248,7 +284,7 @@ def _compile_sharded_steps(
 
     by_image = process_shard.BY_IMAGE
     steps = QuickJit(
-        partial(run_on_mesh, spec, mesh, images=by_image), donate_argnums=1
+        partial(run_on_mesh, spec, mesh, train_spec=by_image), donate_argnums=1
     )
     rows = jax.eval_shape(partial(rows_of, points.seed, 0))
     rows, images = process_shard.shapes(train, rows)
@@ -265,7 +301,96 @@ def _compile_sharded_steps(
         numbers = map(np.int32, (start_step, stop_step))
         return compiled(points, state, rows, *numbers, images)
 
-    return train_steps, _memory(compiled)
+    return _Steps(train_steps, memory_of(compiled))
+
+
+def _compile_streamed_steps(
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+) -> _Steps:
+    """Steps on windows of examples that are read when they are needed."""
+    rows_of = partial(_rows, mesh, examples_in(train), spec.batch_size)
+    weights = to_host(rows_of(points.seed, np.int32(0))[1])
+    lanes, steps, width = weights.shape
+    layout = Layout(mesh, lanes, steps, width, True, train.images.shape[1:])
+    by_row = NamedSharding(mesh, _ROWS)
+    indices = np.broadcast_to(layout.rows(), weights.shape)
+    rows = placed(by_row, indices), placed(by_row, weights)
+    program = QuickJit(
+        partial(run_on_mesh, spec, mesh, train_spec=_WINDOWS), donate_argnums=1
+    )
+    numbers = np.zeros(2, np.int32)
+    compiled = program.lower(points, state, rows, *numbers, layout.shapes()).compile()
+
+    def order(points: Points, epoch: int) -> Order:
+        indices, weights = rows_of(points.seed, np.int32(epoch))
+        return Order(to_host(indices), to_host(weights)[0] > 0)
+
+    def call(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        numbers = map(np.int32, (start_step, stop_step))
+        return compiled(points, state, rows, *numbers, train)
+
+    return _streamed(Windows(layout), order, call, memory_of(compiled))
+
+
+def _compile_streamed_whole_batches(
+    spec: TrainSpec, mesh: Mesh, points: Points, state: TrainState, train: Examples
+) -> _Steps:
+    """Steps on whole batches, on windows of examples."""
+    examples, batch_size, lanes = examples_in(train), spec.batch_size, len(points.seed)
+    full, steps = examples // batch_size, -(-examples // batch_size)
+    layout = Layout(mesh, lanes, steps, batch_size, False, train.images.shape[1:])
+    real = np.arange(steps * batch_size).reshape(steps, batch_size) < examples
+    window_rows = layout.rows()
+    last = window_rows[full:, : examples - full * batch_size]
+    program = QuickJit(
+        partial(run_whole_on_mesh, spec, mesh, train_by_lane=True), donate_argnums=1
+    )
+    by_lane, numbers = NamedSharding(mesh, LANES), np.zeros(4, np.int32)
+    parts = []  # first step, last step + 1, rows, program
+    for first, end, rows in (0, full, window_rows[:full]), (full, steps, last):
+        if first < end:
+            rows = placed(by_lane, np.broadcast_to(rows, (lanes, *rows.shape)))
+            lowered = program.lower(points, state, rows, *numbers, layout.shapes())
+            parts.append((first, end, rows, lowered.compile()))
+
+    def order(points: Points, epoch: int) -> Order:
+        rows = _whole_rows(mesh, examples, batch_size, points.seed, np.int32(epoch))
+        flat = [to_host(part).reshape(lanes, -1) for part in rows]
+        indices = np.zeros((lanes, steps * batch_size), np.int32)
+        indices[:, :examples] = np.concatenate(flat, axis=1)
+        return Order(indices.reshape(lanes, steps, batch_size), real)
+
+    def call(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        for first, end, rows, compiled in parts:
+            start, stop = max(start_step, first), min(stop_step, end)
+            if start < stop:
+                numbers = map(np.int32, (epoch, first, start, stop))
+                state = compiled(points, state, rows, *numbers, train)
+        return state
+
+    memory = max(memory_of(compiled) for *_, compiled in parts)
+    return _streamed(Windows(layout), order, call, memory)
+
+
+def _streamed(
+    windows: Windows,
+    order: Callable[[Points, int], Order],
+    call: TrainSteps,
+    memory: int,
+) -> _Steps:
+    """Steps that read a window while the devices train on the one before."""
+
+    def train_steps(points, state, epoch, start_step, stop_step, train) -> TrainState:
+        key = np.asarray(points.seed).tobytes(), int(epoch)
+        while start_step < stop_step:
+            window = windows.at(start_step, key, train, lambda: order(points, epoch))
+            jax.block_until_ready(state)  # no more than two windows in memory
+            end = min(windows.layout.window_end(start_step), stop_step)
+            state = call(points, state, epoch, start_step, end, window)
+            start_step = end
+        return state
+
+    return _Steps(train_steps, memory, windows.close)
 
 
 def run_on_mesh(
@@ -277,7 +402,7 @@ def run_on_mesh(
     start_step: Int[Array, ""],
     stop_step: Int[Array, ""],
     train: Batch,
-    images: PartitionSpec = _EVERYWHERE,
+    train_spec: PartitionSpec = _EVERYWHERE,
 ) -> TrainState:
     """Steps of all lanes on a mesh with the axes `lanes` and `data`.
 
@@ -289,8 +414,8 @@ def run_on_mesh(
       rows: [lanes, steps, images].
       start_step: first step to take.
       stop_step: first step not to take.
-      train: the images that `rows` index.
-      images: how `train` lies on the mesh.
+      train: the images that `rows` index, with an axis of lanes if they are windows.
+      train_spec: how `train` lies on the mesh.
     """
     size = slice_size(spec.batch_size, mesh.shape["data"])
 
@@ -298,13 +423,27 @@ def run_on_mesh(
         transformation = spec.optimizer(point.learning_rate, point.beta)
         return run_on_device(spec, transformation, size, *rest)
 
+    def train_on_window(
+        point: Points, state: TrainState, rows: Rows, window: Batch, *steps: Array
+    ) -> TrainState:
+        return train_lane(point, state, rows, *steps, window)
+
+    if train_spec == _WINDOWS:
+        return map_lanes(
+            mesh,
+            train_on_window,
+            lanes=(points, state, rows, train),
+            lanes_spec=(LANES, LANES, _ROWS, _WINDOWS),
+            shared=(start_step, stop_step),
+            shared_spec=_EVERYWHERE,
+        )
     return map_lanes(
         mesh,
         train_lane,
         lanes=(points, state, rows),
         lanes_spec=(LANES, LANES, _ROWS),
         shared=(start_step, stop_step, train),
-        shared_spec=(_EVERYWHERE, _EVERYWHERE, images),
+        shared_spec=(_EVERYWHERE, _EVERYWHERE, train_spec),
     )
 
 
@@ -319,6 +458,7 @@ def run_whole_on_mesh(
     start_step: Int[Array, ""],
     stop_step: Int[Array, ""],
     train: Batch,
+    train_by_lane: bool = False,
 ) -> TrainState:
     """Steps on whole batches: of all lanes in their places, or of one in global view.
 
@@ -333,6 +473,7 @@ def run_whole_on_mesh(
       start_step: first step to take.
       stop_step: first step not to take.
       train: the examples that `rows` index, replicated.
+      train_by_lane: whether `train` has windows instead, with an axis of lanes.
     """
     divided = rows.shape[2] % mesh.shape["data"] == 0
     by_example = NamedSharding(mesh, PartitionSpec("data" if divided else None))
@@ -344,23 +485,37 @@ def run_whole_on_mesh(
             return tree
         return jax.lax.with_sharding_constraint(tree, by_example)
 
-    def train_lane(point: Points, state: TrainState, rows: Array, *rest: Any) -> Any:
+    def train_on_window(
+        point: Points, state: TrainState, rows: Array, window: Batch, *numbers: Array
+    ) -> TrainState:
         transformation = spec.optimizer(point.learning_rate, point.beta)
-        epoch, *numbers = rest
+        epoch, first, start, stop = numbers
         noise = noise_key(point.seed, epoch)
         return run_whole_batches(
-            spec, transformation, share, state, noise, rows, *numbers
+            spec, transformation, share, state, noise, rows, first, start, stop, window
         )
 
-    shared = epoch, first_row, start_step, stop_step, train
+    def train_on_all(
+        point: Points, state: TrainState, rows: Array, *shared: Any
+    ) -> TrainState:
+        *numbers, train = shared
+        return train_on_window(point, state, rows, train, *numbers)
+
+    lanes: tuple[Any, ...] = points, state, rows
+    shared: tuple[Any, ...] = epoch, first_row, start_step, stop_step
+    train_lane: Callable[..., TrainState] = train_on_all
+    if train_by_lane:
+        lanes, train_lane = (*lanes, train), train_on_window
+    else:
+        shared = *shared, train
     if in_global_view:
-        lane = jax.tree.map(lambda x: x[0], (points, state, rows))
+        lane = jax.tree.map(lambda x: x[0], lanes)
         trained = as_lane(train_lane(*lane, *shared))
         return jax.lax.with_sharding_constraint(trained, NamedSharding(mesh, LANES))
     return map_lanes(
         mesh,
         train_lane,
-        lanes=(points, state, rows),
+        lanes=lanes,
         lanes_spec=LANES,
         shared=shared,
         shared_spec=_EVERYWHERE,
@@ -423,11 +578,5 @@ def _whole_rows(
 
 
 def _shapes(split: Batch) -> tuple[object, ...]:
-    return tuple((jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(split))
-
-
-def _memory(compiled: Any) -> int:
-    """Bytes that a compiled program takes on each device, donated ones counted once."""
-    sizes = compiled.memory_analysis()
-    outputs = sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    return sizes.argument_size_in_bytes + outputs + sizes.temp_size_in_bytes
+    leaves = jax.tree.leaves(split)
+    return is_streamed(split), *((x.shape, np.dtype(x.dtype)) for x in leaves)
