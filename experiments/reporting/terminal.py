@@ -51,7 +51,10 @@ def announce(
     most = max(config.epochs for config in missing)
     least = min(config.epochs for config in missing)
     upto = "" if least == most else "up to "
-    size = f"{memory / 1e9:,.1f} GB" if memory >= 1e9 else f"{memory / 1e6:,.0f} MB"
+    megabytes = memory / 1e6
+    size = f"{megabytes:,.0f} MB" if megabytes >= 10 else f"{megabytes:.2g} MB"
+    if megabytes >= 1000:
+        size = f"{megabytes / 1000:,.1f} GB"
     say(
         console,
         f"{counted(len(missing), 'run')} of {upto}{counted(most, 'epoch')} on "

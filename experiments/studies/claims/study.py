@@ -107,6 +107,11 @@ def claims(options: Claims, console: Console) -> Path:
       UsageError: an option is impossible, by itself or for these data.
     """
     options.check()
+    if options.stream:
+        raise UsageError(
+            "claims keeps the images in memory; omit --stream, or give another "
+            "command, such as compare."
+        )
     if source := options.problem or options.table or options.text:
         raise UsageError(
             f"claims puts the tutorial's four claims to the test on images, not on "
