@@ -151,7 +151,8 @@ def _summary(arms: Arms, setup: Setup) -> str:
         best = max(scored, key=lambda arm: metric.goodness(means[arm]))
         answer = f"Best mean test {judged(metric)}: {metric.shown(means[best])}, "
         answer += f"{setup.titles[best]}, n = {len(arms[best])}."
-    model = "one convolutional network" if config.network == "cnn" else "one model"
+    built_in = measure.noun == "image" and config.network == "cnn"
+    model = "one convolutional network" if built_in else "one model"
     beta = f" and β = {config.beta}" if setup.built_in else ""
     return (
         f"{answer} {counted(len(arms), 'optimizer')}, {counted(len(seeds), 'seed')} "
