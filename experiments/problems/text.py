@@ -42,7 +42,7 @@ class _Block(nnx.Module):
 
 
 class _Transformer(nnx.Module):
-    """Two blocks before which each place has an embedding of its own."""
+    """Embeds characters and places, applies two blocks, and returns logits."""
 
     def __init__(self, characters: int, rngs: nnx.Rngs):
         self.embedding = nnx.Embed(characters, _WIDTH, rngs=rngs)

@@ -8,7 +8,7 @@ from optax_momentum import keras
 
 
 def optimizers(learning_rate):
-    """One optimizer, because each compiles programs of its own."""
+    """One optimizer: each compiles its own programs."""
     return {"keras": keras(learning_rate, 0.9)}
 
 
