@@ -21,7 +21,8 @@ from experiments.peers import process
 from experiments.problems.image_classification import image_classification
 from experiments.records.config import UsageError
 from experiments.training.engine import compile_to_fit, train_runs
-from experiments.training.program import Point, compile_program
+from experiments.training.points import Point
+from experiments.training.program import compile_program
 from experiments.training.step import TrainSpec, constant
 from optax_momentum import keras
 

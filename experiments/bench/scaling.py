@@ -21,7 +21,8 @@ from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.problems.image_classification import image_classification
 from experiments.training.lanes import as_lane
-from experiments.training.program import Point, as_arrays, run_on_mesh
+from experiments.training.mesh_steps import run_on_mesh
+from experiments.training.points import Point, as_arrays
 from experiments.training.step import (
     Rows,
     TrainSpec,

@@ -19,7 +19,8 @@ from experiments.data.examples import Splits
 from experiments.peers import process
 from experiments.records.config import UsageError
 from experiments.training.engine import train_runs
-from experiments.training.program import Point, compile_program
+from experiments.training.points import Point
+from experiments.training.program import compile_program
 from experiments.training.step import TrainSpec, constant
 from optax_momentum import keras
 

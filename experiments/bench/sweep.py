@@ -16,7 +16,8 @@ from experiments.networks.network import Network
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
 from experiments.problems.image_classification import image_classification
-from experiments.training.program import Point, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import compile_program
 from experiments.training.step import (
     OptimizerOf,
     TrainSpec,

@@ -28,7 +28,8 @@ from experiments.problems.problem import (
 )
 from experiments.problems.user_network import network_task
 from experiments.problems.user_problem import user_problem
-from experiments.training.program import Point, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import compile_program
 from experiments.training.step import TrainSpec, TrainState, constant, steps_per_epoch
 
 IMAGES = 8192  # random, 32x32x3, float32

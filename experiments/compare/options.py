@@ -46,11 +46,11 @@ class Compare(StudyOptions):
     batch_size: int = 64
     """Images in one step."""
 
-    schedule: Literal["constant", "step", "cosine", "warmup_cosine", "one_cycle"] = (
-        "constant"
-    )
+    schedule: (
+        Literal["constant", "step", "cosine", "warmup_cosine", "one_cycle"] | None
+    ) = None
     """How the learning rate of the built-in optimizers
-    changes during a run. Those of a function for --arms
+    changes during a run; without it, not at all. Those of a function for --arms
     set their own; it may ask for the number of steps:
     arms(learning_rate, steps)."""
 
@@ -74,7 +74,7 @@ class Compare(StudyOptions):
                 "optimizers of your own give FILE.py:function."
             )
         file_and_function("--arms", self.arms)
-        if self.schedule != "constant":
+        if self.schedule is not None:
             raise UsageError(
                 f"--schedule {self.schedule} applies to the built-in optimizers: omit "
                 f"it, and build the schedule in {self.arms}, which may ask for the "

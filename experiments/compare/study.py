@@ -62,7 +62,7 @@ def compare(options: Compare, console: Console) -> Path:
         batch_size=options.batch_size,
         code=" ".join(filter(None, (arms_code, subject.code))),
         nonfinite=options.nonfinite,
-        schedule=options.schedule,
+        schedule=options.schedule or "constant",
     )
     compare_plan = {
         **plan.shared(settings),

@@ -36,7 +36,8 @@ from experiments.training.engine import (
     seconds_per_step,
     train_runs,
 )
-from experiments.training.program import Point, Program
+from experiments.training.points import Point
+from experiments.training.program import Program
 from experiments.training.startup_check import StartupCheck
 from experiments.training.step import steps_per_epoch
 

@@ -26,7 +26,8 @@ from experiments.records.config import (
 from experiments.training import nonfinite
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.epochs import Progress, Training, train_epochs
-from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import Program, compile_program
 from experiments.training.scoring import Score
 from experiments.training.step import TrainSpec, TrainState, steps_per_epoch
 

@@ -1,7 +1,7 @@
 """Loss and metric of a batch, and of all examples of a split."""
 
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -134,15 +134,16 @@ def compile_streamed(
     by_column = NamedSharding(mesh, _BY_COLUMN)
     rows = placed(by_column, layout.rows()), placed(by_column, weights)
     lanes = len(jax.tree.leaves(params)[0])
-    add = QuickJit(partial(_add_window, mesh, task), donate_argnums=2)
+    add = QuickJit(partial(_add_window, mesh, task), donate_argnums=0)
     finish = QuickJit(partial(_finish, mesh, examples_in(split)))
     by_device = NamedSharding(mesh, _TOTALS)
     zeros = np.zeros((lanes, mesh.shape["data"]), np.float32)
     number, window = np.int32(0), layout.shapes()
     totals = jax.ShapeDtypeStruct(zeros.shape, zeros.dtype, sharding=by_device)
-    compiled = add.lower(
-        params, model_state, (totals, totals), rows, number, number, window
-    ).compile()
+    lowered = add.lower(
+        (totals, totals), (params, model_state), rows, number, number, window
+    )
+    compiled = lowered.compile()
 
     def score_split(params: PyTree, model_state: ModelState, split: Examples) -> Score:
         windows = Windows(layout)
@@ -154,7 +155,8 @@ def compile_streamed(
                 jax.block_until_ready(totals)  # no more than two windows in memory
                 stop = min(start + layout.window_steps, steps)
                 numbers = map(np.int32, (start, stop))
-                totals = compiled(params, model_state, totals, rows, *numbers, window)
+                variables = params, model_state
+                totals = compiled(totals, variables, rows, *numbers, window)
         finally:
             windows.close()
         return finish(totals)
@@ -165,21 +167,24 @@ def compile_streamed(
 def _add_window(
     mesh: Mesh,
     task: Task,
-    params: PyTree,
-    model_state: ModelState,
-    totals: PyTree,
-    rows: tuple[Array, Array],
-    start: Array,
-    stop: Array,
-    window: Examples,
-) -> PyTree:
-    """Adds the rows of a window to the totals of each device, [lanes, devices]."""
+    totals: tuple[Array, Array],
+    variables: tuple[PyTree, ModelState],
+    *shared: Any,
+) -> tuple[Array, Array]:
+    """Adds the rows of a window to the totals of each device, [lanes, devices].
+
+    Args:
+      mesh: with the axes `lanes` and `data`.
+      task: what the runs were trained for.
+      totals: of loss and metric.
+      variables: parameters and model state, leaves [lanes, ...].
+      *shared: the rows, the first of them to add, the first not to add, the window.
+    """
 
     def add_on_device(
-        params: PyTree,
-        model_state: ModelState,
         totals: PyTree,
-        rows: tuple[Array, Array],
+        variables: tuple[PyTree, ModelState],
+        rows: PyTree,
         start: Array,
         stop: Array,
         window: Examples,
@@ -190,7 +195,7 @@ def _add_window(
             row = jax.tree.map(
                 lambda x: jax.lax.dynamic_index_in_dim(x, number, keepdims=False), rows
             )
-            sums = weighted_sums(task, params, model_state, split, *row, training=False)
+            sums = weighted_sums(task, *variables, split, *row, training=False)
             return jax.tree.map(jnp.add, totals, sums)
 
         totals = jax.tree.map(lambda x: x[0], totals)
@@ -199,9 +204,9 @@ def _add_window(
     return map_lanes(
         mesh,
         add_on_device,
-        lanes=(params, model_state, totals),
-        lanes_spec=(LANES, LANES, _TOTALS),
-        shared=(rows, start, stop, window),
+        lanes=(totals, variables),
+        lanes_spec=(_TOTALS, LANES),
+        shared=shared,
         shared_spec=(_BY_COLUMN, PartitionSpec(), PartitionSpec(), _BY_COLUMN),
         out_spec=_TOTALS,
     )

@@ -22,7 +22,8 @@ from experiments.problems.image_classification import image_classification
 from experiments.records.config import UsageError
 from experiments.records.runs import environment
 from experiments.training.lanes import as_lane
-from experiments.training.program import Point, as_arrays, run_on_mesh
+from experiments.training.mesh_steps import run_on_mesh
+from experiments.training.points import Point, as_arrays
 from experiments.training.scoring import Score
 from experiments.training.step import TrainSpec, TrainState, constant
 from optax_momentum import keras

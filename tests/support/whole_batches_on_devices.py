@@ -15,7 +15,8 @@ from experiments.distributed.devices import device_mesh
 from experiments.optimizers.arms import ARMS
 from experiments.problems.problem import task_of
 from experiments.training.lanes import as_lane
-from experiments.training.program import Point, as_arrays, run_whole_on_mesh
+from experiments.training.mesh_steps import run_whole_on_mesh
+from experiments.training.points import Point, as_arrays
 from experiments.training.step import (
     TrainSpec,
     TrainState,

@@ -21,7 +21,7 @@ from experiments.studies.claims.problems import Problem
 from experiments.studies.claims.verdict import JudgedPrediction, Prediction, difference
 from experiments.studies.lifecycle import OpenStudy, tuning_seeds
 from experiments.studies.validation import Score
-from experiments.training.program import Point
+from experiments.training.points import Point
 
 BETAS = (0.0, 0.9, 0.99)  # for momentum, whose trials thus include SGD
 WIDENING = 2  # octaves by which the range of settled steps grows

@@ -1,7 +1,7 @@
 """The problems of claim 4: a model, a loss and data, to be tuned and then tested.
 
-The small problems train in a program of this file, with all runs vmapped, because the
-runs of a study context only know cross-entropy. The network trains in the context.
+The small problems train in a program of this file, with all runs vmapped: a study
+context has one problem, and records each run. The network trains in the context.
 """
 
 import math
@@ -30,7 +30,7 @@ from experiments.studies.claims import linear
 from experiments.studies.context import run_all
 from experiments.studies.lifecycle import OpenStudy
 from experiments.studies.validation import Score
-from experiments.training.program import Point, as_arrays
+from experiments.training.points import Point, as_arrays
 from optax_momentum import keras
 
 BATCH_SIZE = 64

@@ -35,7 +35,7 @@ from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.verdict import Measured, Prediction, difference, ratio
 from experiments.studies.lifecycle import OpenStudy
 from experiments.training import step as train_step
-from experiments.training.program import Point, Points, as_arrays
+from experiments.training.points import Point, Points, as_arrays
 from experiments.training.scoring import weighted_sums
 from optax_momentum import keras
 

@@ -11,7 +11,7 @@ from experiments.bench import shuffling
 from experiments.data import image_dataset
 from experiments.peers import process
 from experiments.training.engine import train_runs
-from experiments.training.program import as_arrays
+from experiments.training.points import as_arrays
 from experiments.training.step import steps_per_epoch
 
 PEER = """

@@ -15,7 +15,7 @@ from experiments.studies.claims.generality import Candidate
 from experiments.studies.claims.problems import Problem
 from experiments.studies.options import TUNING_SEED
 from experiments.studies.validation import Score
-from experiments.training.program import Point
+from experiments.training.points import Point
 
 BUDGET = BUDGETS["smoke"]._replace(
     low_octave=-4, high_octave=1, widenings=3, tuning_seeds=2, seeds=5

@@ -10,7 +10,7 @@ from experiments.networks import mlp
 from experiments.problems.image_classification import image_classification
 from experiments.studies.claims import trajectory, trajectory_network
 from experiments.studies.claims.trajectory import closed_form, deviation, paths, shape
-from experiments.training.program import Point
+from experiments.training.points import Point
 
 
 def ravine_paths(settled_steps, beta):

@@ -16,7 +16,7 @@ from experiments.records import runs
 from experiments.studies import context
 from experiments.studies.context import Fold, run_all
 from experiments.training.engine import compile_to_fit, train_runs
-from experiments.training.program import Point
+from experiments.training.points import Point
 from experiments.training.step import TrainSpec
 from optax_momentum import keras
 

@@ -25,7 +25,8 @@ from experiments.training.engine import (
     seconds_per_step,
     train_runs,
 )
-from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import Program, compile_program
 from experiments.training.step import TrainSpec
 
 pytestmark = pytest.mark.usefixtures("small_network")

@@ -19,7 +19,8 @@ from experiments.records.config import Config
 from experiments.training import checkpoints, engine, epochs, nonfinite
 from experiments.training.checkpoints import Checkpoints
 from experiments.training.engine import Outcome, train_runs
-from experiments.training.program import Point, Program, compile_program
+from experiments.training.points import Point
+from experiments.training.program import Program, compile_program
 from experiments.training.step import TrainSpec, TrainState, constant
 
 pytestmark = pytest.mark.usefixtures("small_network")

@@ -12,7 +12,8 @@ from experiments.optimizers.arms import ARMS
 from experiments.problems.image_classification import image_classification
 from experiments.training import step
 from experiments.training.lanes import as_lane
-from experiments.training.program import Point, as_arrays, run_on_mesh
+from experiments.training.mesh_steps import run_on_mesh
+from experiments.training.points import Point, as_arrays
 
 
 def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():

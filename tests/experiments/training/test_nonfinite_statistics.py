@@ -16,7 +16,8 @@ from experiments.optimizers.arms import ARMS
 from experiments.problems.problem import task_of
 from experiments.training.checkpoints import read
 from experiments.training.nonfinite import train_spec
-from experiments.training.program import Point, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import compile_program
 from experiments.training.step import epoch_order, order_key
 
 BATCH, SEED = 8, 0

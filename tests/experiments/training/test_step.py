@@ -15,7 +15,8 @@ from experiments.distributed import devices
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.training import scoring, step
-from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import Program, compile_program
 from experiments.training.scoring import score, score_lanes
 from experiments.training.step import TrainSpec, TrainState, order_key
 

@@ -25,7 +25,8 @@ from experiments.optimizers.arms import ARMS
 from experiments.problems.problem import task_of
 from experiments.training import scoring, step
 from experiments.training.engine import compile_to_fit, train_runs
-from experiments.training.program import Point, Program, as_arrays, compile_program
+from experiments.training.points import Point, as_arrays
+from experiments.training.program import Program, compile_program
 from experiments.training.scoring import score
 from experiments.training.step import TrainSpec, TrainState
 
