@@ -200,24 +200,14 @@ def run_whole_batches(
       stop_step: first step not to take.
       train: the examples that `rows` index.
     """
-    task = spec.task
 
     def step(number: Array, state: TrainState) -> TrainState:
         params, opt_state, sums, model_state = state
         row = jax.lax.dynamic_index_in_dim(rows, number - first_row, keepdims=False)
-        batch = share(take(train, share(row)))
-        key, augment_key = jax.random.split(jax.random.fold_in(noise, number))
-        if task.augment is not None:
-            batch = share(task.augment(augment_key, batch))
-
-        def mean_loss(params: PyTree) -> tuple[Array, tuple[Score, ModelState]]:
-            losses, metrics, after = task.loss(
-                params, model_state, batch, key, training=True
-            )
-            values = value_of(task.metric, losses, metrics)
-            return jnp.mean(losses), (Score(jnp.sum(losses), jnp.sum(values)), after)
-
-        gradients, (score, after) = jax.grad(mean_loss, has_aux=True)(params)
+        batch, key = share(take(train, share(row))), jax.random.fold_in(noise, number)
+        gradients, score, after = whole_batch_gradients(
+            spec.task, share, params, model_state, batch, key
+        )
         updates, stepped_state = transformation.update(gradients, opt_state, params)
         stepped: Any = optax.apply_updates(params, updates)
         after = _unless_skipped(opt_state, stepped_state, model_state, after)
@@ -225,6 +215,30 @@ def run_whole_batches(
         return TrainState(stepped, stepped_state, sums, after)
 
     return _loop(spec, step, state, start_step, stop_step)
+
+
+def whole_batch_gradients(
+    task: Task,
+    share: Callable[[PyTree], PyTree],
+    params: PyTree,
+    model_state: ModelState,
+    batch: Batch,
+    key: RandomKey,
+) -> tuple[PyTree, Score, ModelState]:
+    """Gradients of a batch's mean loss, its summed score, and the next model state."""
+    key, augment_key = jax.random.split(key)
+    if task.augment is not None:
+        batch = share(task.augment(augment_key, batch))
+
+    def mean_loss(params: PyTree) -> tuple[Array, tuple[Score, ModelState]]:
+        losses, metrics, after = task.loss(
+            params, model_state, batch, key, training=True
+        )
+        values = value_of(task.metric, losses, metrics)
+        return jnp.mean(losses), (Score(jnp.sum(losses), jnp.sum(values)), after)
+
+    gradients, (score, after) = jax.grad(mean_loss, has_aux=True)(params)
+    return gradients, score, after
 
 
 def _unless_skipped(

@@ -1,7 +1,7 @@
 """Claim 4, "works in general": tuned SGD against tuned momentum on many problems.
 
 Both methods get the same number of trials over the same range of settled steps. They
-are tuned by validation accuracy, then compared by test accuracy with other seeds.
+are tuned on validation examples, then compared on test examples with other seeds.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure as Canvas
 
 from experiments.records.config import JSON
+from experiments.records.metric import ACCURACY, Metric
 from experiments.reporting.drawing import draw_intervals, plain_axes
 from experiments.reporting.page import Figure, Section, Table
 from experiments.reporting.statistics import Interval
@@ -20,7 +21,7 @@ from experiments.studies.claims.budget import ClaimsBudget
 from experiments.studies.claims.problems import Problem
 from experiments.studies.claims.verdict import JudgedPrediction, Prediction, difference
 from experiments.studies.lifecycle import OpenStudy, tuning_seeds
-from experiments.studies.validation import Score
+from experiments.studies.validation import Measure, Score, of_classes
 from experiments.training.points import Point
 
 BETAS = (0.0, 0.9, 0.99)  # for momentum, whose trials thus include SGD
@@ -47,24 +48,23 @@ class TuningResult(NamedTuple):
     at_edge: bool  # whether the best settled step is at an end of the range
 
 
-def titles(budget: ClaimsBudget) -> tuple[str, ...]:
-    """The titles of all problems, in order."""
-    combinations = product(budget.models, budget.losses, budget.tables)
-    return (*map(", ".join, combinations), f"network, cross-entropy, {budget.dataset}")
+def predictions(
+    budget: ClaimsBudget, own: str, metric: Metric
+) -> tuple[Prediction, ...]:
+    """One for each problem, the study's `own` last: momentum improves the metric."""
+
+    def better(title: str, metric: Metric) -> Prediction:
+        quantity = f"{title}: test {metric.words}, tuned momentum − tuned SGD"
+        side = "above" if metric.higher_is_better else "below"
+        return Prediction(title, quantity, side, 0.0)
+
+    small = product(budget.models, budget.losses, budget.tables)
+    stated = [better(", ".join(names), ACCURACY) for names in small]
+    return (*stated, better(own, metric))
 
 
-def predictions(titles: Sequence[str]) -> tuple[Prediction, ...]:
-    """One for each problem: momentum has the higher test accuracy."""
-    return tuple(
-        Prediction(
-            title, f"{title}: test accuracy, tuned momentum − tuned SGD", "above", 0.0
-        )
-        for title in titles
-    )
-
-
-def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
-    """All measurements of the claim, as JSON values."""
+def measure(own: str, study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
+    """All measurements of the claim, as JSON values; `own` is the study's problem."""
     load = {"digits": problems.digits, "table": lambda: problems.table(budget.seed)}
     splits = {name: load[name]() for name in budget.tables}
     small = [
@@ -72,7 +72,7 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
         for model, loss, name in product(budget.models, budget.losses, budget.tables)
     ]
     measured: dict[str, JSON] = {"problems": {}}
-    for problem in (*small, problems.network(study, budget.dataset)):
+    for problem in (*small, problems.of_study(study, own)):
         study.context.console.print(f"{problem.title} …", highlight=False)
         compared = compare(problem, budget)
         measured[problem.title] = compared.pop("difference")
@@ -87,21 +87,21 @@ def compare(problem: Problem, budget: ClaimsBudget) -> dict[str, JSON]:
         # Tuning reduced momentum to SGD. Only their grids of steps differ, and a
         # difference between the grids is no gain of momentum.
         tuned["momentum"] = tuned["momentum"]._replace(best=tuned["sgd"].best)
-    accuracies = {
+    tested = {
         method: problem.test(
             [result.best.with_seed(seed) for seed in range(budget.seeds)]
         )
         for method, result in tuned.items()
     }
     return {
-        "difference": difference(accuracies["momentum"], accuracies["sgd"]),
+        "difference": difference(tested["momentum"], tested["sgd"]),
         "methods": {
             method: {
                 "settled": best.settled_step,
                 "beta": best.beta,
                 "trials": [[*c, *score] for c, score in sorted(trials.items())],
                 "at_edge": at_edge,
-                "accuracies": accuracies[method],
+                "accuracies": tested[method],  # by any metric; so named since format 1
             }
             for method, (best, trials, at_edge) in tuned.items()
         },
@@ -162,9 +162,23 @@ def _select_best(trials: dict[Candidate, Score]) -> TuningResult:
     return TuningResult(best, trials, at_edge)
 
 
-def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Section:
-    """The claim's part of the page."""
+def section(
+    own: Measure, measured: dict[str, JSON], judged: Sequence[JudgedPrediction]
+) -> Section:
+    """The claim's part of the page; `own` judges the last problem."""
     compared = measured["problems"]
+    groups = [_Group("", of_classes(2), judged)]
+    differs = []
+    if not own.metric.is_share:
+        title, metric = judged[-1].prediction.key, own.metric
+        groups = [
+            groups[0]._replace(judged=judged[:-1]),
+            _Group("own-", own, judged[-1:]),
+        ]
+        differs = [
+            f"{title} is judged by its {metric.words}, {metric.better} is better; a "
+            f"run that diverges counts as {metric.shown(own.worst)}."
+        ]
     return Section(
         "Claim 4: momentum helps whatever the model, loss and data",
         (
@@ -178,11 +192,23 @@ def section(measured: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Se
             "rows. The seeds are paired: with the same seed, both methods start from "
             "the same parameters and see the rows in the same order. A run that "
             "diverges counts as 0.",
+            *differs,
             *_warnings(compared, judged),
         ),
-        (_gains(compared, judged),),
-        (verdict.table(judged), _best_candidates(compared)),
+        [_gains(compared, group) for group in groups],
+        (
+            verdict.table(judged),
+            *(_best_candidates(compared, group) for group in groups),
+        ),
     )
+
+
+class _Group(NamedTuple):
+    """Problems that are judged alike, and so drawn on one axis."""
+
+    prefix: str  # of the figure's name
+    measure: Measure
+    judged: Sequence[JudgedPrediction]
 
 
 def _warnings(
@@ -214,34 +240,47 @@ def _by_method(compared: dict[str, JSON]) -> list[tuple[str, str, dict[str, JSON
     ]
 
 
-def _gains(compared: dict[str, JSON], judged: Sequence[JudgedPrediction]) -> Figure:
-    titles = [each.prediction.key for each in judged]
-    intervals = [Interval(*each.measured) for each in judged]
+def _gains(compared: dict[str, JSON], group: _Group) -> Figure:
+    metric, titles = group.measure.metric, [j.prediction.key for j in group.judged]
+    intervals = [Interval(*each.measured) for each in group.judged]
 
     def draw(canvas: Canvas, ink: str) -> None:
         axes = canvas.subplots()
-        draw_intervals(axes, titles, {"": intervals}, row_colors=[ink] * len(titles))
+        draw_intervals(
+            axes,
+            titles,
+            {"": intervals},
+            scale=metric.scale,
+            possible=metric.possible_differences,
+            row_colors=[ink] * len(titles),
+        )
         axes.axvline(0, color=ink, linewidth=0.8)
-        axes.set_xlabel("Momentum − SGD, points of test accuracy")
+        points = "points of " if metric.is_share else ""
+        axes.set_xlabel(f"Momentum − SGD, {points}{tested}")
         plain_axes(axes, ink)
 
-    header = ("problem", "method", "seed", "test accuracy")
+    tested = f"test {metric.words}"
+    header = ("problem", "method", "seed", tested)
     rows = [
-        (title, method, seed, accuracy)
-        for title, method, result in _by_method(compared)
-        for seed, accuracy in enumerate(result["accuracies"])
+        (title, method, seed, value)
+        for title, method, result in _by_method(_of(titles, compared))
+        for seed, value in enumerate(result["accuracies"])
     ]
     return Figure(
-        "gains",
-        "Gain of tuned momentum over tuned SGD in test accuracy: means and 95% "
+        f"{group.prefix}gains",
+        f"Gain of tuned momentum over tuned SGD in {tested}: means and 95% "
         "intervals over paired seeds. An interval that contains 0 shows no difference.",
         draw,
-        Table("Test accuracies, by seed", header, rows, {header[3]: "{:.2%}"}),
+        Table(
+            f"Test {metric.words}, by seed", header, rows, {header[3]: metric.format}
+        ),
         (7.2, 1.2 + 0.3 * len(titles)),
     )
 
 
-def _best_candidates(compared: dict[str, JSON]) -> Table:
+def _best_candidates(compared: dict[str, JSON], group: _Group) -> Table:
+    measure, titles = group.measure, [j.prediction.key for j in group.judged]
+    tested = f"test {measure.metric.words}"
     rows = [
         (
             title,
@@ -250,14 +289,18 @@ def _best_candidates(compared: dict[str, JSON]) -> Table:
             result["beta"],
             len(result["trials"]),
             sum(result["accuracies"]) / len(result["accuracies"]),
-            sum(accuracy == 0 for accuracy in result["accuracies"]),
+            sum(value == measure.worst for value in result["accuracies"]),
         )
-        for title, method, result in _by_method(compared)
+        for title, method, result in _by_method(_of(titles, compared))
     ]
-    header = ("problem", "method", "settled step", "β", "trials", "test accuracy")
+    header = ("problem", "method", "settled step", "β", "trials", tested, "diverged")
     return Table(
-        "Tuned hyper-parameters, with their mean test accuracy",
-        (*header, "diverged"),
+        f"Tuned hyper-parameters, with their mean {tested}",
+        header,
         rows,
-        {"settled step": "{:.3g}", "test accuracy": "{:.2%}"},
+        {"settled step": "{:.3g}", tested: measure.metric.format},
     )
+
+
+def _of(titles: Sequence[str], compared: dict[str, JSON]) -> dict[str, JSON]:
+    return {title: compared[title] for title in titles}

@@ -1,7 +1,7 @@
 """The problems of claim 4: a model, a loss and data, to be tuned and then tested.
 
 The small problems train in a program of this file, with all runs vmapped: a study
-context has one problem, and records each run. The network trains in the context.
+context has one problem, and records each run. The study's own trains in the context.
 """
 
 import math
@@ -47,7 +47,7 @@ class Problem(NamedTuple):
 
     title: str
     validate: Callable[[Sequence[Point]], list[Score]]
-    test: Callable[[Sequence[Point]], list[float]]  # accuracies; 0 if a run diverged
+    test: Callable[[Sequence[Point]], list[float]]  # the metric, or the worst value
 
 
 def squared(logits: Logits, labels: Labels) -> Losses:
@@ -145,8 +145,8 @@ def _as_score(loss: ArrayLike, accuracy: ArrayLike) -> Score:
     return Score(float(np.asarray(accuracy)), -float(np.asarray(loss)))
 
 
-def network(study: OpenStudy, dataset: str) -> Problem:
-    """The study's network on its data; every finished run is recorded."""
+def of_study(study: OpenStudy, title: str) -> Problem:
+    """The study's own problem; every finished run is recorded."""
     context, measure = study.context, study.context.subject.measure
 
     def run(points: Sequence[Point], phase: str, *, test: bool) -> list[Run]:
@@ -160,7 +160,7 @@ def network(study: OpenStudy, dataset: str) -> Problem:
     def test(points: Sequence[Point]) -> list[float]:
         return paired.tested(run(points, "Claim 4: testing", test=True), measure)
 
-    return Problem(f"network, cross-entropy, {dataset}", validate, test)
+    return Problem(title, validate, test)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

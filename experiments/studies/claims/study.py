@@ -1,6 +1,7 @@
 """The four claims of the tutorial: each is measured, recorded, judged and reported."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,14 @@ from experiments.studies.claims.verdict import (
 from experiments.studies.full_size import Work, options_at_full_size
 from experiments.studies.lifecycle import (
     OpenStudy,
+    check_output,
     open_study,
     publish,
 )
 from experiments.studies.methods import METHODS
 from experiments.studies.options import resolve_budget
+from experiments.studies.subject import read_subject
+from experiments.studies.validation import Measure
 
 
 class Claim(NamedTuple):
@@ -61,9 +65,15 @@ class JudgedClaim(NamedTuple):
     predictions: tuple[JudgedPrediction, ...]
 
 
-def all_claims(budget: ClaimsBudget) -> dict[str, Claim]:
-    """The four claims, by the key under which they are recorded."""
-    general = generality.predictions(generality.titles(budget))
+def all_claims(budget: ClaimsBudget, own: str, measure: Measure) -> dict[str, Claim]:
+    """The four claims, by the key under which they are recorded.
+
+    Args:
+      budget: of all measurements.
+      own: the title of the study's own problem.
+      measure: what judges it.
+    """
+    general = generality.predictions(budget, own, measure.metric)
     return {
         "trajectory": Claim(
             "makes the trajectory smoother",
@@ -94,8 +104,8 @@ def all_claims(budget: ClaimsBudget) -> dict[str, Claim]:
             general,
             (general[-1].key,),
             generality.FIXED,
-            generality.measure,
-            generality.section,
+            partial(generality.measure, own),
+            partial(generality.section, measure),
         ),
     }
 
@@ -112,13 +122,13 @@ def claims(options: Claims, console: Console) -> Path:
             "claims keeps the images in memory; omit --stream, or give another "
             "command, such as compare."
         )
-    if source := options.problem or options.table or options.text:
-        raise UsageError(
-            f"claims puts the tutorial's four claims to the test on images, not on "
-            f"{source}; give --dataset, or another command, such as compare."
-        )
     budget = resolve_budget(options, BUDGETS)
-    by_key = all_claims(budget)
+    check_output(options)
+    subject = read_subject(options, budget.dataset, console)
+    own = subject.problem.name
+    if subject.network in ("cnn", options.model):  # of images
+        own = f"network, cross-entropy, {budget.dataset}"
+    by_key = all_claims(budget, own, subject.measure)
     predictions = {
         p.key: f"{p.quantity}: {p.side} {p.bound:g}"
         for claim in by_key.values()
@@ -127,13 +137,7 @@ def claims(options: Claims, console: Console) -> Path:
     fixed = {key: claim.fixed for key, claim in by_key.items()}
     budget = budget._replace(predictions=predictions, fixed=fixed)
     arms = {"momentum": METHODS["momentum"].arm}
-    with open_study(options, "claims", budget, arms, console) as study:
-        if study.context.subject.task.whole_batches:
-            raise UsageError(
-                "claims follows each step of networks without BatchNorm, Dropout and "
-                "augmentation; omit --model and --augment, or give another command, "
-                "such as compare."
-            )
+    with open_study(options, "claims", budget, arms, console, subject=subject) as study:
         recorded = record.read(study)
         for key, claim in by_key.items():
             if key not in recorded:

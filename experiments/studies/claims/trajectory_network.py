@@ -15,9 +15,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, PyTree
 from matplotlib.figure import Figure as Canvas
 
-from experiments.data.examples import Examples, in_batches, sum_in_slices
-from experiments.distributed.devices import device_mesh, on_all_devices, slice_size
-from experiments.problems.problem import Task
+from experiments.distributed.devices import device_mesh, on_all_devices
+from experiments.networks.network import RandomKey
+from experiments.problems.problem import Batch, ModelState, Task, examples_in, take
 from experiments.records.config import JSON
 from experiments.records.metric import ANY
 from experiments.reporting.drawing import (
@@ -36,12 +36,11 @@ from experiments.studies.claims.verdict import Measured, Prediction, difference,
 from experiments.studies.lifecycle import OpenStudy
 from experiments.training import step as train_step
 from experiments.training.points import Point, Points, as_arrays
-from experiments.training.scoring import weighted_sums
 from optax_momentum import keras
 
 LEARNING_RATE, BETA = 0.01, 0.9
 BATCH_SIZE = 64
-WATCHED = 128  # training images whose loss is computed after every step
+WATCHED = 128  # training examples whose loss is computed after every step
 
 # (learning rate, beta); at beta 0, `keras` is SGD.
 ARMS = {
@@ -148,83 +147,89 @@ def measure(study: OpenStudy, budget: ClaimsBudget) -> dict[str, JSON]:
     }
 
 
-def walk(
-    task: Task,
-    points: Sequence[Point],
-    examples: Examples,
-    epochs: int,
-) -> Walk:
+def walk(task: Task, points: Sequence[Point], examples: Batch, epochs: int) -> Walk:
     """Trains with momentum from each point; devices take equal shares of the points.
 
-    As in `train_runs`, its seed sets the first parameters of a run and the order of its
-    images.
+    As in `train_runs`, its seed sets the first variables of a run, the order of its
+    examples, and the random numbers of its steps.
     """
     mesh = device_mesh(math.gcd(len(points), jax.device_count()))
     lanes = PartitionSpec("lanes")
-    walk_one = partial(_walk, task, min(WATCHED, len(examples.labels)))
+    numbers = jnp.arange(epochs, dtype=jnp.int32)
 
-    def all_walks(points: Points, examples: Examples) -> Walk:
+    def walk_all(points: Points, examples: Batch) -> Walk:
         seeds = jnp.asarray(points.seed)
 
-        def all_batches(seed: ArrayLike) -> PyTree:
-            def batches(epoch: Array) -> tuple[Array, Array]:
+        def of_seed(seed: ArrayLike) -> PyTree:
+            def of_epoch(epoch: Array) -> tuple[Array, RandomKey]:
                 key = train_step.order_key(seed, epoch)
-                order = train_step.epoch_order(key, len(examples.labels))
-                return in_batches(order, BATCH_SIZE)
+                order = train_step.epoch_order(key, examples_in(examples))
+                return order, train_step.noise_key(seed, epoch)
 
-            rows = jax.vmap(batches)(jnp.arange(epochs, dtype=jnp.int32))
-            return jax.tree.map(lambda x: x.reshape(-1, BATCH_SIZE), rows)
+            variables = train_step.initial_variables(task, examples, seed)
+            return variables, jax.vmap(of_epoch)(numbers)
 
-        def initial(seed: ArrayLike) -> PyTree:
-            return train_step.initial_variables(task, examples, seed)[0]
-
-        runs = points, jax.vmap(initial)(seeds), jax.vmap(all_batches)(seeds)
         return jax.shard_map(
-            lambda runs, examples: jax.lax.map(partial(walk_one, examples), runs),
+            lambda runs, examples: jax.lax.map(partial(_walk, task, examples), runs),
             mesh=mesh,
             in_specs=(lanes, PartitionSpec()),
             out_specs=lanes,
             check_vma=False,
-        )(runs, examples)
+        )((points, *jax.vmap(of_seed)(seeds)), examples)
 
-    walks = jax.jit(all_walks)(as_arrays(points), examples)
+    walks = jax.jit(walk_all)(as_arrays(points), examples)
     return Walk._make(map(np.asarray, walks))
 
 
 def _walk(
     task: Task,
-    watched: int,
-    examples: Examples,
-    run: tuple[Point, PyTree, tuple[Array, Array]],
+    examples: Batch,
+    run: tuple[Point, tuple[PyTree, ModelState], tuple[Array, RandomKey]],
 ) -> Walk:
-    """Trains one run, given by its point, first parameters and batches."""
-    point, params, batches = run
+    """Trains one run: its point, first variables, and orders and keys of its epochs."""
+    point, (params, model_state), epochs = run
     transformation = keras(point.learning_rate, point.beta)
     first, unravel = ravel_pytree(params)
-    watched_rows = jax.tree.map(
-        jnp.ravel, in_batches(jnp.arange(watched, dtype=jnp.int32), BATCH_SIZE)
-    )
+    watched = take(examples, slice(0, WATCHED))
 
-    def loss_sum(flat: Array, rows: tuple[Array, Array]) -> Array:
-        return weighted_sums(task, unravel(flat), (), examples, *rows, training=True)[0]
-
-    def mean(function: Any, flat: Array, rows: tuple[Array, Array]) -> Array:
-        size = slice_size(len(rows[0]), 1)
-        total = sum_in_slices(partial(function, flat), rows, size)
-        return total / jnp.sum(rows[1])
-
-    def step(carry: PyTree, rows: tuple[Array, Array]) -> tuple[PyTree, PyTree]:
-        flat, state, last_move = carry
-        gradient = mean(jax.grad(loss_sum), flat, rows)
-        updates, state = transformation.update(gradient, state)
+    def step(carry: PyTree, batch: tuple[Array, Array, RandomKey]) -> PyTree:
+        flat, state, model_state, last_move = carry
+        rows, number, noise = batch
+        gradients, _, model_state = train_step.whole_batch_gradients(
+            task,
+            lambda batch: batch,
+            unravel(flat),
+            model_state,
+            take(examples, rows),
+            jax.random.fold_in(noise, number),
+        )
+        updates, state = transformation.update(ravel_pytree(gradients)[0], state)
         move = jnp.asarray(updates)
         flat = flat + move
         length = jnp.linalg.norm(move)
         cosine = jnp.vdot(move, last_move) / (length * jnp.linalg.norm(last_move))
-        return (flat, state, move), (length, cosine, mean(loss_sum, flat, watched_rows))
+        losses, _, _ = task.loss(
+            unravel(flat), model_state, watched, noise, training=False
+        )
+        return (flat, state, model_state, move), (length, cosine, jnp.mean(losses))
 
-    start = first, transformation.init(first), jnp.ones_like(first)
-    (last, _, _), (lengths, cosines, losses) = jax.lax.scan(step, start, batches)
+    def epoch(carry: PyTree, of_epoch: tuple[Array, RandomKey]) -> PyTree:
+        order, noise = of_epoch
+        full = len(order) // BATCH_SIZE
+        rows = order[: full * BATCH_SIZE].reshape(full, BATCH_SIZE)
+        numbers = jnp.arange(full, dtype=jnp.int32)
+        carry, walked = jax.lax.scan(
+            lambda carry, batch: step(carry, (*batch, noise)), carry, (rows, numbers)
+        )
+        if len(order) > full * BATCH_SIZE:  # the last batch is smaller
+            last = order[full * BATCH_SIZE :]
+            carry, more = step(carry, (last, jnp.int32(full), noise))
+            walked = jax.tree.map(jnp.append, walked, more)
+        return carry, walked
+
+    start = first, transformation.init(first), model_state, jnp.ones_like(first)
+    (last, *_), walked = jax.lax.scan(epoch, start, epochs)
+    lengths, cosines, losses = map(jnp.ravel, walked)
     return Walk(
         jnp.sum(lengths) / jnp.linalg.norm(last - first),
         jnp.mean(cosines[1:]),  # no step precedes the first one

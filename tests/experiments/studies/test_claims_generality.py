@@ -9,12 +9,14 @@ import optax
 import pytest
 
 from experiments.data.examples import Examples, Splits
+from experiments.records.metric import ACCURACY, Metric
 from experiments.studies.claims import generality, linear, problems
 from experiments.studies.claims.budget import BUDGETS
 from experiments.studies.claims.generality import Candidate
 from experiments.studies.claims.problems import Problem
+from experiments.studies.claims.verdict import JudgedPrediction, Measured, Prediction
 from experiments.studies.options import TUNING_SEED
-from experiments.studies.validation import Score
+from experiments.studies.validation import Measure, Score
 from experiments.training.points import Point
 
 BUDGET = BUDGETS["smoke"]._replace(
@@ -132,12 +134,56 @@ def test_every_problem_has_a_prediction():
     budget = BUDGET._replace(
         models=("linear",), losses=("hinge",), tables=("digits", "table"), dataset="x"
     )
-    named = generality.titles(budget)
-    expected = "linear, hinge, digits; linear, hinge, table; network, cross-entropy, x"
-    assert named == tuple(expected.split("; "))
-    stated = generality.predictions(named)
-    assert [prediction.key for prediction in stated] == list(named)
+    stated = generality.predictions(budget, "network", ACCURACY)
+    expected = ["linear, hinge, digits", "linear, hinge, table", "network"]
+    assert [prediction.key for prediction in stated] == expected
     assert {(p.side, p.bound) for p in stated} == {("above", 0.0)}
+
+
+def test_momentum_is_expected_to_lower_an_error():
+    error = Metric("squared_error", "RMSE", False, np.sqrt)
+    *small, own = generality.predictions(BUDGET, "diabetes", error)
+    assert own == Prediction(
+        "diabetes", "diabetes: test RMSE, tuned momentum − tuned SGD", "below", 0.0
+    )
+    assert {p.side for p in small} == {"above"}
+
+
+def test_a_problem_judged_by_an_error_has_its_own_axis_and_unit():
+    def problem(title, tested):
+        return {title: {"methods": {m: result(v) for m, v in tested.items()}}}
+
+    def result(values):
+        result = {"settled": 0.5, "beta": 0.9, "trials": [0], "at_edge": False}
+        return {**result, "accuracies": values}
+
+    error = Metric("squared_error", "RMSE", False, np.sqrt)
+    *_, last, own = generality.predictions(BUDGET, "diabetes", error)
+    measured = {
+        "problems": {
+            **problem(last.key, {"sgd": [0.5, 0.0], "momentum": [0.5, 0.6]}),
+            **problem("diabetes", {"sgd": [55.5, 77.0], "momentum": [54.0, 55.0]}),
+        }
+    }
+    judged = [
+        JudgedPrediction(last, Measured(0.3, None, None, 2), "open"),
+        JudgedPrediction(own, Measured(-11.75, None, None, 2), "open"),
+    ]
+    judge = Measure(error, 1.0, 77.0, "row", "the initial parameters")
+    section = generality.section(judge, measured, judged)
+    assert [figure.name for figure in section.figures] == ["gains", "own-gains"]
+    assert section.figures[1].table.header[-1] == "test RMSE"
+    assert [row[-1] for row in section.figures[1].table.rows] == [55.5, 77, 54, 55]
+    _, by_accuracy, by_error = section.tables
+    assert by_accuracy.rows[0][-2:] == (0.25, 1)  # mean, and one run diverged
+    assert by_error.rows == [
+        ("diabetes", "sgd", 0.5, 0.9, 1, 66.25, 1),
+        ("diabetes", "momentum", 0.5, 0.9, 1, 54.5, 0),
+    ]
+    assert by_error.formats["test RMSE"] == "{:.4g}"
+    text = " ".join(section.paragraphs)
+    assert "diabetes is judged by its RMSE, lower is better" in text
+    assert "counts as 77" in text
 
 
 def test_losses_follow_their_definitions():

@@ -13,6 +13,7 @@ from experiments.studies.claims.budget import BUDGETS
 from experiments.studies.claims.options import Claims
 from experiments.studies.claims.study import Claim, all_claims, claims
 from experiments.studies.claims.verdict import Prediction, difference
+from experiments.studies.validation import of_classes
 
 pytestmark = pytest.mark.usefixtures("small_network")
 
@@ -50,7 +51,7 @@ def cheap(monkeypatch):
     stops = set()
     gains = {"one": 3.0, "two": -3.0, "three": 0.0, "four": 2.0}
     four = {key: claim(key, gain) for key, gain in gains.items()}
-    monkeypatch.setattr(study, "all_claims", lambda budget: four)
+    monkeypatch.setattr(study, "all_claims", lambda *_: four)
     return measured, stops
 
 
@@ -120,7 +121,7 @@ def test_another_plan_and_incomplete_records_are_refused(cheap, tmp_path):
 def test_the_predictions_of_a_preset_have_different_keys(preset):
     keys = [
         prediction.key
-        for claim in all_claims(BUDGETS[preset]).values()
+        for claim in all_claims(BUDGETS[preset], "own", of_classes(10)).values()
         for prediction in claim.predictions
     ]
     assert len(set(keys)) == len(keys) >= 30
@@ -136,12 +137,14 @@ def test_the_smallest_study_measures_and_draws_all_four_claims(monkeypatch, tmp_
     run(tmp_path)
     records = (tmp_path / "claims.jsonl").read_text().splitlines()
     by_claim = {r["claim"]: r["measured"] for r in map(json.loads, records)}
-    assert list(by_claim) == list(all_claims(tiny)) and len(records) == 4
-    for key, claim in all_claims(tiny).items():
+    own = "network, cross-entropy, digits"
+    stated = all_claims(tiny, own, of_classes(10))
+    assert list(by_claim) == list(stated) and len(records) == 4
+    for key, claim in stated.items():
         assert all(p.key in by_claim[key] for p in claim.predictions)
     verdicts, *sections = pages[0].sections
     assert str(verdicts.tables[0].rows[3][0]).startswith("Momentum helps whatever")
-    quoted = [key for claim in all_claims(tiny).values() for key in claim.quoted]
+    quoted = [key for claim in stated.values() for key in claim.quoted]
     assert len(verdicts.tables[1].rows) == len(quoted)
     figures = [figure for section in sections for figure in section.figures]
     names = (
@@ -154,3 +157,21 @@ def test_the_smallest_study_measures_and_draws_all_four_claims(monkeypatch, tmp_
         assert all(len(row) == len(figure.table.header) for row in figure.table.rows)
     for number, section in enumerate(sections, start=1):
         assert section.heading.startswith(f"Claim {number}: momentum")
+
+
+def test_a_problem_with_another_metric_takes_the_place_of_the_network(
+    monkeypatch, tmp_path
+):
+    tiny = BUDGETS["smoke"]._replace(
+        starts=6, escapes=20, losses=("hinge",), small_epochs=1, largest_exponent=2
+    )
+    monkeypatch.setitem(BUDGETS, "smoke", tiny)
+    run(tmp_path, table="diabetes")
+    plan = json.loads((tmp_path / "plan.json").read_text())["plan"]
+    assert plan["predictions"]["diabetes"].endswith("tuned SGD: below 0")
+    page = (tmp_path / "report.html").read_text()
+    assert "diabetes is judged by its RMSE" in page
+    assert {*tmp_path.glob("**/gains.*")} and {*tmp_path.glob("**/own-gains.*")}
+    last = json.loads((tmp_path / "claims.jsonl").read_text().splitlines()[-1])
+    tested = last["measured"]["problems"]["diabetes"]["methods"]["sgd"]["accuracies"]
+    assert all(20 < value < 200 for value in tested)

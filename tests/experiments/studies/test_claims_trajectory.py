@@ -5,12 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.data.examples import Examples
+from experiments.data.examples import Examples, Splits
 from experiments.networks import mlp
 from experiments.problems.image_classification import image_classification
+from experiments.problems.problem import Task
 from experiments.studies.claims import trajectory, trajectory_network
 from experiments.studies.claims.trajectory import closed_form, deviation, paths, shape
+from experiments.training.engine import compile_to_fit, train_runs
 from experiments.training.points import Point
+from experiments.training.step import TrainSpec
+from optax_momentum import keras
 
 
 def ravine_paths(settled_steps, beta):
@@ -109,17 +113,42 @@ def test_momentum_turns_less_than_sgd_between_steps(walks):
     assert momentum > sgd + 0.05 and momentum != other_seed
 
 
-def test_the_straightness_of_a_straight_walk_is_one(monkeypatch):
-    def loss(task, params, model_state, examples, indices, weights, training):
-        total = jnp.sum(params["dense1"]["bias"])  # its gradient is constant
-        return total * jnp.sum(weights), jnp.zeros(())
+def test_the_straightness_of_a_straight_walk_is_one():
+    def loss(params, model_state, batch, key, *, training):
+        total = jnp.sum(params["bias"])  # its gradient is constant
+        return jnp.full(batch.shape, total), {}, model_state
 
-    monkeypatch.setattr(trajectory_network, "weighted_sums", loss)
-    examples = Examples(jnp.zeros((70, 2, 2, 1)), jnp.zeros(70, jnp.int32))
-    jax.clear_caches()
-    walk = trajectory_network.walk(
-        image_classification(mlp, 2), [Point(0.1, 0.7, 1)], examples, epochs=2
-    )
+    task = Task(lambda key, batch: ({"bias": jnp.ones(3)}, ()), loss)
+    walk = trajectory_network.walk(task, [Point(0.1, 0.7, 1)], jnp.zeros(70), epochs=2)
     np.testing.assert_allclose(walk.straightness, 1, rtol=1e-5)
     np.testing.assert_allclose(walk.cosine, 1, rtol=1e-5)
     assert walk.rises.item() == 0
+
+
+def test_a_walk_takes_the_steps_that_training_takes():
+    """Those of the engine, with model state, noise and a smaller last batch."""
+
+    def init(key, batch):
+        return {"w": jax.random.normal(key, (3,))}, {"mean": jnp.zeros((1, 3))}
+
+    def loss(params, model_state, batch, key, *, training):
+        noise = jax.random.normal(key, batch["x"].shape) if training else 0.0
+        mean = batch["x"].mean(0, keepdims=True) if training else model_state["mean"]
+        residual = (batch["x"] - mean + noise) @ params["w"] - batch["y"]
+        after = jax.tree.map(lambda m: 0.7 * m + 0.3 * mean, model_state)
+        return residual**2, {}, after if training else model_state
+
+    task = Task(init, loss, lambda key, b: {**b, "x": 1.5 * b["x"]}, "loss", True)
+    rng = np.random.default_rng(3)
+    train = {"x": rng.normal(0.4, 1, (150, 3)), "y": rng.normal(0, 1, 150)}
+    train = {name: jnp.asarray(x, jnp.float32) for name, x in train.items()}
+    point = Point(0.03, 0.8, 7)
+    walk = trajectory_network.walk(task, [point], train, epochs=2)
+
+    few = {name: x[:128] for name, x in train.items()}
+    spec = TrainSpec(keras, 64, task)
+    splits = Splits(train, few, few)
+    compiled = compile_to_fit(spec, 1, splits, test=False)
+    trained = train_runs(compiled, [point], splits, 2, test=False)
+    after_epochs = walk.losses[:, [2, 5]]
+    np.testing.assert_allclose(after_epochs, trained.validation.loss, rtol=1e-5)
