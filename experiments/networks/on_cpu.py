@@ -1,222 +1,390 @@
-"""Convolution and max pooling, the two layers that XLA compiles poorly for CPU.
+"""Convolutions and poolings that XLA compiles well for CPUs, in any network.
 
-XLA:CPU computes the gradients of a convolution by a naive loop in the body of a
-`lax.scan` (jax-ml/jax#12868), and that of max pooling by a serial scatter anywhere. On
-CPU, this module computes both layers and their gradients by slices, sums and matrix
-products. Both work on windows of 2×2 outputs, each computed from a tile of 4×4 pixels.
-If pooling follows a convolution, XLA simplifies `_to_windows(_to_images(x))` to `x` and
-never stores the image between them. Other platforms have good kernels for the ordinary
-operations and use those.
+On GPU and TPU, which have good kernels for them, they stay as they are.
 """
 
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial, wraps
+from typing import Any, NamedTuple, TypeVar
+
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
-from jaxtyping import Float
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.extend.core.primitives import (
+    add_p,
+    cond_p,
+    conv_general_dilated_p,
+    custom_jvp_call_p,
+    jit_p,
+    reduce_window_max_p,
+    reduce_window_sum_p,
+    remat_p,
+    scan_p,
+    while_p,
+)
 
-_Images = Float[Array, "batch height width channels"]
-_Kernel = Float[Array, "3 3 channels features"]
-_Windows = Float[Array, "batch rows columns 2 2 channels"]
+from experiments.networks.convolution import convolution
+from experiments.networks.pooling import window_max, window_sum
 
-# With fewer channels, Winograd's matrices are too thin to pay for its transforms.
-_WINOGRAD_CHANNELS = 16
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_POOLINGS = {reduce_window_max_p: window_max, reduce_window_sum_p: window_sum}
+_SLOW = {conv_general_dilated_p, *_POOLINGS}
+_FLOATS = ("float32", "float64")
 
 
-def convolution(
-    images: _Images, kernel: _Kernel
-) -> Float[Array, "batch height-2 width-2 features"]:
-    """Convolves with a 3×3 kernel, stride 1, valid padding, as neural networks do.
+def fast_on_cpu(apply: Function) -> Function:
+    """The same function, whose convolutions and poolings train fast on CPUs.
+
+    `apply` is traced, and each 2-D convolution or pooling that it holds, in `jit`,
+    `scan`, `cond`, `while_loop` and `checkpoint` too, is replaced by slices, sums and
+    matrix products where the program is compiled for a CPU. The results and gradients
+    are equal to rounding, the choice among equal maxima included. What can't be
+    replaced runs as it is, and a line of the log names it: a convolution in somebody's
+    `custom_vjp`, with a dilated input (a transposed convolution) or of another dtype
+    than float32 and float64.
 
     Args:
-      images: at least 3×3 pixels each.
-      kernel: of the same dtype as the images.
+      apply: a pure function of pytrees. Arrays among its arguments are traced, all
+        other leaves, such as `training=True`, are passed as they are. It returns a
+        pytree of arrays.
 
     Returns:
-      What `lax.conv_general_dilated` returns, up to rounding.
+      A function to be differentiated, batched and compiled like `apply`.
+
+    Example:
+      >>> kernel = jnp.ones((3, 3, 1, 2))
+      >>> @fast_on_cpu
+      ... def blur(images):
+      ...     layout = ("NHWC", "HWIO", "NHWC")
+      ...     return jax.lax.conv_general_dilated(
+      ...         images, kernel, (1, 1), "SAME", dimension_numbers=layout
+      ...     )
+      >>> blur(jnp.ones((1, 4, 4, 1)))[0, :, :, 0]
+      Array([[4., 6., 6., 4.],
+             [6., 9., 9., 6.],
+             [6., 9., 9., 6.],
+             [4., 6., 6., 4.]], dtype=float32)
     """
-    return lax.platform_dependent(
-        images, kernel, cpu=_tiled_convolution, default=_ordinary_convolution
+
+    @wraps(apply)
+    def fast(*args: Any, **kwargs: Any) -> Any:
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        is_array = [isinstance(x, (Array, np.ndarray, np.generic)) for x in leaves]
+
+        def of_arrays(*arrays: Array) -> Any:
+            rest = iter(arrays)
+            pairs = zip(leaves, is_array, strict=True)
+            passed = [next(rest) if traced else leaf for leaf, traced in pairs]
+            args, kwargs = jax.tree.unflatten(tree, passed)
+            return apply(*args, **kwargs)
+
+        arrays = [x for x, traced in zip(leaves, is_array, strict=True) if traced]
+        closed, shapes = jax.make_jaxpr(of_arrays, return_shape=True)(*arrays)
+        if not _holds_slow(closed.jaxpr):
+            return apply(*args, **kwargs)
+        results = lax.platform_dependent(
+            *arrays, cpu=partial(_call, closed), default=jaxpr_as_fun(closed)
+        )
+        return jax.tree.unflatten(jax.tree.structure(shapes), results)
+
+    return fast  # type: ignore[return-value]
+
+
+def _call(closed: ClosedJaxpr, *operands: Array) -> list[Array]:
+    """Evaluates a traced function with its slow operations replaced."""
+    jaxpr = closed.jaxpr
+    values = dict(zip(jaxpr.constvars, closed.consts, strict=True))
+    values.update(zip(jaxpr.invars, operands, strict=True))
+
+    def read(atom: Var | Literal) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    plan = _plan(jaxpr)
+    for place, equation in enumerate(jaxpr.eqns):
+        arguments = [read(atom) for atom in equation.invars]
+        if place in plan.needed and equation.primitive is not conv_general_dilated_p:
+            arguments = [_first(x, plan.needed[place]) for x in arguments]
+        with equation.ctx.manager:
+            if place in plan.delayed:  # until after the pooling
+                results = arguments
+            elif equation.primitive is conv_general_dilated_p and place in plan.needed:
+                results = [_convolve(equation, arguments, plan.needed[place])]
+            else:
+                results = _run(equation, arguments)
+            if place in plan.relu_after:
+                results = [jax.nn.relu(*results)]
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _run(equation: JaxprEqn, operands: Sequence[Array]) -> list[Array]:
+    """The results of one equation."""
+    primitive, params = equation.primitive, equation.params
+    if primitive in _SLOW:
+        if why := _why_not(equation):
+            _say(equation, why)
+        elif primitive is conv_general_dilated_p:
+            return [_convolve(equation, operands, equation.outvars[0].aval.shape)]
+        else:
+            return [_pool(equation, *operands)]
+    elif any(map(_holds_slow, _within(equation))):
+        if primitive is jit_p:
+            return _call(params["jaxpr"], *operands)
+        if primitive in _REBUILT:
+            return _REBUILT[primitive](operands, **params)
+        _say(equation, f"it is inside {primitive.name}")
+    return _alone(equation, operands)
+
+
+def _alone(equation: JaxprEqn, operands: Sequence[Array]) -> list[Array]:
+    """The results of an equation, for operands that may be smaller than planned."""
+    params = equation.primitive.get_bind_params(equation.params)
+    results = equation.primitive.bind(*operands, **params)
+    return results if equation.primitive.multiple_results else [results]
+
+
+def _why_not(equation: JaxprEqn) -> str:
+    """Why an operation can't be replaced; nothing if it can."""
+    aval, params = equation.invars[0].aval, equation.params
+    if str(aval.dtype) not in _FLOATS:
+        return f"it is of {aval.dtype}"
+    if equation.primitive in _POOLINGS:
+        dilated = any(d > 1 for d in params["base_dilation"])
+        return "its input is dilated" if dilated else ""
+    if aval.ndim != 4:
+        return f"it has {aval.ndim - 2} dimensions"
+    if any(d > 1 for d in params["lhs_dilation"]):
+        return "its input is dilated"
+    if params["batch_group_count"] > 1:
+        return "its batch is divided into groups"
+    if params["preferred_element_type"] not in (None, aval.dtype):
+        return f"its results are of {params['preferred_element_type']}"
+    return "its sharding is given" if params["out_sharding"] else ""
+
+
+def _say(equation: JaxprEqn, why: str) -> None:
+    """Names an operation that stays as it is, if this is where it is slow."""
+    if jax.default_backend() == "cpu":
+        slow = next(_slow_equations(equation))
+        operands = " and ".join(str(x.aval) for x in slow.invars)
+        logging.getLogger(__name__).warning(
+            "fast_on_cpu leaves %s of %s as it is: %s.", slow.primitive, operands, why
+        )
+
+
+def _convolve(
+    equation: JaxprEqn, operands: Sequence[Array], needed: Sequence[int]
+) -> Array:
+    """A convolution's first results along each axis, as many as are needed."""
+    params, (images, kernel) = equation.params, operands
+    (batch, channel, *sides), of_kernel, of_out = params["dimension_numbers"]
+    features, inputs, *kernel_sides = of_kernel
+    shape = equation.outvars[0].aval.shape
+    sides_of_results = zip(
+        params["padding"], params["window_strides"], of_out[2:], strict=True
+    )
+    result = convolution(
+        lax.transpose(images, (batch, *sides, channel)),
+        lax.transpose(kernel, (*kernel_sides, inputs, features)),
+        strides=params["window_strides"],
+        padding=[
+            (low, high - stride * (shape[axis] - needed[axis]))
+            for (low, high), stride, axis in sides_of_results
+        ],
+        dilation=params["rhs_dilation"],
+        groups=params["feature_group_count"],
+    )
+    axes = of_out[0], *of_out[2:], of_out[1]
+    return lax.transpose(result, [axes.index(axis) for axis in range(4)])
+
+
+def _pool(equation: JaxprEqn, x: Array) -> Array:
+    params = equation.params
+    return _POOLINGS[equation.primitive](
+        x,
+        params["window_dimensions"],
+        params["window_strides"],
+        params["padding"],
+        params["window_dilation"],
     )
 
 
-def max_pool(images: _Images) -> Float[Array, "batch height//2 width//2 channels"]:
-    """Takes the maximum of each 2×2 window; an odd last row or column is dropped.
+class _Plan(NamedTuple):
+    """What is computed otherwise before a max pooling; places count equations."""
 
-    Args:
-      images: at least 2×2 pixels each.
+    delayed: set[int]  # ReLUs, each taken after its pooling
+    relu_after: set[int]  # these poolings
+    # What is pooled of the results of convolutions, and of biases and ReLUs after them.
+    needed: dict[int, tuple[int, ...]]
 
-    Returns:
-      What `lax.reduce_window` returns. The gradients are equal, too: the first of equal
-      maxima receives all of it.
+
+def _plan(jaxpr: Jaxpr) -> _Plan:
+    """Finds convolutions whose results are only pooled, after a bias and a ReLU.
+
+    ReLU commutes with the maximum, gradients included, and is cheaper after it. And if
+    pooling drops rows or columns at the end, they need not be computed.
     """
-    return lax.platform_dependent(
-        images, cpu=_tiled_max_pool, default=_ordinary_max_pool
+    plan = _Plan(set(), set(), {})
+    made_at = {x: place for place, e in enumerate(jaxpr.eqns) for x in e.outvars}
+    atoms = [x for e in jaxpr.eqns for x in e.invars] + jaxpr.outvars
+    uses = Counter(x for x in atoms if isinstance(x, Var))
+    for place, pooling in enumerate(jaxpr.eqns):
+        if pooling.primitive is not reduce_window_max_p or _why_not(pooling):
+            continue
+        between, x = [], pooling.invars[0]
+        while uses[x] == 1 and x in made_at:
+            before = jaxpr.eqns[made_at[x]]
+            if not (_is_relu(before) or before.primitive is add_p):
+                break
+            between.append(made_at[x])
+            shaped = [y for y in before.invars if y.aval.shape == x.aval.shape]
+            x = next((y for y in shaped if y in made_at), shaped[0])
+        if between and _is_relu(jaxpr.eqns[between[0]]):
+            plan.delayed.add(between[0])
+            plan.relu_after.add(place)
+        if uses[x] > 1 or x not in made_at:
+            continue
+        source, shape = jaxpr.eqns[made_at[x]], _pooled_shape(pooling)
+        if source.primitive is conv_general_dilated_p and not _why_not(source):
+            batch, channel = source.params["dimension_numbers"].out_spec[:2]
+            if all(shape[i] == x.aval.shape[i] for i in (batch, channel)):
+                plan.needed.update(dict.fromkeys([made_at[x], *between], shape))
+    return plan
+
+
+def _pooled_shape(pooling: JaxprEqn) -> tuple[int, ...]:
+    """Up to where the operand's elements lie under any window."""
+    params = pooling.params
+    of_axes = zip(
+        pooling.invars[0].aval.shape,
+        pooling.outvars[0].aval.shape,
+        params["window_dimensions"],
+        params["window_strides"],
+        params["window_dilation"],
+        params["padding"],
+        strict=True,
+    )
+    return tuple(
+        min(size, (places - 1) * stride + (window - 1) * dilation + 1 - low)
+        for size, places, window, stride, dilation, (low, _) in of_axes
     )
 
 
-def _ordinary_convolution(images: _Images, kernel: _Kernel) -> _Images:
-    layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        images, kernel, (1, 1), "VALID", dimension_numbers=layout
-    )
+def _first(x: Array, shape: Sequence[int]) -> Array:
+    """The first elements along each axis; scalars stay as they are."""
+    return x[tuple(map(slice, shape))] if np.ndim(x) else x
 
 
-def _ordinary_max_pool(images: _Images) -> _Images:
-    window = (1, 2, 2, 1)
-    return lax.reduce_window(images, -jnp.inf, lax.max, window, window, "VALID")
+def _is_relu(equation: JaxprEqn) -> bool:
+    """Whether it is `jax.nn.relu`, whose gradient at 0 is 0."""
+    return _where_defined(equation) == _where_defined(_relu_equation())
 
 
-def _tiled_convolution(images: _Images, kernel: _Kernel) -> _Images:
-    _, height, width, channels = images.shape
-    even = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
-    method = _direct if channels < _WINOGRAD_CHANNELS else _winograd
-    return _to_images(method(even, kernel))[:, : height - 2, : width - 2]
+def _where_defined(equation: JaxprEqn) -> str | None:
+    """Name and line of a function with a derivative of its own."""
+    jaxprs = [*_within(equation)]
+    if equation.primitive is jit_p and len(jaxprs[0].eqns) == 1:
+        return _where_defined(jaxprs[0].eqns[0])
+    if equation.primitive is not custom_jvp_call_p:
+        return None
+    return jaxprs[0].debug_info.func_src_info
 
 
-def _tiled_max_pool(images: _Images) -> _Images:
-    height, width = images.shape[1:3]
-    return _window_max(_to_windows(images[:, : height // 2 * 2, : width // 2 * 2]))
+@cache
+def _relu_equation() -> JaxprEqn:
+    return jax.make_jaxpr(jax.nn.relu)(0.0).jaxpr.eqns[0]
 
 
-def _to_windows(images: _Images) -> _Windows:
-    """Cuts images of even sizes into windows."""
-    batch, height, width, channels = images.shape
-    windows = images.reshape(batch, height // 2, 2, width // 2, 2, channels)
-    return windows.transpose(0, 1, 3, 2, 4, 5)
+def _holds_slow(jaxpr: Jaxpr) -> bool:
+    return any(True for equation in jaxpr.eqns for _ in _slow_equations(equation))
 
 
-def _to_images(windows: _Windows) -> _Images:
-    """The inverse of `_to_windows`."""
-    batch, rows, columns, _, _, channels = windows.shape
-    images = windows.transpose(0, 1, 3, 2, 4, 5)
-    return images.reshape(batch, 2 * rows, 2 * columns, channels)
+def _slow_equations(equation: JaxprEqn) -> Iterator[JaxprEqn]:
+    """The equation, if it is slow, and those within it."""
+    if equation.primitive in _SLOW:
+        yield equation
+    for jaxpr in _within(equation):
+        for inner in jaxpr.eqns:
+            yield from _slow_equations(inner)
 
 
-@jax.custom_vjp
-def _window_max(windows: _Windows) -> Array:
-    return _window_max_forward(windows)[0]
+def _within(equation: JaxprEqn) -> Iterator[Jaxpr]:
+    """The functions that an equation calls."""
+    for value in equation.params.values():
+        for each in value if isinstance(value, (tuple, list)) else [value]:
+            if isinstance(each, ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, Jaxpr):
+                yield each
 
 
-def _window_max_forward(windows):
-    a, b, c, d = _corners(windows)
-    largest = jnp.maximum(jnp.maximum(a, b), jnp.maximum(c, d))
-    return largest, (windows, largest)
-
-
-def _window_max_backward(residuals, cotangent):
-    windows, largest = residuals
-    unassigned = jnp.ones(largest.shape, bool)  # no earlier corner was the largest
-    gradients = []
-    for corner in _corners(windows):
-        gradients.append(jnp.where((corner == largest) & unassigned, cotangent, 0))
-        unassigned &= corner != largest
-    rows = [x.reshape(-1, x.shape[-1]) for x in gradients]
-    # Without the barrier, XLA writes the elements one by one, in the windows' order.
-    joined = lax.optimization_barrier(jnp.concatenate(rows, axis=1))
-    return (joined.reshape(windows.shape),)
-
-
-_window_max.defvjp(_window_max_forward, _window_max_backward)
-
-
-def _corners(windows: _Windows) -> list[Array]:
-    """The four elements of each window: the upper two, then the lower two."""
-    return [corner for row in _split(windows, 3) for corner in _split(row, 3)]
-
-
-def _direct(images: _Images, kernel: _Kernel) -> _Windows:
-    """Multiplies each tile, as a row of numbers, by a matrix of shifted kernels."""
-    batch, height, width, channels = images.shape
-    rows, columns = height // 2 - 1, width // 2 - 1
-    pairs = images.reshape(batch, height, width // 2, 2 * channels)
-    tiles = [
-        pairs[:, i : i + 2 * rows : 2, j : j + columns]
-        for i in range(4)
-        for j in (0, 1)
-    ]
-    shifted = [
-        jnp.pad(kernel, ((i, 1 - i), (j, 1 - j), (0, 0), (0, 0)))
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-    left = jnp.concatenate(tiles, axis=3).reshape(-1, 16 * channels)
-    right = jnp.concatenate(shifted, axis=3).reshape(16 * channels, -1)
-    return (left @ right).reshape(batch, rows, columns, 2, 2, -1)
-
-
-def _winograd(images: _Images, kernel: _Kernel) -> _Windows:
-    """Winograd's F(4×4, 3×3): 36 products per tile instead of the definition's 144.
-
-    A tile has 6×6 pixels and yields 4×4 outputs, which are 2×2 windows. Each transform
-    acts along rows, then along columns. See Lavin and Gray 2015,
-    arxiv.org/abs/1509.09308, section 4.
-    """
-    batch, height, width, channels = images.shape
-    rows, columns = (-(-(size - 2) // 4) for size in (height, width))
-    padding = (4 * rows + 4 - height, 4 * columns + 4 - width)
-    x = jnp.pad(images, ((0, 0), (0, padding[0]), (0, padding[1]), (0, 0)))
-    x = x.reshape(batch, rows + 1, 4, columns + 1, 4, channels)
-    x = jnp.stack(_tile_sums(*_split(x, 2), axis=1))
-    x = jnp.stack(_tile_sums(*_split(x, 4), axis=3))
-    k = jnp.stack(_kernel_sums(*_split(kernel, 0)))
-    k = jnp.stack(_kernel_sums(*_split(k, 1)))
-    y = x.reshape(36, -1, channels) @ k.reshape(36, channels, -1)
-    y = y.reshape(6, 6, batch, rows, columns, -1)
-    y = jnp.stack(_window_sums(*_split(y, 0)), axis=4)
-    y = jnp.stack(_window_sums(*_split(y, 0)), axis=3)
-    y = y.reshape(batch, rows, columns, 2, 2, 2, 2, -1)
-    windows = y.transpose(0, 1, 3, 2, 5, 4, 6, 7)
-    windows = windows.reshape(batch, 2 * rows, 2 * columns, 2, 2, -1)
-    return windows[:, : height // 2 - 1, : width // 2 - 1]
-
-
-# The sums below interpolate at 0, ±√½, ±√2 and ∞. Rounding errors are then a quarter of
-# those of the usual points 0, ±1, ±2 and ∞, because √½·√2 = 1 keeps the factors near 1.
-_ROOT = 0.5**0.5
-
-
-def _tile_sums(a: Array, b: Array, c: Array, d: Array, *, axis: int) -> list[Array]:
-    """Six sums of the pixels a to f of each tile along one axis.
-
-    Each block of four pixels begins a tile; its e and f are a and b of the next block.
-    """
-    tiles = a.shape[axis] - 1
-    e, f = (lax.slice_in_dim(x, 1, tiles + 1, axis=axis) for x in (a, b))
-    a, b, c, d = (lax.slice_in_dim(x, 0, tiles, axis=axis) for x in (a, b, c, d))
-    even, odd = e - 2 * c, _ROOT * (d - 2 * b)
-    wide_even, wide_odd = e - c / 2, _ROOT * (2 * d - b)
-    return [
-        a - 2.5 * c + e,
-        even + odd,
-        even - odd,
-        wide_even + wide_odd,
-        wide_even - wide_odd,
-        b - 2.5 * d + f,
-    ]
-
-
-def _kernel_sums(a: Array, b: Array, c: Array) -> list[Array]:
-    even, odd = -(2 * a + c) / 3, -2 / 3 * _ROOT * b
-    wide_even, wide_odd = (a + 2 * c) / 6, _ROOT / 3 * b
-    return [a, even + odd, even - odd, wide_even + wide_odd, wide_even - wide_odd, c]
-
-
-def _window_sums(
-    a: Array, b: Array, c: Array, d: Array, e: Array, f: Array
+def _scan(
+    operands: Sequence[Array],
+    *,
+    jaxpr: ClosedJaxpr,
+    length: int,
+    reverse: bool,
+    unroll: int,
+    **params: Any,
 ) -> list[Array]:
-    even, odd = b + c, _ROOT * (b - c)
-    wide_even, wide_odd = d + e, _ROOT * (d - e)
-    return [
-        a + even + wide_even,
-        odd + 2 * wide_odd,
-        even / 2 + 2 * wide_even,
-        odd / 2 + 4 * wide_odd + f,
-    ]
+    if "ft_in" in params:  # from JAX 0.11 on
+        consts, carried, _ = map(len, params["ft_in"].unpack())
+    else:
+        consts, carried = params["num_consts"], params["num_carry"]
+    fixed, rest = operands[:consts], list(operands[consts:])
+
+    def step(carry: Sequence[Array], x: Sequence[Array]) -> tuple[Any, Any]:
+        results = _call(jaxpr, *fixed, *carry, *x)
+        return results[:carried], results[carried:]
+
+    carry, ys = lax.scan(step, rest[:carried], rest[carried:], length, reverse, unroll)
+    return [*carry, *ys]
 
 
-def _split(x: Array, axis: int) -> list[Array]:
-    """The slices along an axis, with one concatenation as their gradient.
+def _cond(
+    operands: Sequence[Array], *, branches: Sequence[ClosedJaxpr], **_: Any
+) -> list[Array]:
+    index, *rest = operands
+    return lax.switch(index, [partial(_call, branch) for branch in branches], *rest)
 
-    The gradient of indexing would be a sum of one padded array per slice.
-    """
-    return [y.squeeze(axis) for y in lax.split(x, [1] * x.shape[axis], axis)]
+
+def _while(
+    operands: Sequence[Array],
+    *,
+    cond_jaxpr: ClosedJaxpr,
+    body_jaxpr: ClosedJaxpr,
+    cond_nconsts: int,
+    body_nconsts: int,
+    **_: Any,
+) -> list[Array]:
+    of_cond, rest = operands[:cond_nconsts], operands[cond_nconsts:]
+    of_body, init = rest[:body_nconsts], rest[body_nconsts:]
+    return lax.while_loop(
+        lambda carry: _call(cond_jaxpr, *of_cond, *carry)[0],
+        lambda carry: _call(body_jaxpr, *of_body, *carry),
+        list(init),
+    )
+
+
+def _remat(
+    operands: Sequence[Array],
+    *,
+    jaxpr: Jaxpr,
+    prevent_cse: bool,
+    policy: Any,
+    **_: Any,
+) -> list[Array]:
+    inner = partial(_call, ClosedJaxpr(jaxpr, ()))
+    return jax.checkpoint(inner, prevent_cse=prevent_cse, policy=policy)(*operands)
+
+
+_REBUILT: dict[Any, Callable[..., list[Array]]] = {
+    scan_p: _scan,
+    cond_p: _cond,
+    while_p: _while,
+    remat_p: _remat,
+}

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from experiments.data.examples import Examples
 from experiments.networks.network import Network, RandomKey
+from experiments.networks.on_cpu import fast_on_cpu
 from experiments.problems.problem import (
     Init,
     Loss,
@@ -60,7 +61,7 @@ def module_task(
     """The task of a module, whose `logits_of` returns logits in place of losses."""
     loss = cross_entropy(logits_of, label_smoothing)
     whole = augment is not None or needs_whole_batches(init, loss, few)
-    return Task(init, loss, augment, "accuracy", whole)
+    return Task(init, fast_on_cpu(loss), augment, "accuracy", whole)
 
 
 def cross_entropy(logits_of: Loss, label_smoothing: float = 0.0) -> Loss:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, PyTree
 
 from experiments.data.streaming import StreamedImages
 from experiments.networks.network import RandomKey, random_key
+from experiments.networks.on_cpu import fast_on_cpu
 from experiments.records.metric import Metric
 
 Batch: TypeAlias = Any  # a pytree of arrays, examples first
@@ -94,7 +95,7 @@ def task_of(problem: Problem) -> Task:
     few = some_examples(problem.train)
     init, loss, augment = problem.init, problem.loss, problem.augment
     whole = augment is not None or needs_whole_batches(init, loss, few)
-    return Task(init, loss, augment, problem.metric.key, whole)
+    return Task(init, fast_on_cpu(loss), augment, problem.metric.key, whole)
 
 
 def needs_whole_batches(init: Init, loss: Loss, few: Batch) -> bool:
