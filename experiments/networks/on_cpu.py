@@ -128,7 +128,7 @@ def _run(equation: JaxprEqn, operands: Sequence[Array]) -> list[Array]:
         if why := _why_not(equation):
             _say(equation, why)
         elif primitive is conv_general_dilated_p:
-            return [_convolve(equation, operands, equation.outvars[0].aval.shape)]
+            return [_convolve(equation, operands, _aval(equation.outvars[0]).shape)]
         else:
             return [_pool(equation, *operands)]
     elif any(map(_holds_slow, _within(equation))):
@@ -149,7 +149,7 @@ def _alone(equation: JaxprEqn, operands: Sequence[Array]) -> list[Array]:
 
 def _why_not(equation: JaxprEqn) -> str:
     """Why an operation can't be replaced; nothing if it can."""
-    aval, params = equation.invars[0].aval, equation.params
+    aval, params = _aval(equation.invars[0]), equation.params
     if str(aval.dtype) not in _FLOATS:
         return f"it is of {aval.dtype}"
     if equation.primitive in _POOLINGS:
@@ -183,7 +183,7 @@ def _convolve(
     params, (images, kernel) = equation.params, operands
     (batch, channel, *sides), of_kernel, of_out = params["dimension_numbers"]
     features, inputs, *kernel_sides = of_kernel
-    shape = equation.outvars[0].aval.shape
+    shape = _aval(equation.outvars[0]).shape
     sides_of_results = zip(
         params["padding"], params["window_strides"], of_out[2:], strict=True
     )
@@ -235,33 +235,45 @@ def _plan(jaxpr: Jaxpr) -> _Plan:
     for place, pooling in enumerate(jaxpr.eqns):
         if pooling.primitive is not reduce_window_max_p or _why_not(pooling):
             continue
-        between, x = [], pooling.invars[0]
+        between: list[int] = []
+        x: Any = pooling.invars[0]
         while uses[x] == 1 and x in made_at:
             before = jaxpr.eqns[made_at[x]]
-            if not (_is_relu(before) or before.primitive is add_p):
+            if not between and _is_relu(before) and _has_no_empty_window(pooling):
+                plan.delayed.add(made_at[x])
+                plan.relu_after.add(place)
+            elif before.primitive is not add_p:
                 break
             between.append(made_at[x])
-            shaped = [y for y in before.invars if y.aval.shape == x.aval.shape]
+            shaped = [y for y in before.invars if _aval(y).shape == _aval(x).shape]
             x = next((y for y in shaped if y in made_at), shaped[0])
-        if between and _is_relu(jaxpr.eqns[between[0]]):
-            plan.delayed.add(between[0])
-            plan.relu_after.add(place)
-        if uses[x] > 1 or x not in made_at:
+        if uses[x] != 1 or x not in made_at:
             continue
         source, shape = jaxpr.eqns[made_at[x]], _pooled_shape(pooling)
         if source.primitive is conv_general_dilated_p and not _why_not(source):
             batch, channel = source.params["dimension_numbers"].out_spec[:2]
-            if all(shape[i] == x.aval.shape[i] for i in (batch, channel)):
+            if all(shape[i] == _aval(x).shape[i] for i in (batch, channel)):
                 plan.needed.update(dict.fromkeys([made_at[x], *between], shape))
     return plan
+
+
+def _has_no_empty_window(pooling: JaxprEqn) -> bool:
+    """Whether every window has an element that is no padding."""
+    params = pooling.params
+    return all(d == 1 for d in params["window_dilation"]) and all(
+        max(sides) < size
+        for sides, size in zip(
+            params["padding"], params["window_dimensions"], strict=True
+        )
+    )
 
 
 def _pooled_shape(pooling: JaxprEqn) -> tuple[int, ...]:
     """Up to where the operand's elements lie under any window."""
     params = pooling.params
     of_axes = zip(
-        pooling.invars[0].aval.shape,
-        pooling.outvars[0].aval.shape,
+        _aval(pooling.invars[0]).shape,
+        _aval(pooling.outvars[0]).shape,
         params["window_dimensions"],
         params["window_strides"],
         params["window_dilation"],
@@ -277,6 +289,11 @@ def _pooled_shape(pooling: JaxprEqn) -> tuple[int, ...]:
 def _first(x: Array, shape: Sequence[int]) -> Array:
     """The first elements along each axis; scalars stay as they are."""
     return x[tuple(map(slice, shape))] if np.ndim(x) else x
+
+
+def _aval(atom: Any) -> jax.ShapeDtypeStruct:
+    """Shape and dtype."""
+    return atom.aval
 
 
 def _is_relu(equation: JaxprEqn) -> bool:

@@ -168,6 +168,27 @@ def test_what_is_used_elsewhere_too_is_not_changed(used):
     check(apply, *operands())
 
 
+def test_a_relu_before_the_bias_stays_there():
+    def apply(images, kernel, bias):
+        y = jax.nn.relu(convolve(jnp.round(images), kernel))
+        return pool(y + bias.reshape(1, 1, 1, -1)), pool(jax.nn.relu(y))
+
+    check(apply, *operands())
+
+
+def test_a_window_of_padding_alone_stays_minus_infinity():
+    def apply(x):
+        window, sides = (1, 2, 2, 1), ((0, 0), (2, 0), (0, 0), (0, 0))
+        return lax.reduce_window(
+            jax.nn.relu(x), -jnp.inf, lax.max, window, window, sides
+        )
+
+    x = operands()[0]
+    pooled = fast_on_cpu(apply)(x)
+    assert jnp.isneginf(pooled[:, 0]).all()
+    np.testing.assert_array_equal(pooled, apply(x))
+
+
 @pytest.mark.parametrize(
     "other",
     [

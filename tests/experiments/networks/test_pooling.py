@@ -85,8 +85,8 @@ def test_any_pooling_equals_that_of_reduce_window(axes, channels_first, seed):
                 return ours(x, window, strides, padding, dilation)
 
             # Where windows overlap, gradients are added in another order.
-            results = (value_and_gradients(f, x) for f in (pooled, reference))
-            assert_close(*results, 1e-14)
+            expected = value_and_gradients(reference, x)
+            assert_close(value_and_gradients(pooled, x), expected, 1e-14)
 
 
 @pytest.mark.parametrize("position", [(0, 0), (1, 2), (2, 1)])
