@@ -57,7 +57,9 @@ class Bench:
 
     model: str | None = None
     """For train: FILE.py:function of a Flax network, which
-    is then measured beside the tutorial's CNN."""
+    is then measured beside the tutorial's CNN. The peers
+    train experiments/networks/resnet.py:resnet20 and
+    separable.py:separable too."""
 
     problem: str | None = None
     """For train: FILE.py:function of a problem, which is

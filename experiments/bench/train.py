@@ -31,6 +31,7 @@ from experiments.problems.user_problem import user_problem
 from experiments.training.points import Point, as_arrays
 from experiments.training.program import compile_program
 from experiments.training.step import TrainSpec, TrainState, constant, steps_per_epoch
+from experiments.user_code import file_and_function
 
 IMAGES = 8192  # random, 32x32x3, float32
 BATCH_SIZE = 64
@@ -53,7 +54,8 @@ def bench_train(
 
     Args:
       python: the interpreter of Keras and PyTorch, to be measured in turn.
-      model: FILE.py:function of a network, measured beside the built-in one.
+      model: FILE.py:function of a network, measured beside the built-in one. If it is
+        one of this package, the peers train the same.
       problem: FILE.py:function of a problem, measured alone.
 
     Raises:
@@ -63,20 +65,22 @@ def bench_train(
     if problem is not None:
         return _bench_problem(problem)
     own: dict[str, Task] = {}
+    network = "cnn"  # of the peers
     if model is not None:
         own[model], _ = network_task("--model", model, (32, 32, 3), CLASSES)
+        network = _of_peers(model)
     with ExitStack() as stack:
         peers = {}
         if python is not None:  # first: they may be missing
             for program in ("train_keras.py", "train_pytorch.py"):
-                start = process.start(python, program, str(IMAGES))
+                start = process.start(python, program, str(IMAGES), network)
                 peer = stack.enter_context(start)
                 peers[peer.greeting] = peer.timed("epoch")
         programs = {
-            f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
             **{
                 name: _our_epoch(IMAGES, BATCH_SIZE, task) for name, task in own.items()
             },
+            f"optax_momentum on JAX {jax.__version__}": _our_epoch(IMAGES, BATCH_SIZE),
             **peers,
             "matrix products alone": _products(),
         }
@@ -87,6 +91,13 @@ def bench_train(
     programs = {name: _our_epoch(n * IMAGES, b) for name, (n, b) in names.items()}
     sizes = {name: n * IMAGES for name, (n, _) in names.items()}
     _compare("optax_momentum at other sizes", programs, sizes)
+
+
+def _of_peers(model: str) -> str:
+    """Which network Keras and PyTorch train beside a model: the same, or the CNN."""
+    file, function = file_and_function("--model", model)
+    ours = Path(file).resolve().parent == Path(cnn.__file__).parent
+    return function if ours and function in ("resnet20", "separable") else "cnn"
 
 
 def _compare(

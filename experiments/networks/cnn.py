@@ -32,6 +32,11 @@ class CNN(nnx.Module):
         return self.dense2(x)
 
 
+def cnn(image_shape: ImageShape, classes: int, rngs: nnx.Rngs) -> CNN:
+    """The network as a module, for `--model experiments/networks/cnn.py:cnn`."""
+    return CNN(image_shape, classes, rngs=rngs)
+
+
 def init(key: RandomKey, image_shape: ImageShape, classes: int) -> Params:
     """Draws the initial parameters: Glorot-uniform kernels and zero biases, float32.
 

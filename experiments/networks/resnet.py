@@ -85,6 +85,14 @@ def resnet18(image_shape: ImageShape, classes: int, rngs: nnx.Rngs) -> ResNet:
     return ResNet(image_shape[-1], classes, widths=(64, 128, 256, 512), rngs=rngs)
 
 
+def resnet20(image_shape: ImageShape, classes: int, rngs: nnx.Rngs) -> ResNet:
+    """The paper's network for CIFAR-10, of widths 16, 32 and 64, but for projections.
+
+    Where a stage begins, a convolution takes the place of the paper's padded identity.
+    """
+    return ResNet(image_shape[-1], classes, widths=(16, 32, 64), blocks=3, rngs=rngs)
+
+
 def _convolution(
     inputs: int, outputs: int, size: int, stride: int, dtype: DTypeLike, rngs: nnx.Rngs
 ) -> nnx.Conv:

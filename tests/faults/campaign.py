@@ -51,6 +51,7 @@ from sandbox import (
     compare_command,
     normalized_command,
     study_command,
+    write_folder,
     write_images,
 )
 from tally import FaultMissed, Tally
@@ -115,6 +116,11 @@ WITH_MODEL_STATE = Fault(
     "resumes; the same bits, running statistics included",
     kill_at_random_step,
 )
+STREAMED = Fault(
+    "SIGKILL after a random step, images streamed from a folder",
+    "resumes; the bits of a run in memory",
+    kill_at_random_step,
+)
 ON_MOUNTS = (
     Fault(
         "a disk that another program fills during training",
@@ -151,7 +157,7 @@ class Size(NamedTuple):
 
     random_kills: int  # of a comparison, on one device and again on two
     study_kills: int  # of a study
-    state_kills: int  # of a network with model state
+    state_kills: int  # of a network with model state, and of streamed images
     stage_kills: int  # in each stage
     flips: int
     trials: int  # of each other fault
@@ -198,11 +204,13 @@ def main() -> int:
 def _campaign(directory: Path, size: Size, options: argparse.Namespace) -> Any:
     """Injects all faults, several at a time; returns the content of the JSON file."""
     data = write_images(directory / "images.npz")
+    folder = write_folder(data, directory / "images")
     commands = {
         "one device": (compare_command(data), 1),
         "2 devices": (compare_command(data), 2),
         "a study": (study_command(data), 2),
         "BatchNorm and Dropout": (normalized_command(data), 2),
+        "a folder": (compare_command(folder), 1),
     }
     sandboxes = {
         what: Sandbox(directory / what, command, directory / f"{what}, compiled", count)
@@ -253,6 +261,11 @@ def _jobs(
     normalized = sandboxes["BatchNorm and Dropout"], references["BatchNorm and Dropout"]
     yield lambda random: [
         injected(WITH_MODEL_STATE, *normalized, random, size.state_kills)
+    ]
+    in_memory = sandboxes["a folder"]
+    streamed = in_memory._replace(command=(*in_memory.command, "--stream"))
+    yield lambda random: [
+        injected(STREAMED, streamed, references["a folder"], random, size.state_kills)
     ]
     sandbox, reference = sandboxes["one device"], references["one device"]
     for stage in STAGES:

@@ -162,6 +162,19 @@ def write_images(path: Path, white: int | None = None) -> Path:
     return path
 
 
+def write_folder(images: Path, directory: Path) -> Path:
+    """Writes the training images as files, one subdirectory a class."""
+    from PIL import Image
+
+    arrays = np.load(images)
+    pairs = zip(arrays["x_train"], arrays["y_train"], strict=True)
+    for number, (pixels, label) in enumerate(pairs):
+        path = directory / str(label) / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return directory
+
+
 def study_command(images: Path) -> tuple[str, ...]:
     """A study that trains one run on each device at the same time."""
     options = "--preset smoke --epochs 1 --batch-size 16 --save-every 0"

@@ -2,12 +2,15 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from support.peer_programs import replace_programs
 
 from experiments.__main__ import main
 from experiments.bench import train as bench_train
+
+ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
 
@@ -75,10 +78,26 @@ def test_a_network_or_a_problem_of_ones_own_is_measured(capsys, tmp_path):
     path.write_text(OWN)
     assert main(["bench", "train", "--model", f"{path}:network"]) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert records[1]["program"] == f"{path}:network" and len(records) == 3
+    assert records[0]["program"] == f"{path}:network" and len(records) == 3
     assert main(["bench", "train", "--problem", f"{path}:problem"]) == 0
     [record] = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert record["program"] == f"{path}:problem"
     assert record["examples_per_second"] > 0
     assert main(["bench", "update", "--model", f"{path}:network"]) == 2
     assert "--model applies to bench train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "trained"),
+    [
+        ("experiments/networks/resnet.py:resnet20", "resnet20"),
+        ("experiments/networks/separable.py:separable", "separable"),
+        ("experiments/networks/cnn.py:cnn", "cnn"),
+        ("elsewhere/resnet.py:resnet20", "cnn"),
+    ],
+)
+def test_peers_train_the_network_of_this_package_that_is_measured(
+    model, trained, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    assert bench_train._of_peers(model) == trained
