@@ -23,7 +23,7 @@ def under_window(
         stride = size
     if stride == 1:
         starts = (position * dilation for position in range(size))
-        return [lax.slice_in_dim(x, i, i + places, axis=axis) for i in starts]
+        return [_part(x, start, places, axis) for start in starts]
     # Strided slices have slow gradients, whole blocks of `stride` elements don't.
     blocks = -(-x.shape[axis] // stride)
     if missing := blocks * stride - x.shape[axis]:
@@ -33,10 +33,13 @@ def under_window(
     shape = *x.shape[:axis], blocks, stride, *x.shape[axis + 1 :]
     phases = split(x.reshape(shape), axis + 1)
     starts = (divmod(position * dilation, stride) for position in range(size))
-    return [
-        lax.slice_in_dim(phases[phase], block, block + places, axis=axis)
-        for block, phase in starts
-    ]
+    return [_part(phases[phase], block, places, axis) for block, phase in starts]
+
+
+def _part(x: Array, start: int, size: int, axis: int) -> Array:
+    if size == x.shape[axis]:
+        return x
+    return lax.slice_in_dim(x, start, start + size, axis=axis)
 
 
 def split(x: Array, axis: int) -> list[Array]:

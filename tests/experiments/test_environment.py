@@ -83,6 +83,7 @@ def usual(dataset, tmp_path_factory):
     return output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_compare_runs_under_every_setting(dataset, tmp_path, setting, usual, name):
     setting(name, SETTINGS[name])
@@ -92,6 +93,7 @@ def test_compare_runs_under_every_setting(dataset, tmp_path, setting, usual, nam
     assert (losses(tmp_path) == expected) == drawn_alike
 
 
+@pytest.mark.slow
 def test_a_study_runs_with_x64(dataset, tmp_path, setting):
     setting("jax_enable_x64", True)
     words = "lr-decay --preset smoke --epochs 1 --seeds 2 --batch-size 16 --dataset"

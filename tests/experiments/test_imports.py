@@ -98,6 +98,7 @@ def test_records_and_pages_need_no_jax(name):
                     pending.append(candidate)
 
 
+@pytest.mark.slow
 def test_records_and_pages_start_without_jax():
     modules = ", ".join(f"experiments.{name}" for name in WITHOUT_JAX)
     code = f"import sys, {modules}; sys.exit('jax' in sys.modules)"

@@ -155,6 +155,7 @@ def test_the_help_lists_every_command_with_its_summary(capsys):
 
 
 # JAX can be configured only once in a process.
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", [None, "mine"])
 def test_compiled_programs_are_cached_for_the_user(tmp_path, chosen):
     env = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "JAX_PLATFORMS": "cpu"}

@@ -150,6 +150,7 @@ def directory(tmp_path_factory):
 few = settings(derandomize=True, deadline=None, max_examples=30, database=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @few
 @given(data=st.data())
@@ -170,6 +171,7 @@ def test_no_words_without_a_command_end_in_a_traceback(directory, words):
     assert run(words)[0] in (0, 2, 130)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_impossible_path_ends_in_a_traceback(directory, command):
     names = COMMANDS[command][0].__dataclass_fields__

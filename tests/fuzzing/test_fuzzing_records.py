@@ -156,6 +156,7 @@ class Structure(HTMLParser):
         self.text += data
 
 
+@pytest.mark.slow
 @settings(few, max_examples=3)
 @given(NAMES, NAMES.filter(lambda name: name == name.strip() and name[0] != "_"))
 @example("images of <script>alert(1)", "$x$</td><script>")

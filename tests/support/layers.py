@@ -23,6 +23,16 @@ def value_and_gradients(function, *operands):
     return jax.tree.leaves((result, pullback(cotangent)))
 
 
+def in_one_program(ours, reference, *operands):
+    """Values and gradients of both functions, which compile together."""
+
+    @jax.jit
+    def both(*operands):
+        return [value_and_gradients(f, *operands) for f in (ours, reference)]
+
+    return both(*operands)
+
+
 def assert_close(ours, reference, tolerance):
     """Fails unless all are equal to `tolerance` times the reference's largest value."""
     for a, b in zip(ours, reference, strict=True):

@@ -52,6 +52,7 @@ def small_dataset(monkeypatch, tmp_path, small_network, own_cache):
     (tmp_path / "accuracy_keras.py").write_text(program)
 
 
+@pytest.mark.slow
 def test_the_best_of_the_sweep_is_compared_with_keras(small_dataset, capsys):
     assert main(["bench", "accuracy", "--peers", sys.executable]) == 0
     baseline, ours = map(json.loads, capsys.readouterr().out.splitlines())

@@ -26,6 +26,7 @@ def small(monkeypatch):
     monkeypatch.setattr(exchange, "NBYTES", (4096, 8192))
 
 
+@pytest.mark.slow
 def test_bench_scaling_prints_json_lines_and_tables(small, capsys):
     assert main(["bench", "scaling"]) == 0
     out, err = capsys.readouterr()

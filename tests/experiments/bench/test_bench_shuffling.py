@@ -39,6 +39,7 @@ def small_benchmark(monkeypatch, tmp_path, small_network):
         (tmp_path / f"shuffling_{name}.py").write_text(program)
 
 
+@pytest.mark.slow
 def test_every_system_trains_with_both_orders_and_means_follow(small_benchmark, capsys):
     assert main(["bench", "shuffling", "--peers", sys.executable]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

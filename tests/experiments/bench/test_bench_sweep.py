@@ -21,6 +21,7 @@ def small_cases(monkeypatch):
     monkeypatch.setattr(bench_sweep, "TURNS", 2)
 
 
+@pytest.mark.slow
 def test_bench_sweep_measures_each_number_of_runs_in_turn_with_the_peer(
     capsys, monkeypatch, tmp_path
 ):

@@ -21,6 +21,7 @@ def few_images(monkeypatch):
     monkeypatch.setattr(bench_train, "SIZES", [(1, 64), (2, 64), (1, 32)])
 
 
+@pytest.mark.slow
 def test_bench_train_prints_json_lines_and_a_table(capsys):
     assert main(["bench", "train"]) == 0
     out, err = capsys.readouterr()
@@ -73,6 +74,7 @@ def problem():
 """
 
 
+@pytest.mark.slow
 def test_a_network_or_a_problem_of_ones_own_is_measured(capsys, tmp_path):
     path = tmp_path / "own.py"
     path.write_text(OWN)

@@ -64,6 +64,7 @@ def test_peers_take_the_steps_of_each_case_in_turn(capsys, monkeypatch, tmp_path
     assert log.read_text().splitlines() == [f"update_pytorch.py {x}" for x in lines]
 
 
+@pytest.mark.slow
 def test_bench_memory_prints_bytes_per_parameter(capsys):
     with jax.numpy_dtype_promotion("standard"):  # for Optax's bfloat16 accumulator
         assert main(["bench", "memory"]) == 0

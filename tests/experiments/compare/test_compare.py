@@ -97,6 +97,7 @@ def test_storages_are_compared_by_name(run, tmp_path):
     assert "Keras momentum, kept in 8 bits" in page and "Two step sizes" not in page
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_figures")
 def test_what_was_left_out_and_resized_is_said_wherever_results_are(tmp_path):
     for index in range(48):

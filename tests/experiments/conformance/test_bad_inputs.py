@@ -36,6 +36,7 @@ def result_of(number, mode) -> Result:
 NUMBERS = range(1, len(INPUTS) + 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES, ids=name_of)
 @pytest.mark.parametrize(
     "number", NUMBERS, ids=[f"{n} {name_of(i)}" for n, i in enumerate(INPUTS, 1)]

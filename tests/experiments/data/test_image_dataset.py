@@ -209,6 +209,7 @@ def test_changes_are_said_in_sentences():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CIFAR10 is None, reason="needs CIFAR-10 at TFDS_DATA_DIR")
 def test_cifar10_is_read_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("experiments.data.tfds.user_cache_dir", lambda _: str(tmp_path))

@@ -73,6 +73,7 @@ def assert_equal(ours, theirs) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 2, 3])
 def test_runs_have_the_bits_of_runs_in_memory(task, lanes):
     points = POINTS[:lanes]
@@ -161,6 +162,7 @@ def test_streamed_data_are_those_in_memory(tmp_path, folder, monkeypatch):
     assert no_reader_is_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["tfds", "folder"])
 def test_a_study_may_be_resumed_either_way(source, tmp_path, folder, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -246,6 +248,7 @@ def command(data_dir: Path, output: Path, *more: str) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_command_that_is_terminated(tmp_path):
     images = random_images(5, 80, 18, 18, 1)
     labels = np.arange(80) % 2
@@ -266,6 +269,7 @@ def test_nothing_is_left_of_a_command_that_is_terminated(tmp_path):
     assert set(os.listdir("/dev/shm")) <= shared_before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CIFAR10 is None, reason="needs CIFAR-10 at TFDS_DATA_DIR")
 def test_cifar10_takes_less_than_1500_megabytes():
     """Reading all images takes less than the 184 MB of their arrays."""

@@ -121,6 +121,7 @@ def losses(output: Path) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 def test_processes_compute_what_one_computes(start, one_arm, tmp_path):
     computed = {}
     for processes, devices in [(1, 1), (1, 2), (2, 1), (4, 1), (1, 8)]:
@@ -137,6 +138,7 @@ def test_processes_compute_what_one_computes(start, one_arm, tmp_path):
         assert got == pytest.approx(computed[1, 1], rel=2e-6)
 
 
+@pytest.mark.slow
 def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
     words = ["crossval", "--preset", "smoke", "--epochs", "2", "--batch-size", "10"]
     words += ["--folds", "2", "--betas", "0.5", "--effective-rates", "0.1"]
@@ -147,6 +149,7 @@ def test_lanes_are_spread_over_the_devices_of_all_processes(start, tmp_path):
     assert losses(tmp_path / "2") == losses(tmp_path / "1")
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_and_the_run_resumes(start, one_arm, tmp_path):
     output, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     words = [*one_arm, "--epochs", "100"]
@@ -168,6 +171,7 @@ def test_a_killed_process_ends_the_others_and_the_run_resumes(start, one_arm, tm
     assert losses(output) == losses(undisturbed)
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_process_stops_all_after_a_save(start, one_arm, tmp_path):
     words = [*one_arm, "--epochs", "3000", "--save-every", "0"]
     words += ["--output", str(tmp_path / "a")]
@@ -179,6 +183,7 @@ def test_a_signal_to_one_process_stops_all_after_a_save(start, one_arm, tmp_path
         assert message.startswith("stopped by SIGTERM after ")
 
 
+@pytest.mark.slow
 def test_other_numbers_of_devices_resume_from_a_checkpoint(start, one_arm, tmp_path):
     output = tmp_path / "a"
     words = [*one_arm, "--epochs", "400", "--save-every", "0", "--output", str(output)]

@@ -40,6 +40,7 @@ def make(rngs: nnx.Rngs) -> ResNet:
     return ResNet(3, 4, widths=(8, 16), blocks=1, dtype=jnp.float64, rngs=rngs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_a_narrow_resnet_trains_as_in_pytorch():
     """Twenty steps of SGD(0.1, 0.9, Nesterov, decay 5e-4) in float64."""

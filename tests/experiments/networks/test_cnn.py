@@ -104,6 +104,7 @@ def test_init_is_a_function_of_the_key():
     assert (first["conv2"]["kernel"] != other["conv2"]["kernel"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "classes"), [((24, 24, 1), 10), ((28, 28, 1), 47), ((32, 32, 3), 100)]
 )
@@ -119,6 +120,7 @@ def test_loss_and_gradients_equal_those_of_stock_operations(shape, classes):
     jax.tree.map(close, ours, reference)
 
 
+@pytest.mark.slow
 def test_training_in_scan_and_vmap_follows_stock_operations_step_by_step():
     shape, classes = (20, 18, 1), 4
     params = jax.tree.map(lambda x: jnp.stack([x, x * 1.1]), drawn(shape, classes))

@@ -86,6 +86,7 @@ def promotion():
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("promotion")
 def test_a_network_of_flax_nnx_equals_itself():
     init, loss = from_nnx(Network, lambda module, x: (module(x).sum(-1), {}))
@@ -112,6 +113,7 @@ def test_a_network_of_flax_linen_equals_itself():
     check(Small().apply, params, images)
 
 
+@pytest.mark.slow
 def test_a_network_of_equinox_equals_itself():
     """Its layers take one image, channels first, and are batched by vmap."""
     keys = jax.random.split(jax.random.key(0))
@@ -158,6 +160,7 @@ def straight_through(x):
 straight_through.defjvp(lambda x, dx: (straight_through(*x), 2 * dx[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("used", ["relu", "convolution"])
 def test_what_is_used_elsewhere_too_is_not_changed(used):
     def apply(images, kernel, bias):
@@ -189,6 +192,7 @@ def test_a_window_of_padding_alone_stays_minus_infinity():
     np.testing.assert_array_equal(pooled, apply(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "other",
     [
@@ -203,6 +207,7 @@ def test_other_activations_stay_before_the_pooling(other):
     check(lambda x, k: pool(other(convolve(jnp.round(x), k))), *operands()[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap",
     [

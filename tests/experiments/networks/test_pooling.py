@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
-from support.layers import assert_close, normal, value_and_gradients
+from support.layers import (
+    assert_close,
+    in_one_program,
+    normal,
+    value_and_gradients,
+)
 
 from experiments.networks.pooling import max_pool, window_max, window_sum
 
@@ -60,33 +65,31 @@ AXIS = st.tuples(
 
 
 @given(st.tuples(AXIS, AXIS), st.booleans(), st.integers(0, 99))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 def test_any_pooling_equals_that_of_reduce_window(axes, channels_first, seed):
     """Rounded numbers, so that many maxima are equal."""
     one = (1, 1, 1, 0, 0)
-    axes = [(2, *one), *axes, (3, *one)]
+    axes = [(n, k, s, d, a % k, b % k) for n, k, s, d, a, b in axes]
+    axes = [(2, *one), *axes, (3, *one)]  # no window of padding alone
     if channels_first:
         axes = [axes[0], axes[3], *axes[1:3]]
     shape, window, strides, dilation, *sides = zip(*axes, strict=True)
     padding = list(zip(*sides, strict=True))
+
+    def ours(x):
+        maxima = window_max(x, window, strides, padding, (1,) * 4)
+        return maxima, window_sum(x, window, strides, padding, dilation)
+
+    def reference(x):
+        sizes = window, strides, padding
+        # JAX has no gradient of a maximum with dilation.
+        maxima = lax.reduce_window(x, -np.inf, lax.max, *sizes)
+        return maxima, lax.reduce_window(x, 0.0, lax.add, *sizes, None, dilation)
+
     with jax.enable_x64(True):
         x = jnp.asarray(np.round(normal(seed, shape)))
-        for ours, combine, start in (
-            (window_max, lax.max, -np.inf),
-            (window_sum, lax.add, 0.0),
-        ):
-
-            def reference(x, combine=combine, start=start):
-                return lax.reduce_window(
-                    x, start, combine, window, strides, padding, None, dilation
-                )
-
-            def pooled(x, ours=ours):
-                return ours(x, window, strides, padding, dilation)
-
-            # Where windows overlap, gradients are added in another order.
-            expected = value_and_gradients(reference, x)
-            assert_close(value_and_gradients(pooled, x), expected, 1e-14)
+        # Where windows overlap, gradients are added in another order.
+        assert_close(*in_one_program(ours, reference, x), 1e-14)
 
 
 @pytest.mark.parametrize("position", [(0, 0), (1, 2), (2, 1)])

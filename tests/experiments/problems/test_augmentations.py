@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.data.examples import Examples
 from experiments.problems.augmentations import crop_flip
@@ -29,6 +30,7 @@ def possible(image: np.ndarray) -> dict[bytes, tuple[int, int, bool]]:
     }
 
 
+@pytest.mark.slow
 def test_every_crop_and_flip_occurs_as_often_as_every_other():
     image = batch(1).images[0]
     copies = Examples(jnp.stack([image] * COUNT), jnp.zeros(COUNT, jnp.int32))

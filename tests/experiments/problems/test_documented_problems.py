@@ -11,6 +11,7 @@ from experiments.__main__ import main
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize(
     ("document", "name", "metric"),

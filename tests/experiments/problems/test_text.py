@@ -23,6 +23,7 @@ def file(tmp_path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_passages_follow_each_other_through_the_splits(file):
     problem, characters = text(file)
     alphabet = sorted(set(WORDS))
@@ -37,6 +38,7 @@ def test_passages_follow_each_other_through_the_splits(file):
     assert not task_of(check_problem("here", problem)).whole_batches
 
 
+@pytest.mark.slow
 def test_a_prediction_depends_on_earlier_characters_alone(file):
     """The loss of a passage is a mean; its gradient by place shows what it reads."""
     problem, characters = text(file)
@@ -83,6 +85,7 @@ def test_missing_files_and_directories_are_refused(tmp_path):
     usage_error(f"--text {tmp_path} is a directory", text, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_network_learns(file):
     """A hundred steps of SGD halve the perplexity of guessing."""
     problem, characters = text(file)

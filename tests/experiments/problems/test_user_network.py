@@ -153,6 +153,7 @@ def test_network_of_the_recipes_is_accepted(tmp_path: Path):
     assert shapes["layers"][4]["kernel"].shape == (96, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [NNX, LINEN], ids=["nnx", "linen"])
 def test_network_is_a_static_argument_under_vmap_over_seeds(tmp_path, text):
     assert task(tmp_path, text) == task(tmp_path, text)  # so nothing compiles twice

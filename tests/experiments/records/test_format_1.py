@@ -81,6 +81,7 @@ def test_a_finished_study_repeats_nothing(copied, capsys):
     assert "12 finished runs of this plan are kept." in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", STOPPED)
 def test_a_stopped_command_resumes(copied, case, capsys, monkeypatch):
     words = copied(case)
@@ -110,6 +111,7 @@ def test_a_stopped_command_resumes(copied, case, capsys, monkeypatch):
     assert case in ENOUGH or not list(Path("out/checkpoints").glob("*"))
 
 
+@pytest.mark.slow
 def test_stopped_claims_keep_what_was_measured(copied):
     words = copied("claims-half")
     before = Path("out/claims.jsonl").read_bytes()
@@ -121,6 +123,7 @@ def test_stopped_claims_keep_what_was_measured(copied):
     assert len(records(Path("out/runs.jsonl"))) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WITH_CHECKPOINT)
 def test_a_checkpoint_is_restored_bit_for_bit(copied, case, monkeypatch):
     """Training resumes from exactly the leaves that were saved, on any machine."""

@@ -127,6 +127,7 @@ def test_the_predictions_of_a_preset_have_different_keys(preset):
     assert len(set(keys)) == len(keys) >= 30
 
 
+@pytest.mark.slow
 def test_the_smallest_study_measures_and_draws_all_four_claims(monkeypatch, tmp_path):
     tiny = BUDGETS["smoke"]._replace(
         starts=6, escapes=20, losses=("hinge",), small_epochs=1, largest_exponent=2
@@ -159,6 +160,7 @@ def test_the_smallest_study_measures_and_draws_all_four_claims(monkeypatch, tmp_
         assert section.heading.startswith(f"Claim {number}: momentum")
 
 
+@pytest.mark.slow
 def test_a_problem_with_another_metric_takes_the_place_of_the_network(
     monkeypatch, tmp_path
 ):

@@ -125,6 +125,7 @@ def test_the_straightness_of_a_straight_walk_is_one():
     assert walk.rises.item() == 0
 
 
+@pytest.mark.slow
 def test_a_walk_takes_the_steps_that_training_takes():
     """Those of the engine, with model state, noise and a smaller last batch."""
 

@@ -114,6 +114,7 @@ def test_runs_that_fail_leave_the_others_as_they_are(tmp_path, monkeypatch, erro
     assert len(fits) == 3
 
 
+@pytest.mark.slow
 def test_one_program_trains_folds_of_equal_sizes_rates_and_sgd(tmp_path, monkeypatch):
     compiled = count_calls(monkeypatch, "compile_to_fit")
     order = np.arange(40)

@@ -176,6 +176,7 @@ def test_momentum_at_the_edge_of_sgd_is_reported_as_such():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["grid", "sobol"])
 def test_page_is_written_with_every_figure_and_its_table(sampler, tmp_path):
     made = written(swept(budget=BUDGET._replace(sampler=sampler)))

@@ -102,6 +102,7 @@ def test_code_is_that_of_the_recommended_final_runs(
     assert sgd and ("So SGD" in summary["summary"]) == ("optax.sgd" in code)
 
 
+@pytest.mark.slow
 def test_code_for_a_users_problem_trains_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(BUDGETS, "default", BUDGETS["smoke"])
     (tmp_path / "own_line.py").write_text(

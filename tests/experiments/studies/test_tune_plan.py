@@ -172,6 +172,7 @@ def test_best_batch_size_at_an_end_is_reported_with_a_command_that_tries_more(
     assert all(each in section.paragraphs[1] for each in tries)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sgd", "momentum", "method", "said"),
     [

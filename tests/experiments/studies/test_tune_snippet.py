@@ -107,6 +107,7 @@ def test_snippet_decays_the_weights_that_the_training_decayed(kernels_only):
     assert without == snippet(trained_with("momentum", "constant"), IMAGES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["own_problem.py", "own-problem.2.py"])
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
 def test_pasted_code_trains_the_users_problem(

@@ -71,6 +71,7 @@ def lane(outcome: Outcome, index: int) -> list[np.ndarray]:
     return [x[index] for x in jax.tree.leaves(outcome[:3])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_lane_equals_its_run_alone(arm):
     points = POINTS[:3] if arm == "keras" else POINTS[2:3]  # two devices: 4 lanes, 1
@@ -199,6 +200,7 @@ def square(side: int, batch_size: int, **options) -> Program:
     return compile_to_fit(spec, 1, splits, **options)
 
 
+@pytest.mark.slow
 def test_sizes_that_would_fit_are_named_and_do():
     needed = square(64, 32).memory
     limit = needed * 85 // 100

@@ -4,6 +4,7 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.data.examples import Examples
 from experiments.distributed.devices import device_mesh
@@ -16,6 +17,7 @@ from experiments.training.mesh_steps import run_on_mesh
 from experiments.training.points import Point, as_arrays
 
 
+@pytest.mark.slow
 def test_one_export_of_the_epoch_serves_cpu_cuda_and_tpu():
     rng = np.random.default_rng(2)
     images = jnp.asarray(rng.integers(0, 256, (11, 18, 18, 1), dtype=np.uint8))

@@ -31,6 +31,7 @@ def run(images, output, policy, capsys):
     return main(["compare", *words, *WILD]), capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_stopping_names_the_step_and_the_leaf(images, tmp_path, capsys):
     status, err = run(images, tmp_path / "a", "stop", capsys)
     assert (status, err.count("\n")) == (2, 1)
@@ -50,6 +51,7 @@ def records(images, output, policy, capsys) -> list[dict]:
     return records
 
 
+@pytest.mark.slow
 def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
     for record in records(images, tmp_path / "a", "skip", capsys):
         assert record["skipped_steps"] > 0

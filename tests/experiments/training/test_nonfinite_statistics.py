@@ -67,6 +67,7 @@ def compare(output: Path, capsys) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_figures")
 def test_stopping_names_step_and_leaf_and_resumes_before_that_step(tmp_path, capsys):
     assert STEP == 2  # so that the checkpoint holds statistics of training

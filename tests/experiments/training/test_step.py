@@ -57,6 +57,7 @@ def compiled(request, small_network, monkeypatch) -> Iterator[Program]:
     jax.clear_caches()
 
 
+@pytest.mark.slow
 def test_an_epoch_equals_a_plain_loop_over_all_images(compiled):
     got = after(compiled, (1, 0, 4))
 
@@ -108,6 +109,7 @@ def test_the_first_step_of_momentum_equals_that_of_sgd():
         np.testing.assert_allclose(a, b, 1e-5, 1e-7)
 
 
+@pytest.mark.slow
 def test_score_reads_every_image(monkeypatch):
     params = initial_params(0)
     logits = cnn.apply(params, SPLITS.test.images.astype(jnp.float32) / 255)

@@ -105,6 +105,7 @@ def lane(state, index=0):
     return jax.tree.map(lambda x: x[index], state)
 
 
+@pytest.mark.slow
 def test_a_run_equals_a_plain_loop_with_its_last_batch_smaller(task):
     assert task.whole_batches
     got = lane(after(program(task), (0, 0, STEPS), (1, 0, STEPS)))
@@ -122,12 +123,14 @@ def test_the_division_of_an_epoch_changes_no_bit(task):
         jax.tree.map(np.testing.assert_array_equal, got, whole)
 
 
+@pytest.mark.slow
 def test_no_step_follows_a_halt(task):
     halting = program(task, halted=lambda opt_state: opt_state.step >= 3)
     got = after(halting, (0, 0, 4))
     jax.tree.map(np.testing.assert_array_equal, got, after(program(task), (0, 0, 3)))
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_whole_batch_on_any_number_of_devices():
     """Statistics of each device's share would differ in the first digits."""
     program = "support.whole_batches_on_devices"
@@ -146,6 +149,7 @@ def test_statistics_are_those_of_the_whole_batch_on_any_number_of_devices():
         assert not found["gathers"]
 
 
+@pytest.mark.slow
 def test_a_lane_equals_its_run_alone_and_others_change_no_bit(task):
     points = [POINT, Point(0.02, 0.5, 4), Point(0.05, 0.8, 5)]
     together = program(task, 3)
@@ -162,6 +166,7 @@ def test_a_lane_equals_its_run_alone_and_others_change_no_bit(task):
         )
 
 
+@pytest.mark.slow
 def test_lanes_in_lockstep_train_the_same_runs(task, monkeypatch):
     points = [POINT, Point(0.02, 0.5, 4), Point(0.05, 0.8, 5), Point(0.1, 0.3, 6)]
     in_turn = after(program(task, 4), (0, 0, STEPS), points=points)
@@ -187,6 +192,7 @@ def test_evaluation_uses_running_statistics_whatever_its_batches(task, monkeypat
     )
 
 
+@pytest.mark.slow
 def test_metrics_of_the_epochs_reach_the_outcome(task):
     spec = TrainSpec(ARMS["keras"].transformation, BATCH, task)
     compiled = compile_to_fit(spec, 2, SPLITS, test=True)

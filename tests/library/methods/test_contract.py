@@ -48,6 +48,7 @@ def run(update, state: Any, steps=12) -> tuple[Any, Any]:
     return trees.run(lambda g, s, _: update(g, s), state, given, None)
 
 
+@pytest.mark.slow
 @every_method
 @every_promise(
     *dtypes.OF_ANY,

@@ -74,6 +74,7 @@ def expect_placed(tree, shardings) -> None:
     jax.tree.map(check, tree, shardings)
 
 
+@pytest.mark.slow
 @every_storage
 @pytest.mark.parametrize("name", METHODS)
 def test_sharded_changes_no_bit_of_any_method_in_any_storage(name, storage):
@@ -91,6 +92,7 @@ def clipped(inner) -> Any:
     return guard(optax.chain(optax.clip_by_global_norm(2.0), inner), max_norm=40.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "inner",
     [
@@ -119,6 +121,7 @@ def test_wrapped_and_foreign_optimizers_can_be_sharded(inner):
         assert (got[1].accepted, got[1].skipped) == (3, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("storage", [None, INT8], ids=["plain", "int8"])
 def test_update_moves_any_state_to_its_planned_placement(storage):
     """A state made inside the step, on no mesh, or replicated on all devices."""
@@ -168,6 +171,7 @@ def test_absent_gradients_and_two_point_nesterov_work_as_undivided():
     expect_placed(got[1], plan.shardings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("storage", "jit"), [(None, lambda f: f), (INT8, jax.jit)])
 @pytest.mark.parametrize(
     "kinds",

@@ -98,6 +98,7 @@ def test_a_step_only_scatters_gradients_and_gathers_updates(check_vma):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [None, storage.bfloat16(), storage.int8()])
 def test_training_equals_undivided_training_in_half_the_memory(encoding):
     inner = sgd(0.01, 0.9, weight_decay=0.01, storage=encoding)
@@ -123,6 +124,7 @@ def test_training_equals_undivided_training_in_half_the_memory(encoding):
         assert x.sharding.is_equivalent_to(sharding, x.ndim)
 
 
+@pytest.mark.slow
 def test_steps_compile_once_and_keep_parameters_replicated(caplog):
     """Without a `shard_map`, XLA itself inserts the collectives."""
     optimizer, plan = divided(INT8)

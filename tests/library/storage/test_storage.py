@@ -50,6 +50,7 @@ def neighbors(encoding, x):
     return VALUES[np.where(exactly, above, above - 1)] * scale, VALUES[above] * scale
 
 
+@pytest.mark.slow
 @stochastic
 def test_stored_value_is_always_one_of_the_two_neighbors(encoding, x):
     got = draws(encoding, x, 256)
@@ -180,6 +181,7 @@ def test_int8_stores_the_largest_of_a_block_exactly():
     np.testing.assert_array_equal(at, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape, scales",
     [

@@ -40,6 +40,7 @@ from optax_momentum import (
 from optax_momentum.diagnostics import telemetry
 
 
+@pytest.mark.slow
 @every_storage
 def test_guard_skips_bit_for_bit_and_detects_an_overflow(encoding):
     guarded = guard(heavy_ball(BETA, storage=encoding))
@@ -65,6 +66,7 @@ def test_accumulated_micro_steps_are_close_to_one_step_on_the_mean(encoding):
     assert not updates["w"][::3].any()
 
 
+@pytest.mark.slow
 @every_storage
 def test_optax_wrappers_and_outer_loop_wrap_a_narrow_storage(encoding):
     method = sgd(0.1, BETA, storage=encoding)
@@ -130,6 +132,7 @@ def test_telemetry_and_lookahead_read_the_decoded_buffer():
     assert_close(ahead, want, 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("spec", [P("x", None), P(None, "x")])
 def test_codes_and_scales_are_sharded_like_the_parameter(kind, spec):
@@ -151,6 +154,7 @@ def test_codes_and_scales_are_sharded_like_the_parameter(kind, spec):
     assert storage.value(after.buffer).sharding.is_equivalent_to(sharding, 2)
 
 
+@pytest.mark.slow
 def test_replicated_state_steps_by_device_varying_gradients():
     """Inside `shard_map`, each device takes the step that it would take alone."""
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))

@@ -57,6 +57,7 @@ def is_blocks(node):
     return isinstance(node, storage.Blocks)
 
 
+@pytest.mark.slow
 @every_method
 def test_method_in_a_narrow_storage_is_close_to_the_exact_one(name):
     exact, _ = run(BUILDS[name]())
@@ -83,6 +84,7 @@ def test_float32_buffer_of_bfloat16_parameters_matches_the_reference(name):
     np.testing.assert_allclose(state.buffer["w"], buffers[-1], atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "transformation",
     [ema(BETA, debias=True, storage=INT8), sgd(0.1, BETA, storage=BFLOAT16)],
@@ -121,6 +123,7 @@ def test_resumed_run_equals_the_uninterrupted_one(tmp_path):
     testing.expect_same_bits("resumed", restored, want)
 
 
+@pytest.mark.slow
 def test_one_lane_of_a_vmapped_sweep_equals_the_single_run():
     def final(beta):
         return run(ema(beta, storage=INT8))[1]
@@ -133,6 +136,7 @@ def test_one_lane_of_a_vmapped_sweep_equals_the_single_run():
     testing.expect_same_bits("values", storage.values(lanes.buffer), by_lane)
 
 
+@pytest.mark.slow
 @every_storage
 def test_beta_is_differentiable_through_the_step_but_not_the_rounding(encoding):
     _, state = run(ema(BETA, storage=encoding))

@@ -143,6 +143,7 @@ def test_a_broken_promise_is_reported_with_its_reason(transformation, name, reas
     assert reason in result.detail
 
 
+@pytest.mark.slow
 def test_the_contract_judges_other_transformations_without_raising():
     lion, params = optax.scale_by_lion(), jnp.linspace(-1, 1, 6)
     with jax.numpy_dtype_promotion("standard"):

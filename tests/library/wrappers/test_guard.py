@@ -361,6 +361,7 @@ def test_state_keeps_its_dtypes_even_if_inner_changes_them():
     assert jax.tree.map(jax.typeof, after) == jax.tree.map(jax.typeof, state)
 
 
+@pytest.mark.slow
 def test_sharded_leaves_are_checked_as_a_whole(rows):
     transformation: Any = guard(heavy_ball(0.83), max_norm=50.0)
     whole = transformation.init(jnp.asarray(PARAMS["kernel"]))

@@ -106,6 +106,7 @@ TRANSFORMATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
 def test_jitted_updates_are_those_of_a_plain_tree_also_after_a_restore(name):
     transformation = TRANSFORMATIONS[name]()
@@ -231,6 +232,7 @@ def test_states_and_weights_convert_by_the_paths_of_the_plain_tree():
     testing.expect_same_bits("Keras", pure(buffer), pure(optimizer.opt_state.buffer))
 
 
+@pytest.mark.slow
 def test_variables_may_stay_in_the_trees_of_an_update():
     """As where `nnx.split` gives the parameters to `init` and `update` directly."""
     model = new_model()
@@ -267,6 +269,7 @@ def test_hijax_variables_are_accepted(encoding):
         testing.expect_same_bits("average", pure(averages), averaged_params(state))
 
 
+@pytest.mark.slow
 def test_codes_keep_the_sharding_metadata_of_the_parameter():
     """Scales have none: they have fewer elements along the axes that it names."""
     mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
