@@ -110,6 +110,7 @@ def test_sgd_in_multi_steps_steps_on_the_mean_gradient(nesterov):
     np.testing.assert_array_equal(got[4], np.zeros((5, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ratio", "share"), [(1, 0.004), (100, 0.09), (1000, 0.32)])
 def test_int8_turns_as_many_signs_as_the_recipe_says(ratio, share):
     """The same numbers are in the docstring of `storage.int8`."""

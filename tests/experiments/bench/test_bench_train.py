@@ -40,6 +40,7 @@ def test_bench_train_prints_json_lines_and_a_table(capsys):
     assert "images per second" in err and "optax_momentum" in err
 
 
+@pytest.mark.slow
 def test_peers_run_in_turn_after_ours(capsys, monkeypatch, tmp_path):
     programs = {"train_keras.py": "0.5", "train_pytorch.py": "0.5"}
     log = replace_programs(monkeypatch, tmp_path, programs)
@@ -47,7 +48,7 @@ def test_peers_run_in_turn_after_ours(capsys, monkeypatch, tmp_path):
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert records[0]["program"].startswith("optax_momentum")
     peers = [record["program"] for record in records[1:3]]
-    assert peers == ["train_keras.py of 96", "train_pytorch.py of 96"]
+    assert peers == ["train_keras.py of 96 cnn", "train_pytorch.py of 96 cnn"]
     assert records[1]["images_per_second"] == 96 / 0.5
     ratio = records[0]["images_per_second"] / records[1]["images_per_second"]
     assert records[1]["ours_over_this"] == pytest.approx(ratio, rel=1e-2)

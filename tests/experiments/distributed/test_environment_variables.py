@@ -25,6 +25,7 @@ def test_a_platform_that_is_missing_is_named(monkeypatch, error, reason):
     )
 
 
+@pytest.mark.slow
 def test_flags_that_xla_refuses_are_named(monkeypatch):
     """XLA ends the process that it refuses them in, which must not be this one."""
     monkeypatch.setenv("XLA_FLAGS", "--xla_no_such_flag=1")

@@ -197,6 +197,7 @@ def test_other_numbers_of_devices_resume_from_a_checkpoint(start, one_arm, tmp_p
         assert process.exitcode in (128 + signal.SIGTERM, -signal.SIGTERM)
 
 
+@pytest.mark.slow
 def test_a_missing_process_is_reported(start, tmp_path):
     words = ["compare", "--output", str(tmp_path)]
     first, second = start(words, words, join_timeout=3)

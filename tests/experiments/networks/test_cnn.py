@@ -74,6 +74,7 @@ def training_step(apply):
     return step
 
 
+@pytest.mark.slow
 def test_init_draws_122570_parameters_as_in_the_tutorial():
     params = init(jax.random.key(1), (32, 32, 3), 10)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 122_570
@@ -98,6 +99,7 @@ def test_init_gives_glorot_uniform_kernels_and_zero_biases():
         np.testing.assert_allclose(layer["kernel"].std(), bound / 3**0.5, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_init_is_a_function_of_the_key():
     first, same, other = (init(jax.random.key(k), (18, 18, 3), 5) for k in (3, 3, 4))
     assert jax.tree.all(jax.tree.map(jnp.array_equal, first, same))

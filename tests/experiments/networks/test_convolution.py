@@ -99,6 +99,7 @@ def test_any_convolution_equals_that_of_lax(sides, grouped, seed):
         assert_close(*in_one_program(ours, reference, images, kernel), 1e-13)
 
 
+@pytest.mark.slow
 def test_layers_work_in_scan_and_vmap_over_kernels():
     images = jnp.asarray(normal(10, (3, 2, 8, 9, 16)), jnp.float32)
     kernels = jnp.asarray(normal(11, (2, 3, 3, 16, 4)), jnp.float32)

@@ -99,6 +99,7 @@ def test_a_network_of_flax_nnx_equals_itself():
     check(apply, params, images)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("promotion")
 def test_a_network_of_flax_linen_equals_itself():
     class Small(linen.Module):
@@ -275,6 +276,7 @@ def test_it_works_under_grad_vmap_scan_and_shard_map():
     assert_close(gradients(fast_on_cpu(layer)), gradients(layer), 1e-12)
 
 
+@pytest.mark.slow
 def test_forward_mode_works_where_windows_are_not_2_by_2():
     def apply(x, kernel):
         return pool(convolve(x, kernel), (3, 3))

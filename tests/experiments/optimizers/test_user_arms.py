@@ -172,6 +172,7 @@ def test_optimizer_is_checked_on_the_given_parameters(tmp_path: Path):
     assert message.startswith("a step of a raised ValueError: ")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_network", "blank_figures")
 def test_compare_trains_them_and_refuses_a_changed_file(tmp_path, capsys):
     small_images.write(tmp_path / "data.npz", 60, size=(4, 4), seed=2)

@@ -38,6 +38,7 @@ def with_loss(change) -> Problem:
     return GOOD._replace(loss=loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("functions", [None, linen_functions()], ids=["nnx", "linen"])
 def test_a_good_problem_passes_and_its_arrays_are_those_of_jax(functions):
     wide = {"x": TRAIN["x"].astype(np.float64), "y": TRAIN["y"].astype(np.float64)}

@@ -70,6 +70,7 @@ def test_the_error_of_a_regression_is_in_the_unit_of_the_target(tmp_path):
     assert 10 < error < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "task", "classes"),
     [

@@ -237,6 +237,7 @@ class Switched(linen.Module):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STATEFUL)
 def test_state_and_random_numbers_follow_the_step(tmp_path: Path, kind: str):
     """Statistics move toward those of the batch; keys alone decide what is dropped."""

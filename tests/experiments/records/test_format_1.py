@@ -148,6 +148,7 @@ def test_a_checkpoint_is_restored_bit_for_bit(copied, case, monkeypatch):
     assert sorted(found) == sorted(saved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", PLANS)
 def test_a_command_plans_what_it_planned(command, tmp_path, monkeypatch):
     if "cifar10" in PLANS[command]["output"] and "TFDS_DATA_DIR" not in os.environ:

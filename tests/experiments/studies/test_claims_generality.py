@@ -216,6 +216,7 @@ def test_the_small_digits_have_their_original_size():
     assert splits.train.images.max() == 1 and splits.train.labels.max() == 9
 
 
+@pytest.mark.slow
 def test_runs_of_a_small_problem_agree_with_plain_descent():
     few = Splits(*(Examples(*(x[:70] for x in each)) for each in problems.table(3)))
     problem = problems.small("linear", "squared", "table", few, epochs=2)

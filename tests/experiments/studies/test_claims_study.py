@@ -55,6 +55,7 @@ def cheap(monkeypatch):
     return measured, stops
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_resumes_with_the_claim_it_stopped_in(cheap, tmp_path):
     measured, stops = cheap
     stops.add("three")

@@ -26,6 +26,7 @@ def figures(run):
     return run.epochs, run.test_metric
 
 
+@pytest.mark.slow
 def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
     lab = study_context(tmp_path)
     wanted = [
@@ -43,6 +44,7 @@ def test_runs_come_in_the_order_of_their_configs_and_are_recorded(tmp_path):
     assert len({run.epochs for run in got}) == 4
 
 
+@pytest.mark.slow
 def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
     lab = study_context(tmp_path)
     (run,) = run_all(lab, [config(schedule="cosine", epochs=3)], "tuning")
@@ -61,6 +63,7 @@ def test_a_run_is_what_the_grid_makes_of_its_point(tmp_path):
     np.testing.assert_allclose(got, outcome.validation.loss[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_bits_alone_and_after_others(tmp_path):
     """Neither parameters nor momentum leak from one run, or fold, into the next."""
     one, two = (

@@ -83,6 +83,7 @@ def test_a_smoke_run_says_so_and_recommends_nothing(finished):
     assert "This is a smoke run" in (finished.parent / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_code_is_that_of_the_recommended_final_runs(
     options, finished, tmp_path, monkeypatch
 ):

@@ -170,6 +170,7 @@ def test_the_test_split_is_read_only_on_request():
     assert train_runs(program, POINTS, unread, 1).test is None
 
 
+@pytest.mark.slow
 def test_runs_are_cut_into_equal_chunks_that_fit():
     half = compile_program(
         TrainSpec(ARMS["keras"].transformation, BATCH, CNN), 45, SPLITS
@@ -260,6 +261,7 @@ def test_no_epochs_and_no_batch_are_refused():
         compile_to_fit(TrainSpec(ARMS["sgd"].transformation, 0, CNN), 1, SPLITS)
 
 
+@pytest.mark.slow
 def test_a_given_network_is_trained():
     labels = jnp.arange(60, dtype=jnp.int32) % 3
     pixels = (labels * 100).astype(jnp.uint8)[:, None, None, None]

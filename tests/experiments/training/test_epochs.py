@@ -100,6 +100,7 @@ def test_a_run_resumed_at_any_step_equals_the_uninterrupted_run(program, tmp_pat
     jax.tree.map(np.testing.assert_array_equal, outcome[:3], whole[:3])
 
 
+@pytest.mark.slow
 def test_the_last_state_equals_that_of_the_uninterrupted_run(program, tmp_path):
     training = engine._training(program, [POINT], SPLITS, None)
     whole = epochs.train_epochs(training, EPOCHS)

@@ -57,6 +57,7 @@ def test_skipped_steps_are_counted_in_the_record(images, tmp_path, capsys):
         assert record["skipped_steps"] > 0
 
 
+@pytest.mark.slow
 def test_recording_trains_on_and_keeps_the_result(images, tmp_path, capsys):
     for record in records(images, tmp_path / "a", "record", capsys):
         assert record["skipped_steps"] == 0

@@ -45,6 +45,7 @@ def test_the_stationary_variance_of_heavy_ball_is_the_closed_form(beta, h):
     assert abs(squares.mean() - variance) < 4 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [lambda rate: descent(heavy_ball(0.83), rate), lambda rate: keras(rate, 0.83)],

@@ -298,6 +298,7 @@ def test_a_state_of_another_type_is_refused(state):
     assert "restore a checkpoint into that structure" in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", [None, storage.int8(min_size=1)])
 def test_a_gradient_on_another_device_is_refused_with_its_path(encoding):
     here, there = jax.devices()[:2]

@@ -79,6 +79,7 @@ def exchanges(text) -> list[tuple[str, str]]:
     return sorted((kind, result) for result, kind in found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_a_step_only_scatters_gradients_and_gathers_updates(check_vma):
     optimizer, plan = divided(INT8)
@@ -154,6 +155,7 @@ def test_steps_compile_once_and_keep_parameters_replicated(caplog):
     np.testing.assert_allclose(params["first"], want["first"], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_reduce_scatter_refuses_gradients_that_jax_already_summed():
     _, plan = divided(ema(0.9))
 

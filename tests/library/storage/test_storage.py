@@ -131,6 +131,7 @@ def test_nan_of_any_payload_stays_nan_in_bfloat16():
         assert jnp.isnan(got).all()
 
 
+@pytest.mark.slow
 def test_int8_turns_infinity_and_nan_into_nan_and_affects_no_other_element():
     encoding, x = storage.int8(8, min_size=1), LEVEL[0].copy()
     x[[3, 9, 17]] = np.nan, np.inf, -np.inf

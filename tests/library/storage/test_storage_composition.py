@@ -115,6 +115,7 @@ def test_restart_criterion_reads_the_decoded_velocity(criterion):
     assert restarts(INT8) == restarts(None) > 0
 
 
+@pytest.mark.slow
 def test_telemetry_and_lookahead_read_the_decoded_buffer():
     params = jax.tree.map(jnp.ones_like, PARAMS)
     readings = []

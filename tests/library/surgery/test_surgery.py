@@ -137,6 +137,7 @@ def test_a_tree_of_bools_may_cover_masked_leaves():
     assert_bits_equal(kept, state.inner_state.buffer["body"][0])
 
 
+@pytest.mark.slow
 def test_surgery_keeps_shardings(rows):
     params = {"a": jax.device_put(jnp.ones((4, 2)), rows)}
     transformation: Any = ema(0.83)

@@ -171,6 +171,7 @@ def test_where_in_variables_selects_like_a_dict():
         testing.expect_same_bits("reset", got, want)
 
 
+@pytest.mark.slow
 def test_storage_changes_to_int8_and_back():
     model, optimizer = held(sgd(0.1, 0.8))
     for encoding in (INT8, storage.float32()):
