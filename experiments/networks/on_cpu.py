@@ -27,7 +27,7 @@ from jax.extend.core.primitives import (
 )
 
 from experiments.networks.convolution import convolution
-from experiments.networks.pooling import window_max, window_sum
+from experiments.networks.pooling import Sliding, window_max, window_sum
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -205,13 +205,13 @@ def _convolve(
 
 def _pool(equation: JaxprEqn, x: Array) -> Array:
     params = equation.params
-    return _POOLINGS[equation.primitive](
-        x,
+    sliding = Sliding(
         params["window_dimensions"],
         params["window_strides"],
         params["padding"],
         params["window_dilation"],
     )
+    return _POOLINGS[equation.primitive](x, sliding)
 
 
 class _Plan(NamedTuple):

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,33 +16,31 @@ Images = Float[Array, "batch height width channels"]
 _Windows = Float[Array, "batch rows columns 2 2 channels"]
 
 
-def window_max(
-    x: Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
-) -> Array:
+class Sliding(NamedTuple):
+    """How a window slides over an array, for each of its axes."""
+
+    window: Sequence[int]  # elements
+    strides: Sequence[int]
+    padding: Sequence[tuple[int, int]]  # elements before and after
+    dilation: Sequence[int]  # of the window
+
+
+def window_max(x: Array, sliding: Sliding) -> Array:
     """The maximum of each window, along any axes.
 
     Returns:
       What `lax.reduce_window` returns with `lax.max`. The gradients are equal, too: the
       first of equal maxima receives all of it.
     """
-    if (*window, *strides) == (1, 2, 2, 1) * 2 and not any(map(any, padding)):
+    usual = (*sliding.window, *sliding.strides) == (1, 2, 2, 1) * 2
+    if usual and not any(map(any, sliding.padding)) and {*sliding.dilation} == {1}:
         return max_pool(x)
-    return _over_windows(_first_max, -math.inf, x, window, strides, padding, dilation)
+    return _over_windows(_first_max, -math.inf, x, sliding)
 
 
-def window_sum(
-    x: Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
-) -> Array:
+def window_sum(x: Array, sliding: Sliding) -> Array:
     """The sum of each window, along any axes: what `lax.reduce_window` returns."""
-    return _over_windows(jnp.add, 0, x, window, strides, padding, dilation)
+    return _over_windows(jnp.add, 0, x, sliding)
 
 
 def max_pool(images: Images) -> Float[Array, "batch height//2 width//2 channels"]:
@@ -72,15 +71,13 @@ def _over_windows(
     combine: Callable[[Array, Array], Array],
     start: float,
     x: Array,
-    window: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    dilation: Sequence[int],
+    sliding: Sliding,
 ) -> Array:
     """Combines along one axis after another, the last one first.
 
     So equal maxima are met in the order of their rows, as by `lax.reduce_window`.
     """
+    window, strides, padding, dilation = sliding
     if any(map(any, padding)):
         widths = [(low, high, 0) for low, high in padding]
         x = lax.pad(x, lax.full((), start, x.dtype), widths)

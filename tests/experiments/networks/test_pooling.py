@@ -14,7 +14,7 @@ from support.layers import (
     value_and_gradients,
 )
 
-from experiments.networks.pooling import max_pool, window_max, window_sum
+from experiments.networks.pooling import Sliding, max_pool, window_max, window_sum
 
 SIZES = [(2, 2), (6, 7), (9, 4), (5, 5)]
 
@@ -77,8 +77,8 @@ def test_any_pooling_equals_that_of_reduce_window(axes, channels_first, seed):
     padding = list(zip(*sides, strict=True))
 
     def ours(x):
-        maxima = window_max(x, window, strides, padding, (1,) * 4)
-        return maxima, window_sum(x, window, strides, padding, dilation)
+        maxima = window_max(x, Sliding(window, strides, padding, (1,) * 4))
+        return maxima, window_sum(x, Sliding(window, strides, padding, dilation))
 
     def reference(x):
         sizes = window, strides, padding
@@ -97,13 +97,24 @@ def test_any_pooling_equals_that_of_reduce_window(axes, channels_first, seed):
 def test_overlapping_windows_propagate_nan(position):
     x = jnp.ones((1, 3, 3, 1)).at[0, *position, 0].set(jnp.nan)
     whole = (1, 3, 3, 1)
-    assert jnp.isnan(window_max(x, whole, (1,) * 4, [(0, 0)] * 4, (1,) * 4)).all()
+    assert jnp.isnan(
+        window_max(x, Sliding(whole, (1,) * 4, [(0, 0)] * 4, (1,) * 4))
+    ).all()
 
 
 def test_a_window_as_large_as_the_image_has_one_concatenation_as_gradient():
     x, whole = jnp.ones((2, 8, 8, 3)), (1, 8, 8, 1)
 
     def total(x):
-        return window_sum(x, whole, (1,) * 4, [(0, 0)] * 4, (1,) * 4).sum()
+        return window_sum(x, Sliding(whole, (1,) * 4, [(0, 0)] * 4, (1,) * 4)).sum()
 
     assert " pad[" not in str(jax.make_jaxpr(jax.grad(total))(x))
+
+
+def test_a_dilated_window_of_2_by_2_is_not_taken_for_an_ordinary_one():
+    x = jnp.asarray(normal(12, (1, 9, 9, 2)), jnp.float32)
+    sizes = (1, 2, 2, 1), (1, 2, 2, 1), [(0, 0)] * 4
+    dilation = 1, 2, 3, 1
+    expected = lax.reduce_window(x, -jnp.inf, lax.max, *sizes, None, dilation)
+    found = window_max(x, Sliding(*sizes, dilation))
+    np.testing.assert_array_equal(found, expected)
