@@ -1,5 +1,6 @@
 """The conventions of momentum: each chooses the coefficients of one recurrence."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +14,7 @@ from optax_momentum._base.checks import (
     check_correction,
     check_dampening,
     check_learning_rate,
+    check_scalar,
     check_switch,
     one_beta,
 )
@@ -179,6 +181,7 @@ def keras(
     momentum: optax.ScalarOrSchedule | None = None,
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
+    correction_threshold: ArrayLike = 1.0,
     storage: Storage | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Momentum with the learning rate inside, as `keras.optimizers.SGD` computes it.
@@ -204,6 +207,9 @@ def keras(
         doesn't reveal the α of the previous step; if this switch is traced too, an
         array counts as constant. After a step with α = 0 there is no v to rescale, and
         v restarts from zero.
+      correction_threshold: ρ ≥ 1, a number or a traced scalar. Only changes of α by
+        more than this factor, up or down, rescale v: αₜ > ρ·αₜ₋₁ or αₜ₋₁ > ρ·αₜ. At 1
+        every change does; Detectron has 1.1, which spares smooth schedules.
       storage: how to store v between steps; see `optax_momentum.storage`.
 
     Returns:
@@ -213,8 +219,8 @@ def keras(
 
     Raises:
       ValueError: learning_rate is negative, infinite or NaN, beta is outside [0, 1) or
-        NaN, either is not a scalar, or momentum_correction is on and learning_rate is
-        an array.
+        NaN, either is not a scalar, momentum_correction is on and learning_rate is
+        an array, or correction_threshold is below 1 or infinite.
       TypeError: beta is missing, an argument is not a real number, storage is not a
         `Storage`, or both beta and momentum are given.
 
@@ -231,12 +237,14 @@ def keras(
       Keras `keras/src/optimizers/sgd.py`, `SGD.update_step`.
       Sutskever et al. 2013, proceedings.mlr.press/v28/sutskever13.html, equation 1.
       Goyal et al. 2017, arXiv:1706.02677, section 3, momentum correction.
+      Detectron `detectron/modeling/detector.py`, `UpdateWorkspaceLr`, its threshold.
     """
     coefficients = keras_coefficients(
         learning_rate,
         one_beta("keras", beta, momentum),
         nesterov=nesterov,
         momentum_correction=momentum_correction,
+        correction_threshold=correction_threshold,
     )
     return linear_momentum(coefficients, storage=storage)
 
@@ -247,6 +255,7 @@ def keras_coefficients(
     *,
     nesterov: ArrayLike = False,
     momentum_correction: ArrayLike = False,
+    correction_threshold: ArrayLike = 1.0,
 ) -> Callable[[jax.Array], Coefficients]:
     """Returns the coefficients of `keras` as a function of the step.
 
@@ -255,6 +264,13 @@ def keras_coefficients(
     """
     check_switch("keras: nesterov", nesterov)
     check_correction("keras", momentum_correction, learning_rate)
+    check_scalar(
+        "keras: correction_threshold",
+        correction_threshold,
+        lambda threshold: 1 <= threshold < math.inf,
+        "lie in [1, inf)",
+        "It is the factor by which the learning rate must change: 1.1 in Detectron.",
+    )
     rate_at = checked_schedule(partial(check_learning_rate, "keras"), learning_rate)
     beta_at = checked_schedule(partial(check_beta, "keras"), beta)
     may_correct = not is_concrete(momentum_correction) or bool(momentum_correction)
@@ -264,7 +280,7 @@ def keras_coefficients(
         decay = beta
         if callable(learning_rate) and may_correct:
             previous_rate = rate_at(jnp.maximum(step - 1, 0))
-            corrected = _corrected_beta(beta, rate, previous_rate)
+            corrected = _corrected_beta(beta, rate, previous_rate, correction_threshold)
             decay = select(momentum_correction, corrected, beta)
         return Coefficients(
             decay,
@@ -277,10 +293,14 @@ def keras_coefficients(
 
 
 def _corrected_beta(
-    beta: ArrayLike, rate: ArrayLike, previous_rate: ArrayLike
+    beta: ArrayLike, rate: ArrayLike, previous_rate: ArrayLike, threshold: ArrayLike
 ) -> jax.Array:
-    """Returns β·αₜ/αₜ₋₁, or 0 where αₜ₋₁ = 0."""
+    """Returns β·αₜ/αₜ₋₁, or 0 where αₜ₋₁ = 0, or β where α changes too little."""
     dtype = common_dtype(*map(jnp.result_type, (beta, rate, previous_rate)))
-    beta, rate, previous = (jnp.asarray(x, dtype) for x in (beta, rate, previous_rate))
+    beta, rate, previous, threshold = (
+        jnp.asarray(x, dtype) for x in (beta, rate, previous_rate, threshold)
+    )
     divisor = jnp.where(previous > 0, previous, 1.0)
-    return jnp.where(previous > 0, beta * rate / divisor, 0.0)
+    corrected = jnp.where(previous > 0, beta * rate / divisor, 0.0)
+    smaller, larger = jnp.minimum(rate, previous), jnp.maximum(rate, previous)
+    return jnp.where(larger > threshold * smaller, corrected, beta)

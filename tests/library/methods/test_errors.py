@@ -62,6 +62,13 @@ OUT_OF_RANGE = [
         RATE,
         [INF, BELOW],
     ),
+    (
+        "keras: correction_threshold",
+        lambda v: keras(0.1, 0.9, correction_threshold=v),
+        "[1, inf)",
+        "It is the factor by which the learning rate must change: 1.1 in Detectron.",
+        [0.9, NAN, INF],
+    ),
 ]
 
 
@@ -89,6 +96,10 @@ def test_bad_value_is_refused_at_construction(name, build, bound, remedy, value)
         (lambda v: keras(0.1, 0.9, nesterov=v), "keras: nesterov"),
         (lambda v: linear_momentum(lambda _: v, debias=v), "linear_momentum: debias"),
         (lambda v: keras(1, 0.9, momentum_correction=v), "keras: momentum_correction"),
+        (
+            lambda v: keras(0.1, 0.9, correction_threshold=v),
+            "keras: correction_threshold",
+        ),
         (lambda v: qhm(v, 0.7), "qhm: beta"),
         (lambda v: qhm(0.9, v), "qhm: nu"),
         (lambda v: aggmo([0.5, v]), "aggmo: betas[1]: beta"),

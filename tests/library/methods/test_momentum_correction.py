@@ -57,6 +57,36 @@ def test_momentum_correction_may_be_traced():
         assert last(bool(switch)) == pytest.approx(want)
 
 
+@pytest.mark.parametrize("traced", [False, True])
+def test_momentum_correction_may_spare_small_changes_of_the_rate(traced):
+    """Detectron's rule: only changes by more than 1.1 times rescale the velocity."""
+    rates = [0.1, 0.105, 0.2, 0.19, 0.05, 0.054, 0.06]  # three larger changes
+    want, v = [], 0.0
+    for t, g in enumerate(NOISE[:7, 0]):
+        before = rates[max(t - 1, 0)]
+        if max(rates[t] / before, before / rates[t]) > 1.1:
+            v *= rates[t] / before
+        v = 0.8 * v - rates[t] * g
+        want.append(v)
+
+    def emitted(threshold):
+        tx: Any = keras(
+            lambda step: jnp.asarray(rates)[step],
+            0.8,
+            momentum_correction=True,
+            correction_threshold=threshold,
+        )
+        state, updates = tx.init(jnp.zeros(())), []
+        for g in NOISE[:7, 0]:
+            update, state = tx.update(jnp.asarray(g, jnp.float32), state)
+            updates.append(update)
+        return jnp.stack(updates)
+
+    found = jax.jit(emitted)(1.1) if traced else emitted(1.1)
+    np.testing.assert_allclose(found, want, 1e-5)
+    assert not np.allclose(emitted(1.0), want, 1e-2)
+
+
 def test_momentum_correction_of_a_constant_rate_changes_nothing():
     plain = train(keras(0.1, 0.8)).params
     same = train(keras(0.1, 0.8, momentum_correction=True)).params
