@@ -5,6 +5,8 @@
     from_arrays, to_arrays    weights, or any buffer, by name
     hyperparameters           the settings of one convention as those of another
     momentum_state            a state in mid-run, for another convention
+    phrasebook                the update of 38 systems, with the call here for each
+    pytorch_…, keras_…        learning-rate schedules that Optax lacks
 
 To continue a PyTorch run, read its weights with `from_arrays` and its optimizer with
 `from_torch`, with the same `layout` for both. The slots of TensorFlow 1 are a
@@ -20,7 +22,20 @@ from optax_momentum.convert._layouts import (
     Layout,
     flattened,
 )
+from optax_momentum.convert._phrasebook import Phrase, phrasebook
 from optax_momentum.convert._pytorch import from_torch, to_torch
+from optax_momentum.convert._schedules import (
+    CycledMomentum,
+    keras_cosine_decay,
+    keras_inverse_time_decay,
+    keras_piecewise_constant,
+    keras_polynomial_decay,
+    pytorch_cosine_annealing,
+    pytorch_cyclic,
+    pytorch_one_cycle,
+    pytorch_warm_restarts,
+    stepped_per_epoch,
+)
 from optax_momentum.convert._settings import (
     Conversion,
     Ema,
@@ -36,17 +51,29 @@ __all__ = [
     "LINEAR",
     "SAME",
     "Conversion",
+    "CycledMomentum",
     "Ema",
     "HeavyBall",
     "Keras",
     "Layout",
+    "Phrase",
     "Qhm",
     "flattened",
     "from_arrays",
     "from_keras",
     "from_torch",
     "hyperparameters",
+    "keras_cosine_decay",
+    "keras_inverse_time_decay",
+    "keras_piecewise_constant",
+    "keras_polynomial_decay",
     "momentum_state",
+    "phrasebook",
+    "pytorch_cosine_annealing",
+    "pytorch_cyclic",
+    "pytorch_one_cycle",
+    "pytorch_warm_restarts",
+    "stepped_per_epoch",
     "to_arrays",
     "to_keras",
     "to_torch",
