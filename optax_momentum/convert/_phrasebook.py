@@ -1,4 +1,4 @@
-"""The conventions of momentum in other systems, each with the call here that equals it."""
+"""The momentum of other systems, each with the call here that equals it."""
 
 from typing import NamedTuple
 
