@@ -7,11 +7,14 @@ more. If pooling follows, XLA simplifies `to_windows(to_images(x))` to `x` and n
 stores the image between them.
 """
 
-from collections.abc import Sequence
-from functools import reduce
+import math
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AxisType
 from jaxtyping import Float
 
 from experiments.networks.pooling import Images, to_images
@@ -23,6 +26,8 @@ _Sides = Sequence[tuple[int, int]]  # zeros before and after; of rows, then of c
 
 # With fewer channels, Winograd's matrices are too thin to pay for its transforms.
 _WINOGRAD_CHANNELS = 16
+# What is computed at a time, so that it stays in the cache of a core.
+_SLICE_BYTES = 2**23
 
 
 def convolution(
@@ -82,12 +87,30 @@ def _by_channel(patches: Sequence[Array], kernel: _Kernel) -> Images:
 
 def _by_tiles(images: Images, kernel: _Kernel, padding: _Sides) -> Images:
     """A 3×3 kernel with stride 1; computes whole windows and crops them."""
+    if images.shape[3] < _WINOGRAD_CHANNELS:
+        return _in_windows(_direct, images, kernel, padding, 2)
+    matrices = _kernel_matrices(kernel)
+    by_winograd = partial(_in_windows, _winograd, padding=padding, tile=4)
+    multiplied = 36 * math.prod(images.shape[1:3]) / 16  # of an image and channel
+    numbers = multiplied * sum(kernel.shape[2:])
+    most = max(1, int(_SLICE_BYTES / (numbers * images.dtype.itemsize)))
+    if images.shape[0] <= most or not _is_on_one_device():
+        return by_winograd(images, matrices)
+    return _in_slices(by_winograd, images, matrices, most)
+
+
+def _in_windows(
+    function: Callable[[Images, Array], _Windows],
+    images: Images,
+    weights: Array,
+    padding: _Sides,
+    tile: int,
+) -> Images:
+    """Pads images to whole tiles, of `tile` outputs a side, and crops the results."""
     outputs = [
         size + low + high - 2
         for size, (low, high) in zip(images.shape[1:3], padding, strict=True)
     ]
-    few = images.shape[3] < _WINOGRAD_CHANNELS
-    tile = 2 if few else 4  # outputs along a side
     missing = [-size % tile for size in outputs]
     widths = [
         (low, high + more, 0)
@@ -95,8 +118,38 @@ def _by_tiles(images: Images, kernel: _Kernel, padding: _Sides) -> Images:
     ]
     zero = lax.full((), 0, images.dtype)
     padded = lax.pad(images, zero, [(0, 0, 0), *widths, (0, 0, 0)])
-    windows = (_direct if few else _winograd)(padded, kernel)
-    return to_images(windows)[:, : outputs[0], : outputs[1]]
+    return to_images(function(padded, weights))[:, : outputs[0], : outputs[1]]
+
+
+def _in_slices(
+    function: Callable[[Images, Array], Images],
+    images: Images,
+    weights: Array,
+    most: int,
+) -> Images:
+    """Applies it to at most so many images at a time, backward pass included.
+
+    What it computes in between stays in the cache, and is computed again for the
+    gradients.
+    """
+    batch = images.shape[0]
+    slices = -(-batch // most)
+    size = -(-batch // slices)
+    missing = [(0, slices * size - batch, 0), *[(0, 0, 0)] * 3]
+    images = lax.pad(images, lax.full((), 0, images.dtype), missing)
+    of_slice = jax.checkpoint(function, prevent_cse=False)
+    results = lax.map(
+        lambda x: of_slice(x, weights), images.reshape(slices, size, *images.shape[1:])
+    )
+    return results.reshape(slices * size, *results.shape[2:])[:batch]
+
+
+def _is_on_one_device() -> bool:
+    """Whether the images that are traced lie on one device, or may be divided."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return jax.device_count() == 1
+    return all(kind == AxisType.Manual for kind in mesh.axis_types)  # in `shard_map`
 
 
 def _direct(images: Images, kernel: _Kernel) -> _Windows:
@@ -119,7 +172,9 @@ def _direct(images: Images, kernel: _Kernel) -> _Windows:
     return (left @ right).reshape(batch, rows, columns, 2, 2, -1)
 
 
-def _winograd(images: Images, kernel: _Kernel) -> _Windows:
+def _winograd(
+    images: Images, matrices: Float[Array, "36 channels features"]
+) -> _Windows:
     """Winograd's F(4×4, 3×3): 36 products per tile instead of the definition's 144.
 
     A tile has 6×6 pixels and yields 4×4 outputs, which are 2×2 windows. Each transform
@@ -133,15 +188,20 @@ def _winograd(images: Images, kernel: _Kernel) -> _Windows:
     x = x.reshape(batch, rows + 1, 4, columns + 1, 4, channels)
     x = jnp.stack(_tile_sums(*split(x, 2), axis=1))
     x = jnp.stack(_tile_sums(*split(x, 4), axis=3))
-    k = jnp.stack(_kernel_sums(*split(kernel, 0)))
-    k = jnp.stack(_kernel_sums(*split(k, 1)))
-    y = x.reshape(36, -1, channels) @ k.reshape(36, channels, -1)
+    y = x.reshape(36, -1, channels) @ matrices
     y = y.reshape(6, 6, batch, rows, columns, -1)
     y = jnp.stack(_window_sums(*split(y, 0)), axis=4)
     y = jnp.stack(_window_sums(*split(y, 0)), axis=3)
     y = y.reshape(batch, rows, columns, 2, 2, 2, 2, -1)
     windows = y.transpose(0, 1, 3, 2, 5, 4, 6, 7)
     return windows.reshape(batch, 2 * rows, 2 * columns, 2, 2, -1)
+
+
+def _kernel_matrices(kernel: _Kernel) -> Float[Array, "36 channels features"]:
+    """What multiplies the sums of a tile's pixels."""
+    k = jnp.stack(_kernel_sums(*split(kernel, 0)))
+    k = jnp.stack(_kernel_sums(*split(k, 1)))
+    return k.reshape(36, *kernel.shape[2:])
 
 
 # The sums below interpolate at 0, ±√½, ±√2 and ∞. Rounding errors are then a quarter of

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.sharding import AxisType
 from support.layers import (
     assert_close,
     in_one_program,
@@ -13,6 +14,7 @@ from support.layers import (
     value_and_gradients,
 )
 
+from experiments.networks import convolution as convolutions
 from experiments.networks.convolution import convolution
 from experiments.networks.pooling import max_pool
 
@@ -98,6 +100,30 @@ def test_any_convolution_equals_that_of_lax(sides, grouped, seed):
         kernel = jnp.asarray(normal(seed + 1, (*window, channels // groups, features)))
         found, expected = in_one_program(ours, reference, images, kernel)
         assert_close(found, expected, 1e-13)
+
+
+def test_a_large_batch_is_convolved_in_slices(monkeypatch):
+    """Of 2 + 2 + 1 images on each device; in global view the batch stays whole."""
+    images = jnp.asarray(normal(12, (10, 6, 7, 16)), jnp.float32)
+    kernel = jnp.asarray(normal(13, (3, 3, 16, 4)), jnp.float32)
+    one_image = 36 * 6 * 7 / 16 * (16 + 4) * 4
+    monkeypatch.setattr(convolutions, "_SLICE_BYTES", 2.5 * one_image)
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    rows, everywhere = jax.P("x"), jax.P()
+    sliced = jax.shard_map(
+        convolution, mesh=mesh, in_specs=(rows, everywhere), out_specs=rows
+    )
+    ours = value_and_gradients(sliced, images, kernel)
+    assert_close(ours, value_and_gradients(reference_convolution, images, kernel), 1e-5)
+    tangents = images[::-1], kernel[::-1]
+    forward = jax.jvp(sliced, (images, kernel), tangents)
+    expected = jax.jvp(reference_convolution, (images, kernel), tangents)
+    assert_close(forward, expected, 1e-5)
+    loops = [
+        "stablehlo.while" in jax.jit(function).lower(images, kernel).as_text()
+        for function in (sliced, convolution)
+    ]
+    assert loops == [True, False]
 
 
 @pytest.mark.slow
