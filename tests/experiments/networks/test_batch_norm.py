@@ -1,5 +1,7 @@
 """BatchNorm equals PyTorch's, alone and in a ResNet with momentum and weight decay."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import optax
 import pytest
 from flax import nnx
 from golden.problem import load
+from jax.sharding import AxisType
 
 from experiments.data.examples import Examples
 from experiments.networks.batch_norm import BatchNorm
@@ -102,6 +105,30 @@ def test_running_statistics_follow_with_the_unbiased_variance():
     norm.eval()
     evaluated = (x - 0.3 * flat.mean(0)) / np.sqrt(var + 1e-5)
     np.testing.assert_allclose(norm(jnp.asarray(x)), evaluated, rtol=1e-4, atol=1e-5)
+
+
+def test_devices_that_share_a_batch_have_its_statistics():
+    x = jnp.asarray(np.random.default_rng(4).normal(2, 3, (6, 2, 5)), jnp.float32)
+    weights = jnp.asarray(np.random.default_rng(5).normal(size=x.shape), jnp.float32)
+
+    def normalized(x, weights, axis_name=None):
+        def with_statistics(x):
+            norm = BatchNorm(5, use_scale=False, axis_name=axis_name)
+            return norm(x), (norm.mean[...], norm.var[...])
+
+        y, pull, statistics = jax.vjp(with_statistics, x, has_aux=True)
+        return y, pull(weights)[0], *statistics
+
+    mesh = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Auto,))
+    rows, everywhere = jax.P("x"), jax.P()
+    shared = jax.shard_map(
+        partial(normalized, axis_name="x"),
+        mesh=mesh,
+        in_specs=rows,
+        out_specs=(rows, rows, everywhere, everywhere),
+    )
+    for ours, whole in zip(shared(x, weights), normalized(x, weights), strict=True):
+        np.testing.assert_allclose(ours, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_a_batch_of_one_value_is_refused():
