@@ -191,7 +191,7 @@ def train_runs(
         for first in range(0, len(points), program.lanes):
             chunk = points[first : first + program.lanes]
             training = _training(program, chunk, splits, refuse_nonfinite)
-            course = train_epochs(training, epochs, checkpoints, on_epoch)
+            course = train_epochs(training, epochs, checkpoints, lambda _: on_epoch())
             chunks.append(_scores(program, course, splits, len(chunk), test))
             courses.append(course)
     finally:

@@ -21,7 +21,7 @@ from experiments.training.scoring import Score
 from experiments.training.step import TrainState
 
 _CALL_SECONDS = 1.0  # training between two looks at clock and signals
-_FIRST_CALL = 8  # steps in the first call, before the time of a step is known
+_FIRST_CALL = 1  # steps in the first call, before the time of a step is known
 
 
 class Refusal(NamedTuple):
@@ -66,7 +66,7 @@ def train_epochs(
     training: Training,
     epochs: int,
     checkpoints: Checkpoints | None = None,
-    on_epoch: Callable[[], None] = lambda: None,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Progress:
     """Trains and validates every epoch that no checkpoint covers yet.
 
@@ -74,7 +74,8 @@ def train_epochs(
       training: what is trained.
       epochs: passes over the training images.
       checkpoints: where progress is saved meanwhile; None saves nothing.
-      on_epoch: called for each finished epoch, also those that a checkpoint covers.
+      on_epoch: called for each finished epoch with what has been done so far, also for
+        those that a checkpoint covers.
 
     Raises:
       Stopped: by SIGTERM or SIGINT; progress is saved.
@@ -82,7 +83,7 @@ def train_epochs(
     """
     progress = _first_progress(training, epochs, checkpoints)
     for _ in range(progress.epoch):
-        on_epoch()
+        on_epoch(progress)
     pace = _FIRST_CALL  # steps in the next call
     with defer_signals() as signaled:
         while progress.epoch < epochs:
@@ -95,7 +96,7 @@ def train_epochs(
                 raise _refused(progress, refusal, checkpoints)
             if progress.step == training.steps:
                 progress = _finish_epoch(training, progress)
-                on_epoch()
+                on_epoch(progress)
             due = checkpoints is not None and checkpoints.due()
             # All processes act on the first one's clock, and on a signal to any.
             views = processes.all_gather_json([signaled() or 0, pace, due])
