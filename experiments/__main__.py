@@ -25,9 +25,11 @@ from experiments.conformance.options import BadInputs, Conformance
 from experiments.data.prepare import Prepare
 from experiments.distributed.environment import import_jax
 from experiments.distributed.signals import ProcessLost, Stopped
+from experiments.porting.options import Port
 from experiments.records.config import UsageError
 from experiments.reporting.index import Index
 from experiments.reporting.streams import replace_streams, status_of
+from experiments.speedrun.options import Speedrun
 from experiments.studies.batch_size.options import BatchSize
 from experiments.studies.claims.options import Claims
 from experiments.studies.crossval.options import Crossval
@@ -56,6 +58,8 @@ COMMANDS = {
     "lr-decay": Command(LrDecay, "experiments.studies.lr_decay.study"),
     "claims": Command(Claims, "experiments.studies.claims.study"),
     "tune": Command(Tune, "experiments.studies.tune.study"),
+    "speedrun": Command(Speedrun, "experiments.speedrun.study"),
+    "port": Command(Port, "experiments.porting.command", uses_jax=False),
     "index": Command(Index, "experiments.reporting.index", uses_jax=False),
     "prepare": Command(Prepare, "experiments.data.prepare", uses_jax=False),
     "bench": Command(Bench, "experiments.bench.command"),

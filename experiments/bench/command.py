@@ -7,6 +7,7 @@ from experiments.bench.memory import bench_memory
 from experiments.bench.options import Bench
 from experiments.bench.scaling import bench_scaling
 from experiments.bench.shuffling import bench_shuffling
+from experiments.bench.speedrun import bench_speedrun
 from experiments.bench.sweep import bench_sweep
 from experiments.bench.train import bench_train
 from experiments.bench.update import bench_update
@@ -42,3 +43,5 @@ def bench(options: Bench, _: Console) -> None:
             bench_scaling()
         case "shuffling":
             bench_shuffling(options.peers, options.data_dir)
+        case "speedrun":
+            bench_speedrun(options.peers)

@@ -41,11 +41,21 @@ class Bench:
     shuffling: test accuracy of the tutorial's momentum run on CIFAR-10 with a new order
     of images in each epoch and with one order for all, here, in Keras and in PyTorch.
     Needs --peers and takes about an hour.
+
+    speedrun: images per second of a training step of the command speedrun, in batches
+    of 1,024; and of the recipe's 0.36 PFLOP as matrix products. Medians of three turns.
     """
 
     what: tyro.conf.Positional[
         Literal[
-            "train", "update", "sweep", "memory", "accuracy", "scaling", "shuffling"
+            "train",
+            "update",
+            "sweep",
+            "memory",
+            "accuracy",
+            "scaling",
+            "shuffling",
+            "speedrun",
         ]
     ]
     """What to measure."""

@@ -13,9 +13,17 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = sorted((ROOT / "optax_momentum").rglob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 # No room imports from one that follows it.
-ORDER = ["records", "user_code", "distributed", "data", "reporting", "networks"]
-ORDER += ["optimizers", "problems", "training", "peers", "studies", "compare", "bench"]
-ORDER += ["conformance", "__main__"]
+ORDER = [
+    "records",
+    "user_code",
+    "porting",
+    "distributed",
+    "data",
+    "reporting",
+    "networks",
+]
+ORDER += ["optimizers", "problems", "training", "peers", "studies", "compare"]
+ORDER += ["speedrun", "bench", "conformance", "__main__"]
 # Whoever reads records or draws pages starts without JAX.
 WITHOUT_JAX = [
     *("records.config", "records.runs", "records.plan"),
