@@ -85,7 +85,7 @@ class WhitenedCNN(nnx.Module):
 
     def classify(self, x: Array) -> Logits:
         """The last layer, of the largest value of each channel."""
-        return self.head(jnp.max(x, axis=(1, 2))).astype(jnp.float32) * _SCALE
+        return _in_float32(self.head(jnp.max(x, axis=(1, 2)))) * _SCALE
 
 
 class _Group(nnx.Module):
@@ -122,9 +122,8 @@ class _Group(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         x = nnx.max_pool(self.conv1(x), (2, 2), (2, 2))
-        x = _gelu(self.norm1(x.astype(jnp.float32))).astype(self.dtype)
-        x = self.norm2(self.conv2(x).astype(jnp.float32))
-        return _gelu(x).astype(self.dtype)
+        x = _gelu(self.norm1(_in_float32(x))).astype(self.dtype)
+        return _gelu(self.norm2(_in_float32(self.conv2(x)))).astype(self.dtype)
 
 
 def whitening_kernel(
@@ -162,6 +161,11 @@ def _partial_identity(key: RandomKey, shape: Sequence[int], dtype: DTypeLike) ->
     kernel = _uniform(key, shape, dtype)
     kernel = kernel.at[..., :passed].set(0)
     return kernel.at[1, 1, :passed, :passed].set(jnp.eye(passed, dtype=dtype))
+
+
+def _in_float32(x: Array) -> Array:
+    """In float32, unless it is wider."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def _gelu(x: Array) -> Array:

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
-from jaxtyping import Bool, PyTree
+from jaxtyping import Bool, Int, PyTree
 
 from experiments.networks.network import Images, ImageShape, Logits, RandomKey
 from experiments.networks.whitened import WhitenedCNN, Whitening, whitening_kernel
@@ -63,6 +63,7 @@ class Recipe(NamedTuple):
     batch_size: int
     length: Length
     dtype: DTypeLike
+    widths: tuple[int, ...] = (64, 256, 256)  # of the groups
 
 
 def length(images: int, batch_size: int, epochs: float) -> Length:
@@ -185,17 +186,23 @@ def multicrop_loss(recipe: Recipe) -> Loss:
     return cross_entropy(logits_of)
 
 
-def augmented(key: RandomKey, images: Array, mirrored: Bool[Array, " batch"]) -> Array:
+def corners(key: RandomKey, images: int) -> Int[Array, "images 2"]:
+    """Where each image begins within its margins."""
+    return jax.random.randint(key, (images, 2), 0, 2 * SHIFT + 1)
+
+
+def augmented(
+    images: Array, corners: Int[Array, "batch 2"], mirrored: Bool[Array, " batch"]
+) -> Array:
     """Moves each image by up to 2 pixels both ways, and mirrors those that are named.
 
     Args:
-      key: draws the shifts.
       images: [batch, height, width, channels].
+      corners: from the function of this name.
       mirrored: in an epoch the images that were not in the one before, so that every
         image is seen both ways in two epochs.
     """
     padded = _reflected(images, SHIFT)
-    corners = jax.random.randint(key, (len(images), 2), 0, 2 * SHIFT + 1)
 
     def crop(image: Array, corner: Array) -> Array:
         return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
@@ -234,6 +241,7 @@ def _network(
     return WhitenedCNN(
         recipe.image_shape[2],
         recipe.classes,
+        widths=recipe.widths,
         dtype=recipe.dtype,
         axis_name=axis_name,
         rngs=rngs,

@@ -182,10 +182,13 @@ def share_of_batch(
     """A device's images of a step, moved and mirrored; bytes are scaled later."""
     size, place = recipe.batch_size // devices, jax.lax.axis_index(AXIS)
     row = jax.lax.dynamic_index_in_dim(order.rows, number, keepdims=False)
-    row = jax.lax.dynamic_slice_in_dim(row, place * size, size)
+    key = jax.random.fold_in(order.noise, number)
+    corners = recipes.corners(key, recipe.batch_size)
+    row, corners = (
+        jax.lax.dynamic_slice_in_dim(x, place * size, size) for x in (row, corners)
+    )
     batch = take(train, row)
-    key = jax.random.fold_in(jax.random.fold_in(order.noise, number), place)
-    images = recipes.augmented(key, batch.images, order.mirrored[row])
+    images = recipes.augmented(batch.images, corners, order.mirrored[row])
     return batch._replace(images=images)
 
 

@@ -132,9 +132,8 @@ def test_images_are_moved_within_reflected_margins_and_mirrored():
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (40, 6, 5, 3)).astype(np.uint8)
     mirrored = np.arange(40) % 2 == 0
-    moved = np.asarray(
-        augmented(random_key(3), jnp.asarray(images), jnp.asarray(mirrored))
-    )
+    drawn = recipes.corners(random_key(3), len(images))
+    moved = np.asarray(augmented(jnp.asarray(images), drawn, jnp.asarray(mirrored)))
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
     shifts = set()
     for image, whole, flip in zip(moved, padded, mirrored, strict=True):

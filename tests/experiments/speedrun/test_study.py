@@ -115,6 +115,35 @@ def test_a_damaged_record_and_another_plan_are_refused(dataset, tmp_path):
 
 
 @pytest.mark.slow
+def test_steps_on_two_devices_equal_those_on_one():
+    """Statistics, gradients and shifts are those of the whole batch."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (40, 12, 12, 3)).astype(np.uint8)
+    labels = rng.integers(0, 4, 40).astype(np.int32)
+    train = Examples(*map(jnp.asarray, (images, labels)))
+    recipe = Recipe((12, 12, 3), 4, 16, length(40, 16, 3), jnp.float32)
+    order = order_of(recipe, 40, 5, 0)
+    order = order._replace(noise=jax.random.key_data(order.noise))
+    start = jax.tree.map(np.asarray, (initial_state(recipe, 0, train), order))
+
+    def two_steps(devices):
+        @jax.jit
+        def run(state, order):
+            noise = jax.random.wrap_key_data(order.noise, impl="threefry2x32")
+            order, numbers = order._replace(noise=noise), (jnp.int32(0), jnp.int32(2))
+            mesh = device_mesh(count=devices)
+            return run_on_mesh(recipe, mesh, state, order, *numbers, train)
+
+        return run(*start)
+
+    one, two = map(two_steps, (1, 2))
+    for (path, a), b in zip(
+        jax.tree.leaves_with_path(one), jax.tree.leaves(two), strict=True
+    ):
+        np.testing.assert_allclose(a, b, 1e-3, 1e-5, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.slow
 def test_the_steps_can_be_exported_for_accelerators():
     """In bfloat16, with the convolutions and poolings that those have kernels for."""
     recipe = Recipe((12, 12, 3), 4, 8, length(16, 8, 1), jnp.bfloat16)
