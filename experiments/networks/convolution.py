@@ -22,6 +22,7 @@ from experiments.networks.windows import split, under_window
 
 _Kernel = Float[Array, "rows columns channels/groups features"]
 _Windows = Float[Array, "batch rows columns 2 2 channels"]
+_Sliding = tuple[tuple[int, int, int], ...]  # size, stride, dilation along each side
 _Sides = Sequence[tuple[int, int]]  # zeros before and after; of rows, then of columns
 
 # With fewer channels, Winograd's matrices are too thin to pay for its transforms.
@@ -59,13 +60,12 @@ def convolution(
         widths = [(0, 0, 0), *((low, high, 0) for low, high in padding), (0, 0, 0)]
         images = lax.pad(images, lax.full((), 0, images.dtype), widths)
     rows, columns, inputs, features = kernel.shape
-    patches = [
-        patch
-        for row in under_window(images, 1, rows, strides[0], dilation[0])
-        for patch in under_window(row, 2, columns, strides[1], dilation[1])
-    ]
+    sliding = (*zip((rows, columns), strides, dilation, strict=True),)
+    if inputs == 1 and groups == images.shape[3] == features:
+        return _depthwise(sliding, images, kernel)
+    patches = _patches(images, sliding)
     if inputs == 1 and groups == images.shape[3]:
-        return _by_channel(patches, kernel)
+        return _by_channel([x[..., None] for x in patches], kernel)
     places = patches[0].shape[:3]
     patches = [x.reshape(-1, groups, inputs) for x in patches]
     left = patches[0] if len(patches) == 1 else jnp.concatenate(patches, axis=2)
@@ -76,13 +76,62 @@ def convolution(
     return of_groups.reshape(*places, features)
 
 
+def _patches(images: Images, sliding: _Sliding) -> list[Images]:
+    """What lies under each element of the kernel, wherever the kernel lies."""
+    return [
+        patch
+        for row in under_window(images, 1, *sliding[0])
+        for patch in under_window(row, 2, *sliding[1])
+    ]
+
+
 def _by_channel(patches: Sequence[Array], kernel: _Kernel) -> Images:
-    """Each channel by itself, with as many features as the kernel has for it."""
+    """Each channel by itself, with as many features as the kernel has for it.
+
+    A last axis of the patches, of length 1, stands for several features.
+    """
     channels = patches[0].shape[3]
-    weights = kernel.reshape(len(patches), 1, 1, 1, channels, -1)
-    *places, _ = patches[0].shape
-    terms = (x[..., None] * w for x, w in zip(patches, weights, strict=True))
-    return reduce(jnp.add, terms).reshape(*places, kernel.shape[3])
+    shape = (channels, -1) if patches[0].ndim == 5 else (channels,)
+    weights = kernel.reshape(len(patches), 1, 1, 1, *shape)
+    terms = (x * w for x, w in zip(patches, weights, strict=True))
+    return reduce(jnp.add, terms).reshape(*patches[0].shape[:3], kernel.shape[3])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _depthwise(sliding: _Sliding, images: Images, kernel: _Kernel) -> Images:
+    """One feature for each channel."""
+    return _by_channel(_patches(images, sliding), kernel)
+
+
+def _depthwise_forward(
+    sliding: _Sliding, images: Images, kernel: _Kernel
+) -> tuple[Images, tuple[Images, _Kernel]]:
+    return _depthwise(sliding, images, kernel), (images, kernel)
+
+
+def _depthwise_backward(
+    sliding: _Sliding, residuals: tuple[Images, _Kernel], cotangent: Images
+) -> tuple[Images, _Kernel]:
+    """The gradient of the images is a convolution with the kernel turned around.
+
+    By JAX it would be a sum of padded arrays, and XLA would compute the cotangent anew
+    for each of them.
+    """
+    images, kernel = residuals
+    products = (patch * cotangent for patch in _patches(images, sliding))
+    of_kernel = jnp.stack([jnp.sum(x, (0, 1, 2)) for x in products])
+    widths = [(0, 0, 0)]
+    for axis, (size, stride, dilation) in zip((1, 2), sliding, strict=True):
+        covered = (cotangent.shape[axis] - 1) * stride + 1
+        widths.append(((size - 1) * dilation, images.shape[axis] - covered, stride - 1))
+    zero = lax.full((), 0, cotangent.dtype)
+    padded = lax.pad(cotangent, zero, [*widths, (0, 0, 0)])
+    turned = tuple((size, 1, dilation) for size, _, dilation in sliding)
+    of_images = _by_channel(_patches(padded, turned), kernel[::-1, ::-1])
+    return of_images, of_kernel.reshape(kernel.shape)
+
+
+_depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def _by_tiles(images: Images, kernel: _Kernel, padding: _Sides) -> Images:
