@@ -5,6 +5,7 @@ from rich.console import Console
 from experiments.bench.accuracy import bench_accuracy
 from experiments.bench.memory import bench_memory
 from experiments.bench.options import Bench
+from experiments.bench.recipe import bench_recipe
 from experiments.bench.scaling import bench_scaling
 from experiments.bench.shuffling import bench_shuffling
 from experiments.bench.speedrun import bench_speedrun
@@ -27,6 +28,8 @@ def bench(options: Bench, _: Console) -> None:
             raise UsageError(
                 f"--{name} applies to bench train; omit it, or measure train."
             )
+    if options.epochs is not None and options.what != "recipe":
+        raise UsageError("--epochs applies to bench recipe; omit it.")
     find_devices()
     match options.what:
         case "train":
@@ -43,5 +46,7 @@ def bench(options: Bench, _: Console) -> None:
             bench_scaling()
         case "shuffling":
             bench_shuffling(options.peers, options.data_dir)
+        case "recipe":
+            bench_recipe(options.peers, options.data_dir, options.epochs)
         case "speedrun":
             bench_speedrun(options.peers)

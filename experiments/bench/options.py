@@ -44,6 +44,9 @@ class Bench:
 
     speedrun: images per second of a training step of the command speedrun, in batches
     of 1,024; and of the recipe's 0.36 PFLOP as matrix products. Medians of three turns.
+
+    recipe: the test accuracy on CIFAR-10 that the recipe of speedrun reaches here, and
+    as its author's program in PyTorch. Needs --peers; the whole recipe takes two hours.
     """
 
     what: tyro.conf.Positional[
@@ -56,6 +59,7 @@ class Bench:
             "scaling",
             "shuffling",
             "speedrun",
+            "recipe",
         ]
     ]
     """What to measure."""
@@ -76,6 +80,11 @@ class Bench:
     then measured alone."""
 
     data_dir: Path | None = None
-    """For accuracy and shuffling: directory in which
-    tensorflow-datasets has prepared CIFAR-10; by default
-    TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+    """For accuracy, shuffling and recipe: directory in
+    which tensorflow-datasets has prepared CIFAR-10; by
+    default TFDS_DATA_DIR, or else ~/tensorflow_datasets."""
+
+    epochs: float | None = None
+    """For recipe: passes over the training images, over
+    which the learning rate rises and falls; 9.9 by
+    default."""

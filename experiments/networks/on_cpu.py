@@ -54,7 +54,8 @@ def fast_on_cpu(apply: Function) -> Function:
 
     Returns:
       A function to be batched, compiled and differentiated like `apply`, but for
-      forward mode (`jax.jvp`), which fails at a 2×2 max pooling with stride 2.
+      forward mode (`jax.jvp`), which fails at a 2×2 max pooling with stride 2 and at a
+      depthwise convolution with one feature a channel.
 
     Example:
       >>> kernel = jnp.ones((3, 3, 1, 2))
