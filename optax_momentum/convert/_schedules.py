@@ -169,11 +169,11 @@ def pytorch_one_cycle(
     Differs from `optax.cosine_onecycle_schedule` in the steps at which phases end, and
     from `schedules.one_cycle`, which is linear and symmetric.
 
-    >>> rate, beta = pytorch_one_cycle(1.0, 11, pct_start=0.5, linear=True)
-    >>> [round(float(rate(step)), 3) for step in (0, 4, 10)]
-    [0.04, 0.911, 0.0]
-    >>> [round(float(beta(step)), 3) for step in (0, 4, 10)]
-    [0.95, 0.861, 0.95]
+    >>> rate, beta = pytorch_one_cycle(1.0, 10, pct_start=0.5, linear=True)
+    >>> [round(float(rate(step)), 3) for step in (0, 4, 9)]
+    [0.04, 1.0, 0.0]
+    >>> [round(float(beta(step)), 3) for step in (0, 4, 9)]
+    [0.95, 0.85, 0.95]
 
     References:
       PyTorch `torch/optim/lr_scheduler.py`, `OneCycleLR`.
