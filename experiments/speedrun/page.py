@@ -5,6 +5,7 @@ from functools import partial
 from statistics import fmean
 
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from experiments.records.metric import ACCURACY
 from experiments.records.runs import provenance
@@ -148,7 +149,7 @@ def _draw_curve(
     axes.axhline(100 * target, color=ink, linewidth=1, linestyle=":", label="Target")
     axes.set_xlabel("Epoch")
     axes.set_ylabel("Test accuracy, %")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_axes(axes, ink)
     legend(canvas, axes)
 

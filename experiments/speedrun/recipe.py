@@ -4,6 +4,7 @@ Jordan 2024, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498
 """
 
 import math
+from collections.abc import Hashable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def optimizer(recipe: Recipe) -> optax.GradientTransformation:
     """
     of_group = partial(_nesterov, recipe)
     last = WHITENING_EPOCHS * recipe.length.per_epoch
-    groups: dict[str, optax.GradientTransformation] = {
+    groups: dict[Hashable, optax.GradientTransformation] = {
         "kernels": of_group(),
         "biases": of_group(factor=BIAS_FACTOR),
         "whitening bias": of_group(steps=last),

@@ -80,8 +80,8 @@ def order_of(recipe: Recipe, images: int, seed: int, epoch: int) -> Order:
     Which half alternates: what is mirrored in an epoch isn't in the next one.
     """
     steps, batch = recipe.length.per_epoch, recipe.batch_size
-    seed, epoch = np.uint32(seed), np.int32(epoch)
-    return on_all_devices(_order(steps, batch, images, seed, epoch))
+    numbers = np.uint32(seed), np.int32(epoch)
+    return on_all_devices(_order(steps, batch, images, *numbers))
 
 
 @partial(QuickJit, static_argnums=(0, 1, 2))

@@ -2,6 +2,7 @@
 
     from_torch, to_torch      the state of `torch.optim.SGD`
     from_keras, to_keras      the variables of `keras.optimizers.SGD`
+    from_optax, to_optax      the state of `optax.sgd`, `trace` or `ema`
     from_arrays, to_arrays    weights, or any buffer, by name
     hyperparameters           the settings of one convention as those of another
     momentum_state            a state in mid-run, for another convention
@@ -22,6 +23,7 @@ from optax_momentum.convert._layouts import (
     Layout,
     flattened,
 )
+from optax_momentum.convert._optax import from_optax, to_optax
 from optax_momentum.convert._phrasebook import Phrase, phrasebook
 from optax_momentum.convert._pytorch import from_torch, to_torch
 from optax_momentum.convert._schedules import (
@@ -61,6 +63,7 @@ __all__ = [
     "flattened",
     "from_arrays",
     "from_keras",
+    "from_optax",
     "from_torch",
     "hyperparameters",
     "keras_cosine_decay",
@@ -76,5 +79,6 @@ __all__ = [
     "stepped_per_epoch",
     "to_arrays",
     "to_keras",
+    "to_optax",
     "to_torch",
 ]

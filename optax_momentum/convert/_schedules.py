@@ -395,7 +395,7 @@ def keras_polynomial_decay(
     return schedule
 
 
-def keras_piecewise_constant(values: Mapping[int, float]) -> optax.Schedule:
+def keras_piecewise_constant(values: Mapping[float, float]) -> optax.Schedule:
     """`keras.optimizers.schedules.PiecewiseConstantDecay`.
 
     Each value holds up to its boundary and at the boundary itself.

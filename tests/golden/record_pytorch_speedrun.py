@@ -1,8 +1,9 @@
 """Records the 94% recipe in PyTorch: python tests/golden/record_pytorch_speedrun.py
 
 A narrow network takes all steps of a run of 3.1 epochs of four batches, in float64, as
-the published program does (Jordan 2024, arXiv:2404.00498; KellerJordan/cifar10-airbench,
-legacy/airbench94.py): SGD with groups, LambdaLR, Lookahead on parameters and statistics.
+the published program does: SGD with groups, LambdaLR, Lookahead on parameters and
+statistics. Jordan 2024, arXiv:2404.00498; KellerJordan/cifar10-airbench,
+legacy/airbench94.py.
 """
 
 import math
@@ -125,7 +126,13 @@ def main() -> None:
         "losses": np.array(losses),
     }
     versions = {"torch": torch.__version__}
-    save("pytorch_speedrun", problem, {"speedrun": Setting({})}, {"speedrun": run}, versions)
+    save(
+        "pytorch_speedrun",
+        problem,
+        {"speedrun": Setting({})},
+        {"speedrun": run},
+        versions,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`port`: the printed code runs, and takes the steps of the system it came from."""
 
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def run(code: str, **names) -> dict:
 
 def trained(optimizer) -> np.ndarray:
     """The parameters after each step, whose gradients depend on them."""
-    theta = jnp.asarray(START)
+    theta: Any = jnp.asarray(START)
     state, after = optimizer.init(theta), []
     for noise in NOISE:
         updates, state = optimizer.update(noise + 0.4 * theta, state, theta)
@@ -192,7 +193,7 @@ def test_parameter_groups_become_a_partition(capsys):
     optimizer = run(code, groups=labels)["optimizer"]
     assert "# decay" in code and "# rest" in code
     assert "# Not carried over: foreach" in code and "write `groups`" in code
-    theta = {"a": jnp.asarray(START), "b": jnp.asarray(START)}
+    theta: Any = {"a": jnp.asarray(START), "b": jnp.asarray(START)}
     state = optimizer.init(theta)
     for noise in NOISE:
         gradients = jax.tree.map(lambda x: noise + 0.4 * x, theta)  # noqa: B023

@@ -1,5 +1,7 @@
 """All steps of a run of the recipe equal those of the published program in PyTorch."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,7 +75,8 @@ def test_a_run_of_the_recipe_equals_pytorchs():
         )
         return optax.apply_updates(variables, updates), opt_state, total
 
-    opt_state, totals = transformation.init(variables), []
+    opt_state: Any = transformation.init(variables)
+    totals = []
     for batch in map(Examples, images, labels):
         variables, opt_state, total = step(variables, opt_state, batch)
         totals.append(float(total))

@@ -1,5 +1,7 @@
 """The recipe against PyTorch's equations in NumPy, and what its images go through."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -87,14 +89,14 @@ def test_the_optimizer_is_the_published_one():
     for name, path in names.items():
         expected = torch_sgd(start[name], name, gradients[name])
         for step, variables in enumerate(steps):
-            found = variables
+            found: Any = variables
             for key in path:
                 found = found[key]
             np.testing.assert_allclose(found, expected[step], rtol=2e-5, atol=2e-5)
 
 
 def test_lookahead_averages_running_statistics_too():
-    variables = {"params": {"kernel": jnp.zeros(1)}, "statistics": jnp.zeros(1)}
+    variables: Any = {"params": {"kernel": jnp.zeros(1)}, "statistics": jnp.zeros(1)}
     optimizer = recipes.optimizer(RECIPE)
     state = optimizer.init(variables)
     for _ in range(5):

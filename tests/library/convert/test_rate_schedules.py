@@ -1,6 +1,7 @@
 """Learning-rate schedules against those that PyTorch and Keras recorded."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,7 @@ def test_the_boundaries_of_three_libraries():
 
 def test_warm_restarts_are_exact_at_their_steps():
     """A logarithm would round just below the restarts of long periods."""
-    rate = pytorch_warm_restarts(1.0, 7, 3)
+    rate: Any = pytorch_warm_restarts(1.0, 7, 3)
     starts = [7 * (3**n - 1) // 2 for n in range(17)]
     assert all(float(rate(jnp.int64(step))) == 1 for step in starts)
     assert all(float(rate(jnp.int64(step - 1))) < 0.06 for step in starts[1:])
