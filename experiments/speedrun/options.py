@@ -15,8 +15,8 @@ class Speedrun:
     whitening layer, Nesterov momentum of large steps, Lookahead, and the mean over six
     views of each test image. Repeat the command and an interrupted run resumes.
 
-    smoke: one epoch, about four minutes on two CPU cores. default: 9.9 epochs, about 45
-    minutes on two CPU cores; expect 94% of the test images.
+    smoke: one epoch, about five minutes on two CPU cores. default: 9.9 epochs, about 45
+    minutes on two CPU cores; 94% of the test images is what its author reports.
     """
 
     preset: Literal["smoke", "default"] = "default"
