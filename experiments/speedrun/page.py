@@ -68,6 +68,8 @@ def _summary(
         f"{value_in_words(mean, ACCURACY)} of the test images with six views of each, "
         f"in {minutes:.1f} minutes of training and final scoring.",
     ]
+    if options.preset == "smoke":
+        return " ".join(words)
     who = "It" if len(records) == 1 else "Their mean"
     verb = "reached" if mean.mean >= options.target else "did not reach"
     words.append(f"{who} {verb} {options.target:.1%}.")
