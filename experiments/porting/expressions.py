@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from experiments.records.config import UsageError
 
+REQUIRED = object()  # stands for the default of an argument that has none
 _NESTING = 50  # more than a program has; the parser of Python fails at some hundreds
 
 
@@ -56,23 +57,20 @@ def read_call(option: str, text: str) -> Call:
     return read
 
 
-def bound(
-    call: Call, parameters: Mapping[str, Any], skipped: int = 0
-) -> dict[str, Any]:
+def bound(call: Call, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, with defaults.
 
     Args:
       call: the call.
-      parameters: names in their order, with their defaults.
-      skipped: positional arguments before them that don't matter.
+      parameters: names in their order, with their defaults or `REQUIRED`.
 
     Raises:
-      UsageError: there are more arguments, or others, than parameters.
+      UsageError: there are more arguments, or others, than parameters, or one is
+        missing.
     """
-    positional = call.positional[skipped:]
-    if len(positional) > len(parameters):
+    if len(call.positional) > len(parameters):
         raise UsageError(f"{call.name} takes fewer positional arguments.")
-    given = dict(zip(parameters, positional, strict=False))
+    given = dict(zip(parameters, call.positional, strict=False))
     for name, value in call.named.items():
         if name not in parameters:
             known = ", ".join(parameters)
@@ -80,7 +78,11 @@ def bound(
         if name in given:
             raise UsageError(f"{call.name} is given {name} twice.")
         given[name] = value
-    return {**parameters, **given}
+    found = {**parameters, **given}
+    for name, value in found.items():
+        if value is REQUIRED:
+            raise UsageError(f"{call.name} needs {name}.")
+    return found
 
 
 def number(call: Call, arguments: Mapping[str, Any], name: str) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiments.porting import schedules
-from experiments.porting.expressions import Call, bound, number, shown, switch
+from experiments.porting.expressions import REQUIRED, Call, bound, number, shown, switch
 from experiments.records.config import UsageError
 
 
@@ -42,8 +42,8 @@ _KERAS = {
     "name": "SGD",
 }
 _TENSORFLOW_1 = {
-    "learning_rate": None,
-    "momentum": None,
+    "learning_rate": REQUIRED,
+    "momentum": REQUIRED,
     "use_locking": False,
     "name": "Momentum",
     "use_nesterov": False,
@@ -88,9 +88,8 @@ def _is_pytorch(call: Call) -> bool:
 
 
 def _pytorch(call: Call, scheduler: Call | None, per_epoch: int | None) -> Program:
-    parameters = call.positional[0] if call.positional else call.named.get("params")
-    found = bound(call, {"params": None, **_PYTORCH})
-    notes: list[str] = []
+    found = bound(call, {"params": REQUIRED, **_PYTORCH})
+    parameters, notes = found["params"], []
     for name in ("foreach", "fused"):
         if found[name] is not None:
             notes.append(

@@ -3,7 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.porting.expressions import Call, bound, number, shown, switch
+from experiments.porting.expressions import (
+    REQUIRED,
+    Call,
+    bound,
+    number,
+    shown,
+    switch,
+)
 from experiments.records.config import UsageError
 
 
@@ -13,9 +20,6 @@ class Schedule(NamedTuple):
     rate: str  # an expression of the learning rate's schedule
     cycled: bool = False  # whether the expression has a schedule of β, too
     each_step: bool = False  # whether PyTorch's documentation steps it after each batch
-
-
-_REQUIRED = None  # of arguments without a default
 
 
 def of_pytorch(call: Call, rate: float) -> Schedule:
@@ -70,29 +74,28 @@ def of_keras(call: Call) -> str:
 
 def _arguments(call: Call, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """PyTorch's, whose first argument is the optimizer."""
-    found = bound(call, {"optimizer": "", **parameters, "last_epoch": -1})
-    if call.positional and isinstance(call.positional[0], int | float | list):
-        # As in a text that leaves the optimizer out: StepLR(30, 0.1).
-        found = bound(call, {**parameters, "last_epoch": -1})
+    expected = {**parameters, "last_epoch": -1}
+    literal = call.positional and isinstance(call.positional[0], int | float | list)
+    named = not call.positional and "optimizer" not in call.named
+    if not (literal or named):  # else the text leaves the optimizer out
+        expected = {"optimizer": "", **expected}
+    found = bound(call, expected)
     if found["last_epoch"] != -1:
         raise UsageError(
             f"{call.name}: last_epoch continues a run; shift the schedule's step "
             "instead, as in `lambda step: schedule(step + done)`."
         )
-    for name in parameters:
-        if found[name] is _REQUIRED and parameters[name] is _REQUIRED:
-            raise UsageError(f"{call.name} needs {name}.")
     return found
 
 
 def _step(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"step_size": _REQUIRED, "gamma": 0.1})
+    found = _arguments(call, {"step_size": REQUIRED, "gamma": 0.1})
     size, gamma = (number(call, found, name) for name in ("step_size", "gamma"))
     return Schedule(f"optax.exponential_decay({rate}, {size}, {gamma}, staircase=True)")
 
 
 def _multi_step(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"milestones": _REQUIRED, "gamma": 0.1})
+    found = _arguments(call, {"milestones": REQUIRED, "gamma": 0.1})
     gamma = number(call, found, "gamma")
     factors: dict[int, float] = {}
     for milestone in _numbers(call, found, "milestones"):
@@ -101,7 +104,7 @@ def _multi_step(call: Call, rate: float) -> Schedule:
 
 
 def _exponential(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"gamma": _REQUIRED})
+    found = _arguments(call, {"gamma": REQUIRED})
     return Schedule(
         f"optax.exponential_decay({rate}, 1, {number(call, found, 'gamma')})"
     )
@@ -122,13 +125,13 @@ def _polynomial(call: Call, rate: float) -> Schedule:
 
 
 def _cosine(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"T_max": _REQUIRED, "eta_min": 0.0})
+    found = _arguments(call, {"T_max": REQUIRED, "eta_min": 0.0})
     period, low = (number(call, found, name) for name in ("T_max", "eta_min"))
     return Schedule(f"convert.pytorch_cosine_annealing({rate}, {period}, {low})")
 
 
 def _warm_restarts(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"T_0": _REQUIRED, "T_mult": 1, "eta_min": 0.0})
+    found = _arguments(call, {"T_0": REQUIRED, "T_mult": 1, "eta_min": 0.0})
     first, factor, low = (
         number(call, found, name) for name in ("T_0", "T_mult", "eta_min")
     )
@@ -140,7 +143,7 @@ def _one_cycle(call: Call, rate: float) -> Schedule:
     found = _arguments(
         call,
         {
-            "max_lr": _REQUIRED,
+            "max_lr": REQUIRED,
             "total_steps": 0,
             "epochs": 0,
             "steps_per_epoch": 0,
@@ -186,8 +189,8 @@ def _cyclic(call: Call, rate: float) -> Schedule:
     found = _arguments(
         call,
         {
-            "base_lr": _REQUIRED,
-            "max_lr": _REQUIRED,
+            "base_lr": REQUIRED,
+            "max_lr": REQUIRED,
             "step_size_up": 2000,
             "step_size_down": 0,
             "mode": "triangular",
@@ -233,7 +236,7 @@ def _cycle(call: Call, found: Mapping[str, Any], cycled: str) -> Schedule:
 
 
 def _sequential(call: Call, rate: float) -> Schedule:
-    found = _arguments(call, {"schedulers": _REQUIRED, "milestones": _REQUIRED})
+    found = _arguments(call, {"schedulers": REQUIRED, "milestones": REQUIRED})
     if not isinstance(found["schedulers"], Sequence) or not all(
         isinstance(each, Call) for each in found["schedulers"]
     ):
@@ -254,23 +257,32 @@ def _numbers(call: Call, found: Mapping[str, Any], name: str) -> list[float]:
 
 
 def _keras_exponential(call: Call) -> str:
+    return f"optax.exponential_decay({_of_decay(call)})"
+
+
+def _keras_inverse_time(call: Call) -> str:
+    return f"convert.keras_inverse_time_decay({_of_decay(call)})"
+
+
+def _of_decay(call: Call) -> str:
+    """The arguments that exponential and inverse-time decay share."""
     parameters = {
-        "initial_learning_rate": _REQUIRED,
-        "decay_steps": _REQUIRED,
-        "decay_rate": _REQUIRED,
+        "initial_learning_rate": REQUIRED,
+        "decay_steps": REQUIRED,
+        "decay_rate": REQUIRED,
         "staircase": False,
         "name": "",
     }
     found = bound(call, parameters)
     rate, steps, decay = (number(call, found, name) for name in [*parameters][:3])
     stairs = ", staircase=True" if switch(call, found, "staircase") else ""
-    return f"optax.exponential_decay({rate}, {steps}, {decay}{stairs})"
+    return f"{rate}, {steps}, {decay}{stairs}"
 
 
 def _keras_cosine(call: Call) -> str:
     parameters = {
-        "initial_learning_rate": _REQUIRED,
-        "decay_steps": _REQUIRED,
+        "initial_learning_rate": REQUIRED,
+        "decay_steps": REQUIRED,
         "alpha": 0.0,
         "name": "",
         "warmup_target": None,
@@ -286,7 +298,7 @@ def _keras_cosine(call: Call) -> str:
 
 
 def _keras_piecewise(call: Call) -> str:
-    found = bound(call, {"boundaries": _REQUIRED, "values": _REQUIRED, "name": ""})
+    found = bound(call, {"boundaries": REQUIRED, "values": REQUIRED, "name": ""})
     bounds = [int(each) for each in _numbers(call, found, "boundaries")]
     values = _numbers(call, found, "values")
     if len(values) != len(bounds) + 1:
@@ -296,24 +308,10 @@ def _keras_piecewise(call: Call) -> str:
     return f"convert.keras_piecewise_constant({{{entries}}})"
 
 
-def _keras_inverse_time(call: Call) -> str:
-    parameters = {
-        "initial_learning_rate": _REQUIRED,
-        "decay_steps": _REQUIRED,
-        "decay_rate": _REQUIRED,
-        "staircase": False,
-        "name": "",
-    }
-    found = bound(call, parameters)
-    rate, steps, decay = (number(call, found, name) for name in [*parameters][:3])
-    stairs = ", staircase=True" if switch(call, found, "staircase") else ""
-    return f"convert.keras_inverse_time_decay({rate}, {steps}, {decay}{stairs})"
-
-
 def _keras_polynomial(call: Call) -> str:
     parameters = {
-        "initial_learning_rate": _REQUIRED,
-        "decay_steps": _REQUIRED,
+        "initial_learning_rate": REQUIRED,
+        "decay_steps": REQUIRED,
         "end_learning_rate": 1e-4,
         "power": 1.0,
         "cycle": False,

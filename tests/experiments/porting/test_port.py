@@ -230,6 +230,12 @@ def test_what_keras_has_beside_the_step_is_carried_over_or_named(capsys):
         ),
         (["torch.optim.SGD(p, 0.1, nesterov=True)"], "nesterov needs momentum above 0"),
         (["0.1"], "is not a call"),
+        (["torch.optim.SGD(lr=0.1)"], "torch.optim.SGD needs params."),
+        (["tf.train.MomentumOptimizer(0.1)"], "MomentumOptimizer needs momentum."),
+        (
+            ["keras.optimizers.SGD(schedules.InverseTimeDecay(0.1, 3))"],
+            "InverseTimeDecay needs decay_rate.",
+        ),
         (["torch.optim.SGD("], "is not an expression of Python"),
         (["((" * 40], "is too long for a call"),
         (
