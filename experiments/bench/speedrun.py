@@ -10,9 +10,9 @@ import numpy as np
 from experiments.bench import table
 from experiments.data.examples import Examples
 from experiments.distributed.devices import on_all_devices
+from experiments.distributed.matrix_products import matrix_products
 from experiments.peers import process
 from experiments.speedrun import recipe as recipes
-from experiments.speedrun.costs import OPERATIONS, matrix_rate
 from experiments.speedrun.recipe import Recipe
 from experiments.speedrun.steps import compile_steps, initial_state
 from experiments.training.step import TrainState
@@ -34,11 +34,12 @@ def bench_speedrun(python: Path | None) -> None:
             start = process.start(python, "speedrun_pytorch.py", str(BATCH_SIZE))
             peer = stack.enter_context(start)
             peers[peer.greeting] = peer.timed("step")
+        rate = matrix_products()
         programs = {
             f"optax_momentum on JAX {jax.__version__}": _our_step(),
             **peers,
             "0.36 PFLOP of matrix products, over 476": lambda: (
-                OPERATIONS / matrix_rate() / STEPS
+                recipes.OPERATIONS / rate() / STEPS
             ),
         }
         records = table.compare(
@@ -52,7 +53,7 @@ def bench_speedrun(python: Path | None) -> None:
 
 
 def _our_step() -> table.Timed:
-    """A step on random images, in a call of its own."""
+    """Times calls that each take one step on random images."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (2 * BATCH_SIZE, 32, 32, 3)).astype(np.uint8)
     labels = rng.integers(0, 10, 2 * BATCH_SIZE).astype(np.int32)

@@ -5,16 +5,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Float32
 
 from experiments.bench import table
 from experiments.bench.table import Timed
 from experiments.data.examples import Examples, Splits
-from experiments.distributed.devices import device_mesh, on_all_devices
+from experiments.distributed.devices import on_all_devices
+from experiments.distributed.matrix_products import matrix_products
 from experiments.networks import cnn
 from experiments.optimizers.arms import ARMS
 from experiments.peers import process
@@ -147,16 +144,5 @@ def _epoch(task: Task, examples: Batch, batch_size: int) -> Timed:
 
 def _products() -> Timed:
     """An epoch's arithmetic as large matrix products, on all devices."""
-    size, repetitions = 1024, 8
-
-    @jax.jit
-    def multiply(
-        matrices: Float32[Array, "devices size size"],
-    ) -> Float32[Array, "devices size size"]:
-        return jax.lax.fori_loop(0, repetitions, lambda _, x: x @ matrices, matrices)
-
-    matrices = jnp.ones((jax.device_count(), size, size)) / size
-    sharding = NamedSharding(device_mesh(), PartitionSpec("data"))
-    seconds = table.timed(multiply, jax.device_put(matrices, sharding))
-    epochs = IMAGES * OPERATIONS / (2 * size**3 * repetitions * jax.device_count())
-    return lambda: epochs * seconds()
+    rate = matrix_products()
+    return lambda: IMAGES * OPERATIONS / rate()

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 from jaxtyping import PyTree
 
 from experiments.data.examples import Examples
@@ -23,26 +23,9 @@ from experiments.speedrun.recipe import Recipe
 from experiments.speedrun.steps import AXIS, order_of, share_of_batch
 from experiments.training.step import TrainState
 
-OPERATIONS = 0.36e15  # floating-point, of the published recipe on CIFAR-10
-_SIZE, _PRODUCTS = 1024, 8  # of the matrices that are multiplied, and how often
 _TURNS = 3
 
 Layer = Callable[[WhitenedCNN, Any], Array]
-
-
-def matrix_rate() -> float:
-    """Operations a second of float32 products of 1024×1024, on all devices."""
-    mesh = device_mesh()
-
-    @jax.jit
-    def multiply(matrices: Array) -> Array:
-        return jax.lax.fori_loop(0, _PRODUCTS, lambda _, x: x @ matrices, matrices)
-
-    devices = mesh.size
-    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    matrices = jax.device_put(jnp.ones((devices, _SIZE, _SIZE)) / _SIZE, sharding)
-    seconds = _seconds(multiply, matrices)
-    return 2 * _SIZE**3 * _PRODUCTS * devices / seconds
 
 
 def seconds_of_parts(
