@@ -58,7 +58,7 @@ def announce(
     say(
         console,
         f"{counted(len(missing), 'run')} of {upto}{counted(most, 'epoch')} on "
-        f"{examples}: about {_duration(seconds)} "
+        f"{examples}: about {duration(seconds)} "
         f"and {size} of memory here.",
     )
 
@@ -191,7 +191,8 @@ def _mean_loss(losses: Sequence[float], metric: Metric) -> str:
     return f"{mean:.3f}" if metric.is_share else metric.shown(mean)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, then minutes, then hours."""
     if seconds < 120:
         return f"{seconds:.0f} s"
     minutes = seconds / 60

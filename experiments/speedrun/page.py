@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.records.metric import ACCURACY
 from experiments.records.runs import provenance
-from experiments.reporting.drawing import BLUE, STROKES, label_rows, legend, plain_axes
+from experiments.reporting.drawing import BLUE, label_rows, legend, plain_axes, strokes
 from experiments.reporting.page import Figure, FullSize, Page, Section, Table
 from experiments.reporting.statistics import (
     counted,
@@ -17,8 +17,8 @@ from experiments.reporting.statistics import (
     number_in_words,
     value_in_words,
 )
-from experiments.speedrun.costs import OPERATIONS
 from experiments.speedrun.options import Speedrun
+from experiments.speedrun.recipe import OPERATIONS
 from experiments.speedrun.record import SpeedrunRecord
 from experiments.studies.terms import SMOKE
 
@@ -141,11 +141,13 @@ def _draw_curve(
     records: Sequence[SpeedrunRecord], target: float, canvas: Canvas, ink: str
 ) -> None:
     axes = canvas.subplots()
-    for record, stroke in zip(records, _strokes(len(records)), strict=True):
+    of_seeds = strokes(f"Seed {record.seed}" for record in records)
+    for record, (label, stroke) in zip(records, of_seeds.items(), strict=True):
         epochs = range(1, len(record.test_accuracy) + 1)
         accuracy = [100 * value for value in record.test_accuracy]
-        style = {"color": stroke.color, "linestyle": stroke.dash}
-        axes.plot(epochs, accuracy, label=f"Seed {record.seed}", **style)
+        axes.plot(
+            epochs, accuracy, color=stroke.color, linestyle=stroke.dash, label=label
+        )
         best = 100 * record.multicrop_accuracy
         axes.plot(epochs[-1], best, marker="D", markersize=5, color=stroke.color)
     axes.axhline(100 * target, color=ink, linewidth=1, linestyle=":", label="Target")
@@ -154,10 +156,6 @@ def _draw_curve(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     plain_axes(axes, ink)
     legend(canvas, axes)
-
-
-def _strokes(count: int) -> list:
-    return [STROKES[number % len(STROKES)] for number in range(count)]
 
 
 def _costs(records: Sequence[SpeedrunRecord]) -> Section:

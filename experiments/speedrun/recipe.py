@@ -18,6 +18,7 @@ from jaxtyping import Bool, Int, PyTree
 
 from experiments.networks.network import Images, ImageShape, Logits, RandomKey
 from experiments.networks.whitened import WhitenedCNN, Whitening, whitening_kernel
+from experiments.problems.augmentations import moved, reflected
 from experiments.problems.image_classification import as_floats, cross_entropy
 from experiments.problems.problem import Loss, LossResult
 from optax_momentum import (
@@ -29,6 +30,7 @@ from optax_momentum import (
 )
 
 EPOCHS = 9.9
+OPERATIONS = 0.36e15  # floating-point ones of a run on CIFAR-10, as published
 BETA = 0.85
 # Where the step of a constant gradient of the mean loss settles, for 1,024 images. The
 # published 11.5 counts one gradient more: 11.5 = 1.5·(1 + 1/(1 − β)), 10 = 1.5/(1 − β).
@@ -148,8 +150,14 @@ def initial_variables(
     return {"params": params, "statistics": statistics}, constant
 
 
-def training_loss(recipe: Recipe, axis_name: str | None = None) -> Loss:
-    """The smoothed loss of a device's share of a batch, with the whole's statistics."""
+def plain_loss(recipe: Recipe, axis_name: str | None = None) -> Loss:
+    """The loss of each image as it is, smoothed in training alone.
+
+    Args:
+      recipe: what is trained.
+      axis_name: of the devices that share each batch, whose statistics are then those
+        of the whole batch.
+    """
 
     def logits_of(variables, constant, batch, key, *, training) -> LossResult:
         network = network_of(recipe, variables, constant, axis_name, training=training)
@@ -157,11 +165,6 @@ def training_loss(recipe: Recipe, axis_name: str | None = None) -> Loss:
         return logits, {}, _split(network)[1]
 
     return cross_entropy(logits_of, LABEL_SMOOTHING)
-
-
-def test_loss(recipe: Recipe) -> Loss:
-    """The loss of each image as it is."""
-    return training_loss(recipe)  # it smooths and follows statistics in training alone
 
 
 def multicrop_loss(recipe: Recipe) -> Loss:
@@ -178,7 +181,7 @@ def multicrop_loss(recipe: Recipe) -> Loss:
             images = normalized(images)
             return (network(images) + network(images[:, :, ::-1])) / 2
 
-        padded = _reflected(batch.images, 1)
+        padded = reflected(batch.images, 1)
         shifted = padded[:, :-2, :-2], padded[:, 2:, 2:]
         first, second = map(mean_of_mirrored, shifted)
         logits = (mean_of_mirrored(batch.images) + (first + second) / 2) / 2
@@ -203,18 +206,8 @@ def augmented(
       mirrored: in an epoch the images that were not in the one before, so that every
         image is seen both ways in two epochs.
     """
-    padded = _reflected(images, SHIFT)
-
-    def crop(image: Array, corner: Array) -> Array:
-        return jax.lax.dynamic_slice(image, (*corner, 0), images.shape[1:])
-
-    cropped = jax.vmap(crop)(padded, corners)
+    cropped = moved(images, SHIFT, corners)
     return jnp.where(mirrored[:, None, None, None], cropped[:, :, ::-1], cropped)
-
-
-def _reflected(images: Array, margin: int) -> Array:
-    sides = (0, 0), (margin, margin), (margin, margin), (0, 0)
-    return jnp.pad(images, sides, mode="reflect")
 
 
 def network_of(

@@ -1,7 +1,8 @@
 """The recipe's training steps as one program: images drawn, moved, learned from."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,14 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Int, PyTree
 
 from experiments.data.examples import Examples
-from experiments.distributed.compilation import QuickJit, memory_of
+from experiments.distributed.compilation import QuickJit
 from experiments.distributed.devices import device_mesh, on_all_devices
 from experiments.networks.network import RandomKey, random_key
 from experiments.networks.on_cpu import fast_on_cpu
 from experiments.problems.problem import Loss, take
 from experiments.speedrun import recipe as recipes
 from experiments.speedrun.recipe import Recipe
+from experiments.training.epochs import StateSteps
 from experiments.training.scoring import Score
 from experiments.training.step import (
     TrainState,
@@ -36,27 +38,6 @@ class Order(NamedTuple):
     rows: Int[Array, "steps batch"]  # indices of images
     mirrored: Bool[Array, " images"]
     noise: RandomKey  # draws the shifts
-
-
-class EpochSteps(Protocol):
-    """Takes steps `start_step` to `stop_step` − 1 of an epoch; donates `state`."""
-
-    def __call__(
-        self, state: TrainState, epoch: int, start_step: int, stop_step: int
-    ) -> TrainState: ...
-
-
-class CompiledSteps(NamedTuple):
-    """The steps of runs of one recipe."""
-
-    of_seed: "OfSeed"
-    memory: int  # bytes on each device
-
-
-class OfSeed(Protocol):
-    """The steps of the run of a seed."""
-
-    def __call__(self, seed: int) -> EpochSteps: ...
 
 
 def initial_state(recipe: Recipe, seed: int, train: Examples) -> TrainState:
@@ -95,13 +76,18 @@ def _order(steps: int, batch: int, images: int, seed: Array, epoch: Array) -> Or
     )
 
 
-def compile_steps(recipe: Recipe, train: Examples, state: TrainState) -> CompiledSteps:
+def compile_steps(
+    recipe: Recipe, train: Examples, state: TrainState
+) -> Callable[[int], StateSteps]:
     """Compiles the steps of all runs of a recipe.
 
     Args:
       recipe: what the runs share.
       train: the training images, on all devices.
       state: that of any run.
+
+    Returns:
+      The steps of the run of a seed, for `train_epochs`.
     """
     mesh = device_mesh()
     program = QuickJit(partial(run_on_mesh, recipe, mesh), donate_argnums=0)
@@ -110,7 +96,7 @@ def compile_steps(recipe: Recipe, train: Examples, state: TrainState) -> Compile
     order = order_of(recipe, images, 0, 0)
     compiled = program.lower(state, order, *numbers, train).compile()
 
-    def of_seed(seed: int) -> EpochSteps:
+    def of_seed(seed: int) -> StateSteps:
         orders: dict[int, Order] = {}
 
         def take_steps(
@@ -124,7 +110,7 @@ def compile_steps(recipe: Recipe, train: Examples, state: TrainState) -> Compile
 
         return take_steps
 
-    return CompiledSteps(of_seed, memory_of(compiled))
+    return of_seed
 
 
 def run_on_mesh(
@@ -157,7 +143,7 @@ def _run_on_device(
     train: Examples,
 ) -> TrainState:
     transformation = recipes.optimizer(recipe)
-    loss = fast_on_cpu(recipes.training_loss(recipe, AXIS))
+    loss = fast_on_cpu(recipes.plain_loss(recipe, AXIS))
 
     def step(number: Array, state: TrainState) -> TrainState:
         batch = share_of_batch(recipe, devices, order, number, train)

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 from rich.console import Console
 
 from experiments.data import image_dataset
@@ -15,21 +16,24 @@ from experiments.data.examples import Examples
 from experiments.data.image_dataset import Dataset
 from experiments.distributed import shared_plan
 from experiments.distributed.devices import on_all_devices
+from experiments.distributed.matrix_products import matrix_products
+from experiments.networks.network import RandomKey
 from experiments.networks.on_cpu import fast_on_cpu
 from experiments.problems.problem import Loss, Task
 from experiments.records import plan, runs
 from experiments.records.command_line import repeating
 from experiments.records.config import UsageError
-from experiments.reporting import html, index, terminal
+from experiments.reporting import terminal
 from experiments.speedrun import costs, record
 from experiments.speedrun import recipe as recipes
 from experiments.speedrun.options import Speedrun
 from experiments.speedrun.page import page
 from experiments.speedrun.recipe import Recipe
 from experiments.speedrun.record import SpeedrunRecord
-from experiments.speedrun.steps import CompiledSteps, compile_steps, initial_state
+from experiments.speedrun.steps import compile_steps, initial_state
+from experiments.studies import lifecycle
 from experiments.training.checkpoints import DIRECTORY, Checkpoints
-from experiments.training.epochs import Progress, Training, train_epochs
+from experiments.training.epochs import Progress, StateSteps, Training, train_epochs
 from experiments.training.scoring import Score, score
 from experiments.training.step import TrainState
 
@@ -42,7 +46,7 @@ class _Program(NamedTuple):
     recipe: Recipe
     train: Examples
     test: Examples
-    steps: CompiledSteps
+    steps_of_seed: Callable[[int], StateSteps]
     test_once: Callable[[TrainState], Score]
     test_six_views: Callable[[TrainState], Score]
     compile_seconds: float
@@ -91,15 +95,7 @@ def speedrun(options: Speedrun, console: Console) -> Path:
             finished.append(done)
         command = repeating("speedrun", options)
         written = page(finished, speedrun_plan, digest, options, command)
-        path = html.write(output, written)
-        try:
-            index.write_index(output.parent)
-        except UsageError as error:  # the page itself is written
-            terminal.say(console, str(error))
-        for paragraph in filter(None, (written.notice, written.summary)):
-            console.print(paragraph, markup=False, highlight=False)
-        terminal.say(console, f"Report: {path}")
-        return path
+        return lifecycle.write_page(output, written, console)
 
 
 def _result(done: SpeedrunRecord, target: float) -> str:
@@ -109,7 +105,7 @@ def _result(done: SpeedrunRecord, target: float) -> str:
     return (
         f"Seed {done.seed}: {accuracy:.2%} of the test images with six views, "
         f"{target:.1%} {'reached' if accuracy >= target else 'not reached'}, in "
-        f"{_minutes(seconds)}."
+        f"{terminal.duration(seconds)}."
     )
 
 
@@ -156,8 +152,8 @@ def _compile(recipe: Recipe, dataset: Dataset, console: Console) -> _Program:
     start = time.perf_counter()
     state = initial_state(recipe, 0, train)
     steps = compile_steps(recipe, train, state)
-    once = _scored(recipes.test_loss(recipe), state, test)
-    six = _scored(recipes.multicrop_loss(recipe), state, test)
+    once = _scored(recipe, recipes.plain_loss(recipe), state, test)
+    six = _scored(recipe, recipes.multicrop_loss(recipe), state, test)
     compile_seconds = time.perf_counter() - start
     start = time.perf_counter()
     jax.block_until_ready(once(state))
@@ -167,7 +163,7 @@ def _compile(recipe: Recipe, dataset: Dataset, console: Console) -> _Program:
     terminal.say(
         console,
         f"{recipe.length.total} steps of about {seconds:.2g} s: about "
-        f"{_minutes(recipe.length.total * seconds)} a run.",
+        f"{terminal.duration(recipe.length.total * seconds)} a run.",
     )
     return _Program(
         recipe, train, test, steps, once, six, compile_seconds, test_seconds, parts
@@ -175,12 +171,12 @@ def _compile(recipe: Recipe, dataset: Dataset, console: Console) -> _Program:
 
 
 def _scored(
-    loss: Loss, state: TrainState, test: Examples
+    recipe: Recipe, loss: Loss, state: TrainState, test: Examples
 ) -> Callable[[TrainState], Score]:
     """Compiles the mean loss and accuracy of a run on the test images."""
 
-    def init(*_: Any) -> Any:
-        raise NotImplementedError("a run begins with `initial_state`")
+    def init(key: RandomKey, batch: Examples) -> tuple[PyTree, PyTree]:
+        return recipes.initial_variables(recipe, key, batch.images)
 
     task = Task(init, fast_on_cpu(loss), metric="accuracy")
     compiled = score.lower(task, state.params, test, state.model_state).compile()
@@ -191,9 +187,10 @@ def _run(
     program: _Program, seed: int, output: Path, save_every: float, console: Console
 ) -> SpeedrunRecord:
     """Trains one run, from its checkpoint if there is one."""
-    recipe, of_seed = program.recipe, program.steps.of_seed(seed)
+    recipe, of_seed = program.recipe, program.steps_of_seed(seed)
     per_epoch, total = recipe.length
-    before = costs.matrix_rate()
+    rate_of_products = matrix_products()
+    before = rate_of_products()
 
     def train_steps(
         state: TrainState, epoch: int, start_step: int, stop_step: int
@@ -224,7 +221,8 @@ def _run(
         terminal.say(
             console,
             f"Seed {seed}, epoch {done} of {recipe.length.epochs}: {accuracy:.2%} of "
-            f"the test images, {_minutes(seconds)}, about {_minutes(left)} left.",
+            f"the test images, {terminal.duration(seconds)}, about "
+            f"{terminal.duration(left)} left.",
         )
 
     work = {"plan": "speedrun", "runs": [f"seed {seed}"], "seeds": [seed]}
@@ -238,7 +236,7 @@ def _run(
     start = time.perf_counter()
     six_views = jax.block_until_ready(program.test_six_views(progress.train_state))
     multicrop_seconds = time.perf_counter() - start
-    rate = (before + costs.matrix_rate()) / 2
+    rate = (before + rate_of_products()) / 2
     checkpoints.discard()
     device = jax.devices()[0]
     columns = progress.curves.T.astype(float).tolist()
@@ -265,7 +263,3 @@ def _finished(state: TrainState, scale: float) -> TrainState:
     """After the last step: Lookahead's slow weights, and sums as of a whole epoch."""
     sums = jax.tree.map(lambda x: x * scale, state.sums)
     return state._replace(params=state.opt_state.slow, sums=sums)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

@@ -164,12 +164,17 @@ def publish(
     if options.preset != "paper":
         larger = full_size(page.study, options, at_full_size, finished)
         page = page._replace(full_size=larger)
-    path = html.write(output, page)
     if options.tensorboard:
         tensorboard.write_events(output, finished)
+    return write_page(output, page, console)
+
+
+def write_page(output: Path, page: Page, console: Console) -> Path:
+    """Writes a page and the index beside it, says what it found; returns its path."""
+    path = html.write(output, page)
     try:
         index.write_index(output.parent)
-    except UsageError as error:  # the study itself is written
+    except UsageError as error:  # the page itself is written
         terminal.say(console, str(error))
     for paragraph in filter(None, (page.notice, page.summary, page.conclusion)):
         console.print(paragraph, markup=False, highlight=False)

@@ -52,7 +52,7 @@ def test_a_run_of_the_recipe_equals_pytorchs():
     labels = jnp.asarray(GOLDEN.problem["labels"], jnp.int32)
     shapes = recipes.initial_variables(RECIPE, random_key(0), images[0])
     variables, constant = recorded(shapes[0], "before"), recorded(shapes[1], "before")
-    loss, transformation = recipes.training_loss(RECIPE), recipes.optimizer(RECIPE)
+    loss, transformation = recipes.plain_loss(RECIPE), recipes.optimizer(RECIPE)
 
     @jax.jit
     def step(variables, opt_state, batch):

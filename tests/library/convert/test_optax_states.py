@@ -1,4 +1,4 @@
-"""A run of Optax's momentum goes on with ours, and back."""
+"""Ours continues a run of Optax's momentum, and Optax continues ours."""
 
 from typing import Any
 
