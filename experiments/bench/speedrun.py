@@ -62,7 +62,7 @@ def _our_step() -> table.Timed:
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
     recipe = Recipe((32, 32, 3), 10, BATCH_SIZE, length, dtype)
     state = initial_state(recipe, 0, train)
-    steps = compile_steps(recipe, train, state).of_seed(0)
+    steps = compile_steps(recipe, train, state)(0)
 
     def step(state: TrainState) -> TrainState:
         return steps(state, 0, 0, 1)
