@@ -71,7 +71,8 @@ class Bench:
 
     model: str | None = None
     """For train: FILE.py:function of a Flax network, which
-    is then measured beside the tutorial's CNN. The peers
+    is then measured beside the tutorial's CNN, on 1,024
+    images. The peers
     train experiments/networks/resnet.py:resnet20 and
     separable.py:separable too."""
 

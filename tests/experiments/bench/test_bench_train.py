@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("small_network", "no_rest")
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch):
     monkeypatch.setattr(bench_train, "IMAGES", 96)
+    monkeypatch.setattr(bench_train, "OWN_IMAGES", 64)
     monkeypatch.setattr(bench_train, "SIZES", [(1, 64), (2, 64), (1, 32)])
 
 
